@@ -1,0 +1,1 @@
+"""Many slices: manifest, quality checks, splits without leaks, memory-mapped stores."""

@@ -1,0 +1,1 @@
+"""Scores with and without truth, comparisons, the report."""

@@ -1,0 +1,198 @@
+"""params.yaml as typed, validated, frozen objects; read once, unknown keys refused."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline import paths
+from pipeline.errors import UserError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Kaggle(Section):
+    handle: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    version: PositiveInt
+
+
+class Phantom(Section):
+    subjects: PositiveInt
+    test_subjects: PositiveInt
+    slices: PositiveInt
+    size: Annotated[int, Field(ge=64, le=1024)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Data(Section):
+    """Where slices come from."""
+
+    source: Literal["phantom", "kaggle", "folder"]
+    kaggle: Kaggle
+    folder: str | None
+    phantom: Phantom
+
+    @model_validator(mode="after")
+    def _folder_named(self) -> "Data":
+        if self.source == "folder" and not self.folder:
+            raise ValueError("source is folder, so data.folder must name a directory or archive")
+        return self
+
+
+class Quality(Section):
+    """Which images are fit for use."""
+
+    min_side: PositiveInt
+    max_aspect: Annotated[float, Field(ge=1)]
+    min_contrast: Share
+    max_quarantined: Share
+
+
+class Split(Section):
+    """Shares of groups, and what makes slices one group."""
+
+    val: Share
+    test: Share
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=255)]
+    keep_source_test: bool
+    seed: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _something_left(self) -> "Split":
+        if self.val + self.test >= 1:
+            raise ValueError(f"val + test = {self.val + self.test:g} leaves nothing to train on; their sum must be below 1")
+        return self
+
+
+class Window(Section):
+    """Display window in Hounsfield units."""
+
+    level: float
+    width: Annotated[float, Field(gt=0)]
+
+
+class Preprocess(Section):
+    """From source pixels to network pixels."""
+
+    size: Annotated[int, Field(ge=32, le=1024, multiple_of=4)]
+    margin: Annotated[float, Field(ge=0, le=0.5)]
+    ct_window: Window
+    mr_percentiles: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=2, max_length=2)]
+    bits: Literal[8, 16]
+    teacher_pairs: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Preprocess":
+        if self.mr_percentiles[0] >= self.mr_percentiles[1]:
+            raise ValueError(f"mr_percentiles = {self.mr_percentiles} must rise")
+        return self
+
+
+class Model(Section):
+    """Architecture of generators and discriminators."""
+
+    generator: Literal["resnet_6", "resnet_9"]
+    generator_width: PositiveInt
+    discriminator_layers: Annotated[int, Field(ge=1, le=6)]
+    discriminator_width: PositiveInt
+    condition_on_contrast: bool
+
+
+class Teacher(Section):
+    """Supervision by simulated pairs."""
+
+    images: Annotated[int, Field(ge=0)]
+    weight: Weight
+
+
+class Train(Section):
+    """How long and how training goes."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    seed: Annotated[int, Field(ge=0)]
+    images: Annotated[int, Field(ge=0)]
+    batch_size: PositiveInt
+    learning_rate: Annotated[float, Field(gt=0)]
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)]
+    decay_from: Share
+    lambda_cycle: Weight
+    lambda_identity: Weight
+    lambda_adversarial: Weight
+    pool_size: Annotated[int, Field(ge=0)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    flip: bool
+    teacher: Teacher
+    checkpoint_seconds: Annotated[float, Field(gt=0)]
+    sample_images: PositiveInt
+
+
+class Evaluate(Section):
+    """How models are scored."""
+
+    bootstrap: Annotated[int, Field(ge=100)]
+    batch_size: PositiveInt
+    examples: PositiveInt
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Register(Section):
+    """When a model becomes champion."""
+
+    promotion: Literal["auto", "manual"]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    data: Data
+    quality: Quality
+    split: Split
+    preprocess: Preprocess
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    register_: Annotated[Register, Field(alias="register")]
+
+    @model_validator(mode="after")
+    def _teacher_has_pairs(self) -> "Params":
+        if self.train.teacher.images > 0 and self.preprocess.teacher_pairs == 0:
+            raise ValueError("train.teacher.images > 0 needs simulated pairs: set preprocess.teacher_pairs above 0, or train.teacher.images to 0")
+        return self
+
+
+def parse(content: Any, source: str) -> Params:
+    """Validate `content` (the parsed YAML). Raises UserError naming the first bad key, its value and what is allowed."""
+    if not isinstance(content, dict):
+        raise UserError(f"{source}: expected sections such as data: and train:, found {type(content).__name__}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f"{source}: {key}" if key else source
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{where} is not a known key; remove it or mend its spelling") from None
+        if first["type"] == "missing":
+            raise UserError(f"{where} is missing; see the params.yaml of the project for its meaning and default") from None
+        what = first["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(first["input"], (dict, BaseModel)) else f" = {first['input']!r}"
+        raise UserError(f"{where}{value}: {what[0].lower()}{what[1:]}") from None
+
+
+def load(path: Path = paths.PARAMS) -> Params:
+    """Read and validate `path`. Raises UserError when it is missing, not YAML, or holds an unknown key or impossible value."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run this in the project's folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    return parse(content, str(path))

@@ -1,0 +1,68 @@
+"""Where every file of the graph lies, relative to the project's root (the folder that holds dvc.yaml). The only place that spells a path."""
+
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+PARAMS = Path("params.yaml")
+PRESETS = Path("presets")
+DVC_LOCK = Path("dvc.lock")
+
+RAW = Path("data/raw")
+SOURCE_JSON = RAW / "source.json"
+PAIRS_CSV = RAW / "pairs.csv"
+
+MANIFEST = Path("data/manifest.parquet")
+QUALITY_REPORT = Path("reports/quality")
+VALIDATION_JSON = QUALITY_REPORT / "validation.json"
+QUARANTINE_CSV = QUALITY_REPORT / "quarantine.csv"
+
+SPLIT = Path("data/split.parquet")
+SPLIT_JSON = Path("reports/split.json")
+
+SLICES = Path("data/slices")
+INDEX = SLICES / "index.parquet"
+TEACHER_INDEX = SLICES / "teacher_index.parquet"
+
+MODELS = Path("models")
+MODEL_JSON = MODELS / "model.json"
+RUN_JSON = MODELS / "run.json"
+TRAIN_REPORT = Path("reports/train")
+
+EVALUATE_REPORT = Path("reports/evaluate")
+METRICS_JSON = EVALUATE_REPORT / "metrics.json"
+PER_SLICE = EVALUATE_REPORT / "per_slice.parquet"
+REPORT_HTML = EVALUATE_REPORT / "report.html"
+
+REGISTER_REPORT = Path("reports/register")
+VERSIONS_JSON = REGISTER_REPORT / "versions.json"
+MODEL_CARD = REGISTER_REPORT / "model_card.md"
+
+CHECKPOINTS = Path("checkpoints")
+MLRUNS = Path("mlruns")
+
+MODALITIES = ("ct", "mr")
+DIRECTIONS = ("ct_to_mr", "mr_to_ct")
+SPLITS = ("train", "val", "test")
+
+
+def slices(split: str, modality: str) -> Path:
+    """Array of all slices of one split and modality, shape (N, size, size); `split` may also be `teacher` or `truth`."""
+    return SLICES / f"{split}_{modality}.npy"
+
+
+def weights(direction: str) -> Path:
+    """Generator weights of one direction."""
+    return MODELS / f"{direction}.safetensors"
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` (default: the working folder) that holds dvc.yaml and params.yaml.
+
+    Raises UserError when there is none.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / PARAMS).is_file():
+            return folder
+    raise UserError(f"{start}: no dvc.yaml and params.yaml here or above; change into the project's folder")

@@ -1,0 +1,1 @@
+"""Where slices come from: Kaggle, a folder or archive, or the phantom."""

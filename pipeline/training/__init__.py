@@ -1,0 +1,1 @@
+"""The training loop: speed, checkpoints, schedules."""

@@ -1,0 +1,1 @@
+"""The seven stages of dvc.yaml, one file each."""
