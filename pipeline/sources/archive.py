@@ -1,0 +1,165 @@
+"""Unpack zip and tar archives from strangers: nothing outside the folder, no links, no devices, no bombs, no damaged content.
+
+Limits: at most `MAX_FILES` entries and `MAX_BYTES` in all, and at most `MAX_RATIO` times the archive's own size once more than
+`FREE_BYTES` came out of it (blank images pack well, so a small archive may expand further). Sizes are counted while unpacking; what an
+archive's directory claims is not trusted.
+"""
+
+import bz2
+import gzip
+import lzma
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, TypeVar, cast
+
+from pipeline.errors import UserError
+
+MAX_FILES = 1_000_000
+MAX_BYTES = 100 * 2**30
+MAX_RATIO = 100
+FREE_BYTES = 256 * 2**20
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+T = TypeVar("T")
+_CHUNK = 2**20
+_BY_HAND = "unpack it yourself and give the folder instead"
+_DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, struct.error,
+    EOFError, ValueError, OverflowError, KeyError, IndexError, NotImplementedError, RuntimeError, OSError,
+)  # fmt: skip
+
+
+def extract(archive: Path, folder: Path) -> int:
+    """Unpack `archive` (zip, or tar with gzip, bzip2 or xz) into the existing `folder`; gives the number of files.
+
+    Raises UserError when it is no archive, is damaged or encrypted, holds an absolute or `..` path, a link, a device or a name twice, or
+    goes over the limits above. What was unpacked until then stays in `folder`: give it a temporary one.
+    """
+    entries = _zip_entries if _is(zipfile.is_zipfile, archive) else _tar_entries if _is(tarfile.is_tarfile, archive) else None
+    if entries is None:
+        what = "an empty file" if archive.stat().st_size == 0 else "neither a zip nor a tar archive, or damaged"
+        raise UserError(f"{archive}: {what}; expected one of {' '.join(SUFFIXES)}; download or copy it again")
+    allowed = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * archive.stat().st_size))
+    written = 0
+    files = 0
+    for name, stream in entries(archive):
+        target = folder / _inside(archive, name)
+        files += 1
+        if files > MAX_FILES:
+            raise UserError(f"{archive}: more than {MAX_FILES} files; {_BY_HAND}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            output = target.open("xb")
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            raise UserError(
+                f"{archive}: holds {name!r} twice, or as file and folder; unpack it yourself and give the folder instead"
+            ) from None
+        except OSError as error:
+            if target.name and len(target.name.encode()) > 255:
+                raise UserError(f"{archive}: the name {name[:40]!r}... is too long for this disk") from None
+            raise error
+        with output:
+            while chunk := _guarded(archive, lambda stream=stream: stream.read(_CHUNK)):  # type: ignore[misc]
+                written += len(chunk)
+                if written > allowed:
+                    raise UserError(
+                        f"{archive}: unpacks to more than {allowed / 2**20:.0f} MiB ({MAX_RATIO} times its size, at most"
+                        f" {MAX_BYTES / 2**30:.0f} GiB), which looks like an archive bomb; if it is sound, {_BY_HAND}"
+                    )
+                output.write(chunk)
+    return files
+
+
+def _is(test: Callable[[Path], bool], archive: Path) -> bool:
+    try:
+        return bool(test(archive))
+    except FileNotFoundError:
+        raise UserError(f"{archive}: not found") from None
+    except (PermissionError, IsADirectoryError):
+        raise
+    except _DAMAGE:
+        return False
+
+
+def _guarded(archive: Path, action: Callable[[], T]) -> T:
+    """Run an action that only reads; whatever the archive's parsers raise means that it is damaged."""
+    try:
+        return action()
+    except _DAMAGE as error:
+        if isinstance(error, RuntimeError) and "password" in str(error):
+            raise UserError(f"{archive}: encrypted; {_BY_HAND}") from None
+        raise UserError(f"{archive}: damaged or truncated archive ({error}); download or copy it again") from None
+
+
+def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with _guarded(archive, lambda: zipfile.ZipFile(archive)) as opened:
+        for entry in opened.infolist():
+            kind = entry.external_attr >> 28  # the Unix file type, where the archiver kept one: 8 file, 4 folder, 10 link
+            if kind not in (0, 4, 8):
+                raise UserError(f"{archive}: {entry.filename!r} is a link or device; only plain files and folders are accepted")
+            _inside(archive, entry.filename)
+            if not entry.is_dir():
+                with _guarded(archive, lambda entry=entry: opened.open(entry)) as stream:  # type: ignore[misc]
+                    yield entry.filename, stream
+
+
+def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with archive.open("rb") as packed, tarfile.open(fileobj=cast(IO[bytes], _Sober(_unpacked(packed), archive)), mode="r:") as opened:
+        while (entry := _guarded(archive, opened.next)) is not None:
+            if not (entry.isreg() or entry.isdir()):
+                raise UserError(f"{archive}: {entry.name!r} is a link or device; only plain files and folders are accepted")
+            _inside(archive, entry.name)
+            if entry.isreg():
+                stream = _guarded(archive, lambda entry=entry: opened.extractfile(entry))  # type: ignore[misc]
+                assert stream is not None
+                yield entry.name, stream
+            opened.members.clear()  # type: ignore[attr-defined]  # a tar with many entries would otherwise be kept in memory
+
+
+def _unpacked(packed: IO[bytes]) -> IO[bytes]:
+    """The plain tar inside; tarfile would do this too, but leaves no place for `_Sober` in between."""
+    start = packed.read(6)
+    packed.seek(0)
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.open(packed))
+    if start.startswith(b"BZh"):
+        return cast(IO[bytes], bz2.open(packed))
+    if start == b"\xfd7zXZ\0":
+        return cast(IO[bytes], lzma.open(packed))
+    return packed
+
+
+class _Sober:
+    """A file that refuses a huge read: the extended headers of a tar, which are read whole, may claim any size."""
+
+    def __init__(self, file: IO[bytes], archive: Path) -> None:
+        self._file, self._archive = file, archive
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= 16 * _CHUNK:
+            raise UserError(f"{self._archive}: damaged archive (a header of {size} bytes); download or copy it again")
+        return self._file.read(size)
+
+
+def _inside(archive: Path, name: str) -> PurePosixPath:
+    """The relative path that `name` stands for; both kinds of slash separate, as some Windows archivers write backslashes."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if (
+        path.is_absolute()
+        or PureWindowsPath(name).drive
+        or ".." in path.parts
+        or "\0" in name
+        or (not path.parts and name not in (".", "./"))
+    ):
+        raise UserError(f"{archive}: {name!r} points outside of the archive; refused, since it could overwrite other files")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{archive}: the file name {name!r} is not valid Unicode; pack it again with UTF-8 names") from None
+    return path

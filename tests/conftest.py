@@ -1,0 +1,41 @@
+"""What every test shares: where the real slices lie, and a stand-in for Kaggle."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sources import kaggle_server as stand_in
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with ct-to-mri-cgan.zip and pairs/, from $REAL_DATA, default ../shared/data beside the project; skips where absent."""
+    folder = Path(os.environ.get("REAL_DATA", PROJECT / "../shared/data")).resolve()
+    if not (folder / "ct-to-mri-cgan.zip").is_file():
+        pytest.skip(f"real slices absent: no ct-to-mri-cgan.zip in {folder}; set REAL_DATA")
+    return folder
+
+
+@pytest.fixture
+def kaggle_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for Kaggle's client, which looks at localhost:7777 and finds no credentials; for subprocesses too."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(home / ".kaggle"))
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(home / "cache"))
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
+    return home / "cache"
+
+
+@pytest.fixture
+def kaggle_server(kaggle_cache: Path) -> Iterator[stand_in.KaggleServer]:
+    """A stand-in for Kaggle that the real client talks to, with an empty cache; mark tests that use it `kaggle_port`."""
+    with stand_in.running() as server:
+        yield server
