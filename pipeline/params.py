@@ -60,7 +60,8 @@ class Split(Section):
 
     val: Share
     test: Share
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=255)]
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
+    neighbour_block: Annotated[int, Field(ge=0)]
     keep_source_test: bool
     seed: Annotated[int, Field(ge=0)]
 

@@ -15,6 +15,7 @@ PAIRS_CSV = RAW / "pairs.csv"
 MANIFEST = Path("data/manifest.parquet")
 QUALITY_REPORT = Path("reports/quality")
 VALIDATION_JSON = QUALITY_REPORT / "validation.json"
+QUALITY_FAILED = Path("reports/quality-failed")  # the report of data that was refused; no output of the graph
 QUARANTINE_CSV = QUALITY_REPORT / "quarantine.csv"
 
 SPLIT = Path("data/split.parquet")

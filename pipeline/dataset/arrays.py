@@ -1,0 +1,133 @@
+"""data/slices: every slice of the split, prepared and stored, and the truth for registered pairs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import params, paths
+from pipeline.dataset import store
+from pipeline.dataset.manifest import in_parallel
+from pipeline.imaging import readers
+from pipeline.imaging.head import Box
+from pipeline.imaging.prepare import prepare
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SLICES_PER_TASK = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """One slice to prepare: from `path`, frame `frame`, into row `row` of `file`."""
+
+    path: Path
+    frame: int
+    modality: str
+    file: Path
+    row: int
+    box: Box | None = None
+
+
+def build(folder: Path, slices: "pd.DataFrame", preprocess: params.Preprocess, raw: Path = paths.RAW, workers: int | None = None) -> None:
+    """Fill `folder` with {split}_{modality}.npy, index.parquet and, where there are pairs, truth_{ct,mr}.npy.
+
+    `slices`: manifest joined with the split (slice_id, modality, split, path, frame, group, contrast, contrast_confidence, height, width,
+    pair). Workers write their rows themselves, so that memory does not grow with the number of slices.
+    """
+    import pandas as pd
+
+    index = slices.sort_values(["split", "modality", "slice_id"]).reset_index(drop=True)
+    index["row"] = index.groupby(["split", "modality"]).cumcount()
+    files = {}
+    for split in paths.SPLITS:
+        for modality in paths.MODALITIES:
+            count = int(((index["split"] == split) & (index["modality"] == modality)).sum())
+            name = paths.slices(split, modality).name
+            files[split, modality] = store.create(folder, name, count, preprocess.size, preprocess.bits)
+    jobs = [Job(raw / row.path, row.frame, row.modality, files[row.split, row.modality], row.row) for row in index.itertuples()]
+    index = pd.concat([index, pd.DataFrame(_run(jobs, preprocess, workers))], axis=1)
+    index["pair"] = _number_pairs(index)
+    _write_truth(folder, index, preprocess, raw, workers)
+    index = index.rename(columns={"height": "source_height", "width": "source_width"})
+    index[COLUMNS].to_parquet(folder / paths.INDEX.name, index=False)
+
+
+COLUMNS = [
+    "slice_id", "modality", "split", "row", "path", "frame", "group", "contrast", "contrast_confidence", "source_height", "source_width",
+    "crop_top", "crop_left", "crop_side", "rotation", "intensity_low", "intensity_high", "pair",
+]  # fmt: skip
+
+
+def _number_pairs(index: "pd.DataFrame") -> "pd.Series":
+    """Pairs of which both slices are there, numbered from 0; -1 for the others."""
+    counts = index[index["pair"] >= 0].groupby("pair")["modality"].nunique()
+    whole = {pair: number for number, pair in enumerate(sorted(counts.index[counts == 2]))}
+    return index["pair"].map(whole).fillna(-1).astype("int64")
+
+
+def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preprocess, raw: Path, workers: int | None) -> None:
+    """The other modality of each paired slice, cut by the box of the slice that gets translated."""
+    paired = index[index["pair"] >= 0].sort_values("pair")
+    if paired.empty:
+        return
+    sides = {modality: paired[paired["modality"] == modality].reset_index(drop=True) for modality in paths.MODALITIES}
+    for modality, given in (("ct", "mr"), ("mr", "ct")):
+        file = store.create(folder, paths.slices("truth", modality).name, len(sides["ct"]), preprocess.size, preprocess.bits)
+        jobs = [
+            Job(
+                raw / truth.path,
+                truth.frame,
+                modality,
+                file,
+                row,
+                Box(source.crop_top, source.crop_left, source.crop_side, source.rotation),
+            )
+            for row, (truth, source) in enumerate(zip(sides[modality].itertuples(), sides[given].itertuples(), strict=True))
+        ]
+        _run(jobs, preprocess, workers)
+
+
+def _run(jobs: list[Job], preprocess: params.Preprocess, workers: int | None) -> list[dict[str, Any]]:
+    """Do the jobs; one line of index columns each, in the order of `jobs`. Frames of one file are read together."""
+    order = sorted(range(len(jobs)), key=lambda number: (jobs[number].path, jobs[number].frame))
+    tasks = [([jobs[number] for number in some], preprocess) for some in _tasks(jobs, order)]
+    done = [line for lines in in_parallel(_prepare_jobs, tasks, workers) for line in lines]
+    lines: list[dict[str, Any]] = [{}] * len(jobs)
+    for number, line in zip(order, done, strict=True):
+        lines[number] = line
+    return lines
+
+
+def _tasks(jobs: list[Job], order: list[int]) -> Iterator[list[int]]:
+    """`order` in pieces of about SLICES_PER_TASK, never cutting a file in two: a volume is read once, not once per slice."""
+    task: list[int] = []
+    for number in order:
+        if len(task) >= SLICES_PER_TASK and jobs[number].path != jobs[task[-1]].path:
+            yield task
+            task = []
+        task.append(number)
+    if task:
+        yield task
+
+
+def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[dict[str, Any]]:
+    jobs, preprocess = task
+    lines, path, slices = [], None, []
+    for job in jobs:
+        if job.path != path:
+            path, slices = job.path, readers.read(job.path)
+        made = prepare(slices[job.frame], job.modality, preprocess, job.box)
+        store.write_row(job.file, job.row, made.array)
+        lines.append(
+            {
+                "crop_top": made.box.top,
+                "crop_left": made.box.left,
+                "crop_side": made.box.side,
+                "rotation": made.box.rotation,
+                "intensity_low": made.low,
+                "intensity_high": made.high,
+            }
+        )
+    return lines

@@ -1,0 +1,146 @@
+"""The manifest: one row per slice with what its file says and what its pixels show; judged later, so that thresholds cost no second look."""
+
+import csv
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from pipeline import paths
+from pipeline.imaging import contrast, head, intensity, readers
+from pipeline.sources.layout import stem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILES_PER_TASK = 8
+HASH_SIDE = 16  # 16 × 16 = 256 bits
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slice. Columns that judging fills (status, reason, pair) start empty."""
+
+    slice_id: str
+    modality: str
+    path: str
+    frame: int
+    source_split: str
+    height: int = 0
+    width: int = 0
+    unit: str = ""
+    sha256: str = ""  # of shape and decoded pixels
+    phash: str = ""  # 256 bits, 64 hexadecimal digits
+    contrast: str = ""
+    contrast_confidence: float = 0.0
+    group_key: str = ""
+    file_modality: str = ""  # what the file itself says it is
+    brightness: float = 0.0  # mean of the picture as displayed, 0..1
+    spread: float = 0.0  # standard deviation of it
+    sharpness: float = 0.0  # standard deviation of the Laplacian inside the head
+    saturated: float = 0.0  # share of the head's pixels at white
+    colour: float = 0.0  # share of coloured pixels
+    head_share: float = 0.0  # share of the picture that the head covers; 0: none found
+    complaint: str = ""  # why the file could not be read
+
+
+def build(raw: Path = paths.RAW, workers: int | None = None) -> "pd.DataFrame":
+    """The manifest of every file below raw/ct and raw/mr, sorted by slice_id; memory does not grow with the number of pixels."""
+    import pandas as pd
+
+    files = [file for modality in paths.MODALITIES for file in sorted((raw / modality).rglob("*")) if file.is_file()]
+    tasks = [(raw, files[i : i + FILES_PER_TASK]) for i in range(0, len(files), FILES_PER_TASK)]
+    rows = [row for some in in_parallel(_measure_files, tasks, workers) for row in some]
+    table = pd.DataFrame([asdict(row) for row in sorted(rows, key=lambda row: row.slice_id)], columns=list(Row.__dataclass_fields__))
+    pairs = read_pairs(raw)
+    number = {path: i for i, pair in enumerate(pairs) for path in (pair["ct"], pair["mr"])}
+    table["pair"] = [number.get(path, -1) for path in table["path"]]
+    for pair in pairs:
+        known = (table["path"] == pair["mr"]) & (pair["contrast"] != "")
+        table.loc[known, ["contrast", "contrast_confidence"]] = [pair["contrast"], 1.0]
+        if pair["group"]:
+            # A subject's name in pairs.csv ties its slices together, beside what the files say.
+            table.loc[table["path"].isin([pair["ct"], pair["mr"]]) & (table["group_key"] == ""), "group_key"] = f"pairs:{pair['group']}"
+    return table
+
+
+def read_pairs(raw: Path = paths.RAW) -> list[dict[str, str]]:
+    """The lines of pairs.csv (ct, mr, contrast, group); none where there is no such file."""
+    file = raw / paths.PAIRS_CSV.name
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def in_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None) -> Iterator[Result]:
+    """function(task) for every task, in order, on `workers` processes (default: one per core; 1: here)."""
+    tasks = list(tasks)
+    workers = min(workers or len(os.sched_getaffinity(0)), len(tasks))
+    if workers <= 1:
+        yield from map(function, tasks)
+        return
+    with multiprocessing.Pool(workers) as pool:
+        yield from pool.imap(function, tasks)
+
+
+def measure(slice_: readers.Slice, modality: str) -> dict[str, Any]:
+    """What the manifest says of a slice's pixels, as fields of Row."""
+    picture = intensity.view(slice_.pixels, slice_.unit, modality)
+    mask = head.head_mask(picture, modality)
+    inside = picture[mask]
+    facts: dict[str, Any] = {
+        "height": picture.shape[0],
+        "width": picture.shape[1],
+        "unit": slice_.unit,
+        "sha256": hashlib.sha256(repr(slice_.pixels.shape).encode() + np.ascontiguousarray(slice_.pixels).tobytes()).hexdigest(),
+        "phash": perceptual_hash(picture),
+        "group_key": slice_.group_key,
+        "file_modality": slice_.modality,
+        "brightness": float(picture.mean()),
+        "spread": float(picture.std()),
+        "sharpness": float(ndimage.laplace(picture)[mask].std()) if inside.size else 0.0,
+        "saturated": float((inside >= 0.995).mean()) if inside.size else 0.0,
+        "colour": slice_.colour,
+        "head_share": float(mask.mean()),
+    }
+    if modality == "mr":
+        said = slice_.contrast
+        facts["contrast"], facts["contrast_confidence"] = (said, 1.0) if said else contrast.estimate(picture, mask)
+    return facts
+
+
+def perceptual_hash(picture: np.ndarray[Any, np.dtype[np.float32]]) -> str:
+    """imagehash's 16 × 16 pHash of a picture of 0..1, as 64 hexadecimal digits."""
+    import imagehash
+
+    return str(imagehash.phash(Image.fromarray(np.rint(picture * 255).astype(np.uint8)), hash_size=HASH_SIDE))
+
+
+def _measure_files(task: tuple[Path, list[Path]]) -> list[Row]:
+    raw, files = task
+    return [row for file in files for row in _measure_file(raw, file)]
+
+
+def _measure_file(raw: Path, file: Path) -> list[Row]:
+    relative = PurePosixPath(file.relative_to(raw).as_posix())
+    modality = relative.parts[0]
+    split = relative.parts[1] if len(relative.parts) > 2 and relative.parts[1] in ("train", "test") else ""
+    place = {"modality": modality, "path": str(relative), "source_split": split}
+    try:
+        slices = readers.read(file)
+    except readers.Unreadable as error:
+        complaint = f"{error.reason}: {error}".replace(f"{file}: ", "")
+        return [Row(slice_id=stem(relative), frame=0, complaint=complaint, **place)]
+    names = [stem(relative)] if len(slices) == 1 else [f"{stem(relative)}#{one.frame:03d}" for one in slices]
+    return [Row(slice_id=name, frame=one.frame, **place, **measure(one, modality)) for name, one in zip(names, slices, strict=True)]

@@ -1,0 +1,207 @@
+"""Train, val and test by groups that belong together, so that no duplicate crosses, and so that new images never move old ones.
+
+Groups are the connected components of: same patient or series, same pixels, near duplicates by perceptual hash, and (optionally) numbers
+in a file name that lie in the same block. A group's place follows from a hash of its steadiest member; an earlier split of the same
+parameters is kept slice by slice, and a new slice that would tie together groups of different splits is left out.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import params, paths
+from pipeline.dataset import duplicates
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEFT_OUT = ""
+HISTORY = b"ctmr.history"
+
+
+def find_groups(manifest: "pd.DataFrame", split: params.Split) -> NDArray[np.int64]:
+    """Number of the group of each row of `manifest` (columns slice_id, modality, sha256, phash, group_key)."""
+    links = [_links(manifest["sha256"]), _links(manifest["group_key"]), _links(_blocks(manifest["slice_id"], split.neighbour_block))]
+    links.append(_near(manifest["phash"], split.near_duplicate_bits))
+    return duplicates.components(len(manifest), np.concatenate(links))
+
+
+def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str] | None = None) -> "pd.DataFrame":
+    """A table slice_id, split ("train", "val", "test", or "" for left out), group, in the order of `manifest`.
+
+    `manifest` has the columns of data/manifest.parquet, sound slices only. `earlier` maps SHA-256 of pixels to the split that they had.
+    Pairs and their groups are always test. Raises UserError when a split of a modality would be empty.
+    """
+    import pandas as pd
+
+    groups = find_groups(manifest, split)
+    table = pd.DataFrame({"slice_id": manifest["slice_id"].to_numpy(), "sha256": manifest["sha256"].to_numpy(), "number": groups})
+    table["modality"] = manifest["modality"].to_numpy()
+    anchors = np.array([key or sha for key, sha in zip(manifest["group_key"], manifest["sha256"], strict=True)], object)
+    table["group"] = pd.Series(anchors).groupby(groups).transform("min").map(lambda anchor: _digest(anchor)[:16]).to_numpy()
+    chance = {group: _chance(group, split.seed) for group in table["group"].unique()}
+    table["chance"] = table["group"].map(chance)
+
+    paired = pd.Series(manifest["pair"].to_numpy() >= 0).groupby(groups).transform("any").to_numpy()
+    from_test = manifest["source_split"].to_numpy() == "test"
+    own_test = pd.Series(from_test).groupby(groups).transform("all").to_numpy() & split.keep_source_test
+    source_decides = split.keep_source_test and bool(from_test.any())
+    test_share = 0.0 if source_decides else split.test
+
+    table["split"] = "train"
+    table.loc[table["chance"] < split.val, "split"] = "val"
+    table.loc[table["chance"] >= 1 - test_share, "split"] = "test"
+    table.loc[own_test, "split"] = "test"
+    _fill_empty(table, fixed=paired | own_test, forced=paired)
+    if earlier:
+        _keep_earlier(table, earlier)
+    table.loc[paired, "split"] = "test"
+    _complain_if_empty(table)
+    return table[["slice_id", "split", "group"]]
+
+
+def write(file: Path, manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Split) -> None:
+    """data/split.parquet, with what `read_earlier` needs in its metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kept = assigned[assigned["split"] != LEFT_OUT]
+    table = pa.Table.from_pandas(kept, preserve_index=False)
+    places = dict(sorted(zip(manifest["sha256"], assigned["split"], strict=True)))
+    history = {"params": split.model_dump(), "splits": {sha: name for sha, name in places.items() if name != LEFT_OUT}}
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), HISTORY: json.dumps(history).encode()}), file)
+
+
+def read_earlier(file: Path, split: params.Split) -> dict[str, str]:
+    """Where each image (by SHA-256 of its pixels) was in the split that `file` holds; empty without one, or when it was made with other params."""
+    import pyarrow.parquet as pq
+
+    if not file.is_file():
+        return {}
+    history = json.loads((pq.read_schema(file).metadata or {}).get(HISTORY, b"{}"))
+    return dict(history["splits"]) if history.get("params") == split.model_dump() else {}
+
+
+def summary(manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Split) -> dict[str, Any]:
+    """Counts of slices and groups per split and modality, group sizes, and what a split by single images would have leaked."""
+    together = assigned.assign(modality=manifest["modality"].to_numpy())
+    sizes = together.groupby("group").size()
+    naive = np.array([_place(_chance(slice_id, split.seed), split) for slice_id in together["slice_id"]])
+    by_source = manifest["source_split"].to_numpy()
+    kept = together[together["split"] != LEFT_OUT]
+    return {
+        "slices": {
+            name: {modality: int(((kept["split"] == name) & (kept["modality"] == modality)).sum()) for modality in paths.MODALITIES}
+            for name in paths.SPLITS
+        },
+        "groups": {
+            name: {
+                modality: int(kept.loc[(kept["split"] == name) & (kept["modality"] == modality), "group"].nunique())
+                for modality in paths.MODALITIES
+            }
+            for name in paths.SPLITS
+        },
+        "group_sizes": {str(size): count for size, count in sorted(Counter(int(size) for size in sizes).items())},
+        "largest_group": int(sizes.max()),
+        "left_out": int((together["split"] == LEFT_OUT).sum()),
+        "naive_random_split": _leak(together["group"].to_numpy(), naive, together["modality"].to_numpy()),
+        "source_own_split": _leak(together["group"].to_numpy(), by_source, together["modality"].to_numpy()),
+    }
+
+
+def _leak(groups: NDArray[Any], splits: NDArray[Any], modalities: NDArray[Any]) -> dict[str, dict[str, Any]]:
+    """Per modality: how many test slices have a slice of their group outside test, were slices split as in `splits`."""
+    outcome = {}
+    for modality in paths.MODALITIES:
+        mine = modalities == modality
+        outside = set(groups[mine & (splits != "test")])
+        in_test = groups[mine & (splits == "test")]
+        leaked = sum(group in outside for group in in_test)
+        outcome[modality] = {"test_slices": len(in_test), "leaked": leaked}
+    return outcome
+
+
+def _place(chance: float, split: params.Split) -> str:
+    return "val" if chance < split.val else "test" if chance >= 1 - split.test else "train"
+
+
+def _fill_empty(table: "pd.DataFrame", fixed: NDArray[np.bool_], forced: NDArray[np.bool_]) -> None:
+    """Few groups can all fall on one side of the dice: the ones nearest to the border of an empty split are moved into it."""
+    table.loc[forced, "split"] = "test"
+    for modality in paths.MODALITIES:
+        mine = (table["modality"] == modality).to_numpy()
+        for name, largest in (("val", False), ("test", True)):
+            if mine.any() and not (table.loc[mine, "split"] == name).any():
+                free = table[mine & ~fixed & (table["split"] == "train").to_numpy()]
+                if free["group"].nunique() > 1:
+                    row = free["chance"].idxmax() if largest else free["chance"].idxmin()
+                    table.loc[(table["group"] == table.loc[row, "group"]).to_numpy() & ~fixed, "split"] = name
+
+
+def _keep_earlier(table: "pd.DataFrame", earlier: dict[str, str]) -> None:
+    """Slices keep the split that they had; new members of a group follow its old ones, or are left out where those disagree."""
+    before = table["sha256"].map(earlier)
+    known = before.dropna().groupby(table["number"]).agg(["nunique", "first"])
+    agreed = known.loc[known["nunique"] == 1, "first"]
+    torn = known.index[known["nunique"] > 1]
+    table["split"] = table["number"].map(agreed).fillna(table["split"])
+    table.loc[table["number"].isin(torn), "split"] = LEFT_OUT
+    table["split"] = before.where(before.notna(), table["split"])
+
+
+def _complain_if_empty(table: "pd.DataFrame") -> None:
+    for modality in paths.MODALITIES:
+        mine = table[table["modality"] == modality]
+        for name in paths.SPLITS:
+            if not (mine["split"] == name).any():
+                raise UserError(
+                    f"split: no {modality.upper()} slices for {name}: {len(mine)} sound {modality.upper()} slices form {mine['group'].nunique()} "
+                    f"groups, and at least 3 that are not all paired are needed; add images, or lower split.near_duplicate_bits"
+                )
+
+
+def _links(keys: Any) -> NDArray[np.int64]:
+    """Links (M, 2) between rows of equal, non-empty key: each row with the first one of its key."""
+    first: dict[str, int] = {}
+    found = [(first.setdefault(key, row), row) for row, key in enumerate(keys) if key]
+    return np.array([link for link in found if link[0] != link[1]], np.int64).reshape(-1, 2)
+
+
+def _near(hashes: Any, distance: int) -> NDArray[np.int64]:
+    """Links between rows whose perceptual hashes are at most `distance` bits apart."""
+    texts = np.array([text for text in hashes], object)
+    rows = np.flatnonzero(texts != "")
+    if rows.size == 0:
+        return np.empty((0, 2), np.int64)
+    unique, first, inverse = np.unique(texts[rows].astype(str), return_index=True, return_inverse=True)
+    pairs = duplicates.near_pairs(duplicates.hash_bits(unique), distance)
+    same = np.stack([rows[first][inverse], rows], axis=1)
+    return np.concatenate([rows[first][pairs], same[same[:, 0] != same[:, 1]]])
+
+
+def _blocks(slice_ids: Any, block: int) -> list[str]:
+    """A key for slices of one folder whose last number lies in the same block of `block` numbers; empty for block 0 or without a number.
+
+    Blocks, not distances: a chain of neighbours would tie a whole folder together.
+    """
+    keys = []
+    for slice_id in slice_ids:
+        match = re.fullmatch(r"(.*?)(\d+)(\D*)", slice_id) if block else None
+        keys.append(f"{match[1]}|{int(match[2]) // block}|{match[3]}" if match else "")
+    return keys
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _chance(text: str, seed: int) -> float:
+    """A number in 0..1 that depends on nothing but the text and the seed."""
+    return int(_digest(f"{seed}:{text}")[:13], 16) / 16**13

@@ -1,0 +1,69 @@
+"""Slices as memory-mapped arrays with an index: row i of `{split}_{modality}.npy` is the line of index.parquet with that split, modality and row."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load_array(split: str, modality: str, folder: Path = paths.SLICES) -> np.memmap:
+    """The array (N, size, size) of one split and modality, memory-mapped read-only, uint8 or uint16; `split` may also be truth or teacher.
+
+    Raises UserError when it is not there.
+    """
+    file = folder / paths.slices(split, modality).name
+    try:
+        array = np.load(file, mmap_mode="r")
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run dvc repro preprocess first") from None
+    assert isinstance(array, np.memmap)
+    return array
+
+
+def load_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
+    """index.parquet: one line per stored slice, with all that it takes to undo its preparation."""
+    return _table(folder / paths.INDEX.name)
+
+
+def load_teacher_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
+    """teacher_index.parquet: row, contrast and seed of each simulated pair."""
+    return _table(folder / paths.TEACHER_INDEX.name)
+
+
+def create(folder: Path, name: str, count: int, size: int, bits: int) -> Path:
+    """An array file `name` in `folder`, shape (count, size, size), zero, ready for `write_row`; gives its path."""
+    file = folder / name
+    np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8 if bits == 8 else np.uint16, shape=(count, size, size)).flush()
+    return file
+
+
+def write_row(file: Path, row: int, image01: NDArray[np.float32]) -> None:
+    """Store an image (size, size) in 0..1 as one row; several processes may write different rows of a file."""
+    rows = np.lib.format.open_memmap(file, mode="r+")
+    rows[row] = quantise(image01, rows.dtype)
+
+
+def quantise(image01: NDArray[np.float32], dtype: np.dtype) -> NDArray[np.unsignedinteger]:
+    """0..1 to 0..max of an unsigned integer type, rounded to nearest."""
+    return np.rint(np.clip(image01, 0, 1) * np.float64(np.iinfo(dtype).max)).astype(dtype)
+
+
+def to_float(stored: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
+    """Stored integers back to float32 in 0..1."""
+    return np.asarray(stored, np.float32) / np.float32(np.iinfo(stored.dtype).max)
+
+
+def _table(file: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(file)
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run dvc repro preprocess first") from None

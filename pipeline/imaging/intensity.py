@@ -1,0 +1,51 @@
+"""Intensities of a slice as 0..1: a window in Hounsfield units for CT, percentiles inside the head for MR; both can be undone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import params
+
+Picture = NDArray[np.float32]
+
+BRAIN_WINDOW = params.Window(level=40, width=80)  # what heads are searched and judged in, whatever window is stored
+
+
+def view(pixels: Picture, unit: str, modality: str) -> Picture:
+    """A slice (H, W) as a person would display it, 0..1: what the head finder and the quality checks look at.
+
+    CT in Hounsfield units (`unit` "hu") goes through the brain window; grey pictures of 0..1 stay; raw MR intensities are stretched
+    from their minimum to their 99.5th percentile.
+    """
+    if unit == "hu" and modality == "ct":
+        return _stretch(pixels, BRAIN_WINDOW.level - BRAIN_WINDOW.width / 2, BRAIN_WINDOW.level + BRAIN_WINDOW.width / 2)
+    if pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 1:
+        return np.asarray(pixels, np.float32)
+    return _stretch(pixels, float(pixels.min()), float(np.percentile(pixels, 99.5)))
+
+
+def to_unit(
+    pixels: Picture, unit: str, modality: str, mask: NDArray[np.bool_], preprocess: params.Preprocess
+) -> tuple[Picture, float, float]:
+    """(image in 0..1, low, high) where low and high are the source values that became 0 and 1.
+
+    CT in Hounsfield units: the window of `preprocess`; CT as grey picture: as it is, since its window is already applied.
+    MR: `mr_percentiles` of the intensities inside `mask` (the head; the whole picture where the mask is empty).
+    """
+    if modality == "ct":
+        half = preprocess.ct_window.width / 2
+        low, high = (preprocess.ct_window.level - half, preprocess.ct_window.level + half) if unit == "hu" else (0.0, 1.0)
+    else:
+        inside = pixels[mask] if mask.any() else pixels
+        low, high = (float(value) for value in np.percentile(inside, preprocess.mr_percentiles))
+    return _stretch(pixels, low, high), low, high
+
+
+def from_unit(image01: Picture, low: float, high: float) -> Picture:
+    """Source values of an image in 0..1; the inverse of `to_unit` between low and high (beyond them it clipped)."""
+    return np.asarray(image01 * (high - low) + low, np.float32)
+
+
+def _stretch(pixels: Picture, low: float, high: float) -> Picture:
+    if high <= low:
+        return np.zeros(pixels.shape, np.float32)
+    return np.clip((np.asarray(pixels, np.float32) - low) / (high - low), 0, 1)

@@ -1,0 +1,22 @@
+"""preprocess: heads found, cropped, resized and normalised into arrays; simulated pairs for the teacher."""
+
+from pipeline import atomic, paths
+from pipeline.dataset import arrays, teacher
+from pipeline.errors import user_errors
+from pipeline.params import load
+
+
+def main() -> None:
+    with user_errors():
+        params = load().preprocess
+        import pandas as pd
+
+        slices = pd.read_parquet(paths.MANIFEST).merge(pd.read_parquet(paths.SPLIT), on="slice_id", validate="one_to_one")
+        with atomic.new_folder(paths.SLICES) as folder:
+            arrays.build(folder, slices, params)
+            teacher.build(folder, params)
+        print(f"{paths.SLICES}: {len(slices)} slices and {params.teacher_pairs} simulated pairs of {params.size}×{params.size} pixels")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""split: train, val and test by groups, so that no duplicate crosses."""
+
+from pipeline import atomic, paths
+from pipeline.dataset import split as splitting
+from pipeline.dataset.quality import OK
+from pipeline.errors import user_errors
+from pipeline.params import load
+
+
+def main() -> None:
+    with user_errors():
+        params = load().split
+        import pandas as pd
+
+        manifest = pd.read_parquet(paths.MANIFEST).query("status == @OK").reset_index(drop=True)
+        assigned = splitting.assign(manifest, params, earlier=splitting.read_earlier(paths.SPLIT, params))
+        report = splitting.summary(manifest, assigned, params)
+        with atomic.new_file(paths.SPLIT) as file:
+            splitting.write(file, manifest, assigned, params)
+            atomic.write_json(paths.SPLIT_JSON, report)
+        for name, counts in report["slices"].items():
+            print(f"{name}: {counts['ct']} CT and {counts['mr']} MR slices")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""validate: list every image, quarantine the unfit with a reason, check expectations."""
+
+import shutil
+
+from pipeline import atomic, paths
+from pipeline.dataset import manifest, quality, quality_report
+from pipeline.errors import UserError, user_errors
+from pipeline.params import load
+
+
+def main() -> None:
+    with user_errors():
+        params = load().quality
+        judged = quality.judge(manifest.build(), params)
+        results = quality_report.expect(judged, params)
+        broken = quality_report.failed(results)
+        if broken:
+            with atomic.new_folder(paths.QUALITY_FAILED) as folder:
+                quality_report.write(folder, judged, results)
+            raise UserError(quality.complaint(judged, params, broken))
+        with atomic.new_folder(paths.QUALITY_REPORT) as folder, atomic.new_file(paths.MANIFEST) as file:
+            quality_report.write(folder, judged, results)
+            judged.to_parquet(file, index=False)
+        shutil.rmtree(paths.QUALITY_FAILED, ignore_errors=True)
+        for modality, share in quality.shares(judged).items():
+            print(
+                f"{modality.upper()}: {(judged['modality'] == modality).sum()} slices, {share:.1%} quarantined; see {paths.QUALITY_REPORT}/index.html"
+            )
+
+
+if __name__ == "__main__":
+    main()
