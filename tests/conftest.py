@@ -1,4 +1,4 @@
-"""What every test shares: where the real slices lie, and a stand-in for Kaggle."""
+"""What every test shares: how tests are spread over workers, where the real slices lie, and a stand-in for Kaggle."""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +9,15 @@ import pytest
 from tests.sources import kaggle_server as stand_in
 
 PROJECT = Path(__file__).parents[1]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give xdist one file at a time, so that what a file sets up is made once; the long graph files first, one worker each."""
+    items.sort(key=lambda item: "graph" not in item.path.relative_to(PROJECT).parts)
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(PROJECT))))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,70 @@
+"""Child processes that live and end as one group: started in a session of their own, stopped whole, gone when we are gone."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    if _LIBC:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our environment, with the programs of this Python's environment first, so that `python` in dvc.yaml means this one."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}", **(extra or {})}
+
+
+@contextmanager
+def group(
+    command: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = None, grace: float = 5, capture: bool = True
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start `command` in `folder` as the leader of its own session; when the block ends, however it ends, stop what is left of the group.
+
+    Those left are asked to end (SIGTERM) and killed after `grace` seconds. `capture` joins stdout and stderr in `process.stdout`.
+    The leader gets SIGTERM as well when this process is killed.
+    """
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if capture else {}
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(env),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+        **pipe,  # type: ignore[call-overload]
+    )
+    try:
+        yield process
+    finally:
+        stop_group(process, grace)
+        if process.stdout:
+            process.stdout.close()
+
+
+def stop_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
+    """End every process of the session that `process` leads: SIGTERM, then after `grace` seconds SIGKILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        members = [member for member in psutil.process_iter() if _session(member.pid) == process.pid]
+        for member in members:
+            with suppress(psutil.NoSuchProcess):
+                member.send_signal(number)
+        psutil.wait_procs(members, timeout=grace)
+    process.wait()
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None

@@ -1,0 +1,69 @@
+"""The `ctmr` command as a user runs it."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+
+
+def ctmr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("ctmr"), *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What the command recognises a project by."""
+    shutil.copytree(PROJECT / "presets", tmp_path / "presets")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    return tmp_path
+
+
+def test_help_is_quick_and_lists_the_commands() -> None:
+    began = time.monotonic()
+    ended = ctmr(PROJECT, "--help")
+    assert ended.returncode == 0
+    for command in ("preset", "retrain"):
+        assert command in ended.stdout
+    assert time.monotonic() - began < 10  # 0.3 s alone; torch, mlflow and prefect together would take over 6
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, pipeline.cli; print(sorted({'torch', 'mlflow', 'prefect', 'pandas', 'great_expectations'} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
+
+
+def test_preset_from_a_folder_below(project: Path) -> None:
+    (project / "notebooks").mkdir()
+    ended = ctmr(project / "notebooks", "preset", "smoke", "--set", "train.images=12")
+    assert ended.returncode == 0, ended.stderr
+    assert "train.images: 4000 -> 12\n" in ended.stdout
+    assert "preprocess.size: 64 -> 32\n" in ended.stdout
+    assert ctmr(project, "preset", "--set", "train.images=12").stdout == "params.yaml: nothing to change\n"
+
+
+def test_preset_list(project: Path) -> None:
+    ended = ctmr(project, "preset", "--list")
+    assert ended.returncode == 0
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["demo", "folder", "kaggle-gpu", "paper", "smoke"]
+
+
+def test_outside_a_project_is_one_line(tmp_path: Path) -> None:
+    ended = ctmr(tmp_path, "preset", "smoke")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"error: {tmp_path}: no dvc.yaml and params.yaml here or above; change into the project's folder\n"
+
+
+def test_unknown_preset_is_one_line(project: Path) -> None:
+    ended = ctmr(project, "preset", "imaginary")
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "imaginary" in ended.stderr

@@ -1,0 +1,102 @@
+"""params.yaml as committed is valid; every mistake in it is one line that names the key, its value and what is allowed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import params
+from pipeline.errors import UserError
+
+PROJECT = Path(__file__).parents[1]
+
+
+def changed(tmp_path: Path, key: str, value: object) -> Path:
+    """A copy of params.yaml in which the dotted `key` has another value."""
+    content = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    *sections, knob = key.split(".")
+    place = content
+    for section in sections:
+        place = place[section]
+    place[knob] = value
+    target = tmp_path / "params.yaml"
+    target.write_text(yaml.safe_dump(content))
+    return target
+
+
+def test_as_committed_it_runs_anywhere() -> None:
+    loaded = params.load(PROJECT / "params.yaml")
+    assert loaded.data.source == "phantom"
+    assert loaded.train.device == "auto"
+
+
+def test_every_knob_has_a_comment() -> None:
+    lines = (PROJECT / "params.yaml").read_text().splitlines()
+    knobs = [line for line in lines if line.startswith("  ") and not line.partition("#")[0].rstrip().endswith(":")]
+    assert [line for line in knobs if "#" not in line] == []
+
+
+def test_objects_cannot_be_changed() -> None:
+    loaded = params.load(PROJECT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.split.val = 0.5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train.imagse", 5, "train.imagse is not a known key"),
+        ("trian", {}, "trian is not a known key"),
+        ("train.images", "many", "train.images = 'many': input should be a valid integer"),
+        ("train.images", 2.5, "train.images = 2.5: input should be a valid integer"),
+        ("train.batch_size", 0, "train.batch_size = 0: input should be greater than 0"),
+        ("train.flip", "yes", "train.flip = 'yes': input should be a valid boolean"),
+        ("train.learning_rate", float("nan"), "train.learning_rate = nan: input should be a finite number"),
+        ("train.device", "tpu", "train.device = 'tpu': input should be 'auto', 'cpu' or 'cuda'"),
+        ("preprocess.size", 66, "preprocess.size = 66: input should be a multiple of 4"),
+        ("preprocess.mr_percentiles", [99, 1], "must rise"),
+        ("preprocess.teacher_pairs", 0, "needs simulated pairs"),
+        ("data.kaggle.handle", "no-owner", "data.kaggle.handle = 'no-owner': string should match pattern"),
+        ("data.source", "folder", "data.folder must name a directory or archive"),
+        ("split.val", 0.9, "leaves nothing to train on"),
+    ],
+)
+def test_mistake_is_named(tmp_path: Path, key: str, value: object, expected: str) -> None:
+    with pytest.raises(UserError) as error:
+        params.load(changed(tmp_path, key, value))
+    assert expected in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "params.yaml"))
+
+
+def test_missing_key_is_named(tmp_path: Path) -> None:
+    content = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    del content["train"]["images"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"train\.images is missing"):
+        params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "expected sections"),
+        ("- a\n- b", "expected sections"),
+        ("data: [", "not valid YAML"),
+        ("\x00", "not valid YAML"),
+        (None, "not found"),
+    ],
+)
+def test_unreadable_file_is_one_line(tmp_path: Path, text: str | None, expected: str) -> None:
+    if text is not None:
+        (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=expected):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_a_stage_ends_with_that_line_and_exit_code_2(tmp_path: Path) -> None:
+    changed(tmp_path, "train.batch_size", -1)
+    ended = subprocess.run([sys.executable, "-m", "stages.download"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: params.yaml: train.batch_size = -1: input should be greater than 0\n"
