@@ -2,7 +2,6 @@
 
 from pipeline import atomic, paths
 from pipeline.dataset import split as splitting
-from pipeline.dataset.quality import OK
 from pipeline.errors import user_errors
 from pipeline.params import load
 
@@ -12,7 +11,7 @@ def main() -> None:
         params = load().split
         import pandas as pd
 
-        manifest = pd.read_parquet(paths.MANIFEST).query("status == @OK").reset_index(drop=True)
+        manifest = splitting.sound(pd.read_parquet(paths.MANIFEST))
         assigned = splitting.assign(manifest, params, earlier=splitting.read_earlier(paths.SPLIT, params))
         report = splitting.summary(manifest, assigned, params)
         with atomic.new_file(paths.SPLIT) as file:

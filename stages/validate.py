@@ -23,9 +23,8 @@ def main() -> None:
             judged.to_parquet(file, index=False)
         shutil.rmtree(paths.QUALITY_FAILED, ignore_errors=True)
         for modality, share in quality.shares(judged).items():
-            print(
-                f"{modality.upper()}: {(judged['modality'] == modality).sum()} slices, {share:.1%} quarantined; see {paths.QUALITY_REPORT}/index.html"
-            )
+            print(f"{modality.upper()}: {(judged['modality'] == modality).sum()} slices, {share:.1%} quarantined")
+        print(f"see {paths.QUALITY_REPORT}/index.html")
 
 
 if __name__ == "__main__":

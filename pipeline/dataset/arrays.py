@@ -1,6 +1,6 @@
 """data/slices: every slice of the split, prepared and stored, and the truth for registered pairs."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,10 @@ def build(folder: Path, slices: "pd.DataFrame", preprocess: params.Preprocess, r
             count = int(((index["split"] == split) & (index["modality"] == modality)).sum())
             name = paths.slices(split, modality).name
             files[split, modality] = store.create(folder, name, count, preprocess.size, preprocess.bits)
-    jobs = [Job(raw / row.path, row.frame, row.modality, files[row.split, row.modality], row.row) for row in index.itertuples()]
+    jobs = [
+        Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"])
+        for line in index.to_dict("records")
+    ]
     index = pd.concat([index, pd.DataFrame(_run(jobs, preprocess, workers))], axis=1)
     index["pair"] = _number_pairs(index)
     _write_truth(folder, index, preprocess, raw, workers)
@@ -72,21 +75,19 @@ def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preproc
     paired = index[index["pair"] >= 0].sort_values("pair")
     if paired.empty:
         return
-    sides = {modality: paired[paired["modality"] == modality].reset_index(drop=True) for modality in paths.MODALITIES}
+    sides = {modality: paired[paired["modality"] == modality].to_dict("records") for modality in paths.MODALITIES}
     for modality, given in (("ct", "mr"), ("mr", "ct")):
         file = store.create(folder, paths.slices("truth", modality).name, len(sides["ct"]), preprocess.size, preprocess.bits)
         jobs = [
-            Job(
-                raw / truth.path,
-                truth.frame,
-                modality,
-                file,
-                row,
-                Box(source.crop_top, source.crop_left, source.crop_side, source.rotation),
-            )
-            for row, (truth, source) in enumerate(zip(sides[modality].itertuples(), sides[given].itertuples(), strict=True))
+            Job(raw / truth["path"], truth["frame"], modality, file, row, box_of(source))
+            for row, (truth, source) in enumerate(zip(sides[modality], sides[given], strict=True))
         ]
         _run(jobs, preprocess, workers)
+
+
+def box_of(line: dict[Hashable, Any]) -> Box:
+    """The crop box of a line of index.parquet."""
+    return Box(line["crop_top"], line["crop_left"], line["crop_side"], line["rotation"])
 
 
 def _run(jobs: list[Job], preprocess: params.Preprocess, workers: int | None) -> list[dict[str, Any]]:

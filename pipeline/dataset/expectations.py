@@ -15,7 +15,7 @@ FAILING, WARNING = "critical", "warning"
 
 @dataclass(frozen=True)
 class Expectation:
-    """`kind` is the class's name in great_expectations.expectations without "Expect"; `severity` critical fails the stage, warning does not."""
+    """`kind`: class name in great_expectations.expectations without "Expect"; `severity`: critical fails the stage, warning does not."""
 
     kind: str
     meaning: str
@@ -24,13 +24,14 @@ class Expectation:
 
 
 def check(name: str, table: "pd.DataFrame", expectations: list[Expectation]) -> list[dict[str, Any]]:
-    """One result per expectation, in order: table, expectation, column, meaning, severity, success, observed, unexpected (count, examples)."""
+    """One result per expectation, in order: its table, column, meaning and severity, whether it holds, what was observed, exceptions."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
     import great_expectations.expectations as gxe
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     batch = context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
     suite = gx.ExpectationSuite(name=name)
     for number, one in enumerate(expectations):

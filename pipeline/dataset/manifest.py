@@ -1,11 +1,11 @@
-"""The manifest: one row per slice with what its file says and what its pixels show; judged later, so that thresholds cost no second look."""
+"""The manifest: one row per slice with what its file says and what its pixels show; judged apart from it, in quality.py."""
 
 import csv
 import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,12 +65,13 @@ def build(raw: Path = paths.RAW, workers: int | None = None) -> "pd.DataFrame":
     pairs = read_pairs(raw)
     number = {path: i for i, pair in enumerate(pairs) for path in (pair["ct"], pair["mr"])}
     table["pair"] = [number.get(path, -1) for path in table["path"]]
-    for pair in pairs:
-        known = (table["path"] == pair["mr"]) & (pair["contrast"] != "")
-        table.loc[known, ["contrast", "contrast_confidence"]] = [pair["contrast"], 1.0]
-        if pair["group"]:
-            # A subject's name in pairs.csv ties its slices together, beside what the files say.
-            table.loc[table["path"].isin([pair["ct"], pair["mr"]]) & (table["group_key"] == ""), "group_key"] = f"pairs:{pair['group']}"
+    said = {pair["mr"]: pair["contrast"] for pair in pairs if pair["contrast"]}
+    told = table["path"].isin(list(said))
+    table.loc[told, "contrast"] = table.loc[told, "path"].map(said)
+    table.loc[told, "contrast_confidence"] = 1.0
+    # A subject named in pairs.csv ties its slices together where the files themselves say nothing.
+    subjects = {path: f"pairs:{pair['group']}" for pair in pairs if pair["group"] for path in (pair["ct"], pair["mr"])}
+    table["group_key"] = table["group_key"].mask(table["group_key"] == "", table["path"].map(subjects).fillna(""))
     return table
 
 
@@ -136,11 +137,11 @@ def _measure_file(raw: Path, file: Path) -> list[Row]:
     relative = PurePosixPath(file.relative_to(raw).as_posix())
     modality = relative.parts[0]
     split = relative.parts[1] if len(relative.parts) > 2 and relative.parts[1] in ("train", "test") else ""
-    place = {"modality": modality, "path": str(relative), "source_split": split}
+    row = Row(stem(relative), modality, str(relative), 0, split)
     try:
         slices = readers.read(file)
     except readers.Unreadable as error:
         complaint = f"{error.reason}: {error}".replace(f"{file}: ", "")
-        return [Row(slice_id=stem(relative), frame=0, complaint=complaint, **place)]
-    names = [stem(relative)] if len(slices) == 1 else [f"{stem(relative)}#{one.frame:03d}" for one in slices]
-    return [Row(slice_id=name, frame=one.frame, **place, **measure(one, modality)) for name, one in zip(names, slices, strict=True)]
+        return [replace(row, complaint=complaint)]
+    names = [row.slice_id] if len(slices) == 1 else [f"{row.slice_id}#{one.frame:03d}" for one in slices]
+    return [replace(row, slice_id=name, frame=one.frame, **measure(one, modality)) for name, one in zip(names, slices, strict=True)]

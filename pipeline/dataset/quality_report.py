@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PER_SHEET = 60
 SHEETS = "sheets"
+PAGE = Path(__file__).with_name("quality_page.html")
 
 
 def expect(judged: "pd.DataFrame", quality: params.Quality) -> list[dict[str, Any]]:
@@ -75,8 +76,8 @@ def write(folder: Path, judged: "pd.DataFrame", results: list[dict[str, Any]], r
     atomic.write_json(folder / paths.VALIDATION_JSON.name, content)
     _write_quarantine(folder / paths.QUARANTINE_CSV.name, judged)
     sheets = list(_draw_sheets(folder / SHEETS, judged, raw))
-    page = _TEMPLATE.render(**content, sheets=sheets)
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE.read_text(encoding="utf-8"))
+    (folder / "index.html").write_text(template.render(**content, sheets=sheets), encoding="utf-8")
 
 
 def failed(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,40 +106,9 @@ def _draw_sheets(folder: Path, judged: "pd.DataFrame", raw: Path) -> Iterator[di
             continue
         shown = legible.iloc[[i * len(legible) // PER_SHEET for i in range(PER_SHEET)]] if len(legible) > PER_SHEET else legible
         pictures = []
-        for row in shown.itertuples():
-            slice_ = readers.read_slice(raw / str(row.path), int(str(row.frame)))
-            pictures.append(intensity.view(slice_.pixels, slice_.unit, str(row.modality)))
+        for path, frame in zip(shown["path"], shown["frame"], strict=True):
+            slice_ = readers.read_slice(raw / path, frame)
+            pictures.append(intensity.view(slice_.pixels, slice_.unit, str(modality)))
         name = f"{modality}_{(str(reason) or 'accepted').replace(' ', '_').replace('/', '_')}.png"
         contact_sheet.save(folder / name, pictures, [Path(str(slice_id)).name for slice_id in shown["slice_id"]])
         yield {"file": f"{SHEETS}/{name}", "modality": modality, "reason": reason or "accepted", "shown": len(shown), "of": len(mine)}
-
-
-_TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Data quality</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 82rem; padding: 0 1rem; color: #1b1f24; }
-table { border-collapse: collapse; margin: 1rem 0; } td, th { border-bottom: 1px solid #d5dae0; padding: .3rem .8rem; text-align: left; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; } img { max-width: 100%; } .pass { color: #16703a; } .critical { color: #b3261e; }
-.warning { color: #8a5a00; } nav a { margin-right: 1rem; }
-</style></head><body>
-<h1>Data quality: <span class="{{ 'pass' if success else 'critical' }}">{{ 'fit for use' if success else 'not fit for use' }}</span></h1>
-<table><tr><th>Modality</th><th>Slices</th><th>Sound</th><th>Quarantined, by reason</th></tr>
-{% for modality, count in counts.items() %}
-<tr><td>{{ modality | upper }}</td><td class="number">{{ count.slices }}</td><td class="number">{{ count.ok }}</td>
-<td>{% for reason, number in count.quarantined.items() %}<a href="#{{ modality }}-{{ reason | replace(' ', '-') }}">{{ reason }}</a>: {{ number }}{{ ', ' if not loop.last }}{% else %}none{% endfor %}</td></tr>
-{% endfor %}</table>
-<p>Every quarantined slice with its reason: <a href="quarantine.csv">quarantine.csv</a>. The same facts for machines: <a href="validation.json">validation.json</a>.</p>
-<h2>Expectations</h2>
-<table><tr><th>Holds</th><th>Table</th><th>Expectation</th><th>Column</th><th>Meaning</th><th>Severity</th><th>Observed</th><th>Unexpected</th></tr>
-{% for result in expectations %}
-<tr><td class="{{ 'pass' if result.success else result.severity }}">{{ 'yes' if result.success else 'no' }}</td><td>{{ result.table }}</td><td>{{ result.expectation }}</td>
-<td>{{ result.column }}</td><td>{{ result.meaning }}</td><td>{{ result.severity }}</td><td>{{ result.observed if result.observed is not none else '' }}</td>
-<td>{{ result.unexpected or '' }}{{ ': ' ~ result.examples | join(', ') if result.examples }}</td></tr>
-{% endfor %}</table>
-<h2>Contact sheets</h2>
-{% for sheet in sheets %}
-<h3 id="{{ sheet.modality }}-{{ sheet.reason | replace(' ', '-') }}">{{ sheet.modality | upper }}, {{ sheet.reason }} ({{ sheet.shown }} of {{ sheet.of }})</h3>
-<img src="{{ sheet.file }}" alt="{{ sheet.reason }}" loading="lazy">
-{% endfor %}
-</body></html>
-""")

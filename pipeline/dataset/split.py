@@ -26,6 +26,11 @@ LEFT_OUT = ""
 HISTORY = b"ctmr.history"
 
 
+def sound(manifest: "pd.DataFrame") -> "pd.DataFrame":
+    """The slices that are fit for use."""
+    return manifest[manifest["status"] == "ok"].reset_index(drop=True)
+
+
 def find_groups(manifest: "pd.DataFrame", split: params.Split) -> NDArray[np.int64]:
     """Number of the group of each row of `manifest` (columns slice_id, modality, sha256, phash, group_key)."""
     links = [_links(manifest["sha256"]), _links(manifest["group_key"]), _links(_blocks(manifest["slice_id"], split.neighbour_block))]
@@ -80,7 +85,7 @@ def write(file: Path, manifest: "pd.DataFrame", assigned: "pd.DataFrame", split:
 
 
 def read_earlier(file: Path, split: params.Split) -> dict[str, str]:
-    """Where each image (by SHA-256 of its pixels) was in the split that `file` holds; empty without one, or when it was made with other params."""
+    """Split of each image (by SHA-256 of its pixels) as `file` holds it; empty without one, or when it was made with other params."""
     import pyarrow.parquet as pq
 
     if not file.is_file():
@@ -141,8 +146,8 @@ def _fill_empty(table: "pd.DataFrame", fixed: NDArray[np.bool_], forced: NDArray
             if mine.any() and not (table.loc[mine, "split"] == name).any():
                 free = table[mine & ~fixed & (table["split"] == "train").to_numpy()]
                 if free["group"].nunique() > 1:
-                    row = free["chance"].idxmax() if largest else free["chance"].idxmin()
-                    table.loc[(table["group"] == table.loc[row, "group"]).to_numpy() & ~fixed, "split"] = name
+                    nearest = free.sort_values("chance")["group"].iloc[-1 if largest else 0]
+                    table.loc[(table["group"] == nearest).to_numpy() & ~fixed, "split"] = name
 
 
 def _keep_earlier(table: "pd.DataFrame", earlier: dict[str, str]) -> None:
@@ -162,8 +167,8 @@ def _complain_if_empty(table: "pd.DataFrame") -> None:
         for name in paths.SPLITS:
             if not (mine["split"] == name).any():
                 raise UserError(
-                    f"split: no {modality.upper()} slices for {name}: {len(mine)} sound {modality.upper()} slices form {mine['group'].nunique()} "
-                    f"groups, and at least 3 that are not all paired are needed; add images, or lower split.near_duplicate_bits"
+                    f"split: no {modality.upper()} slices for {name}: {len(mine)} sound ones form {mine['group'].nunique()} groups, and at "
+                    f"least 3 that are not all paired are needed; add images, or lower split.near_duplicate_bits"
                 )
 
 

@@ -1,4 +1,7 @@
-"""Slices as memory-mapped arrays with an index: row i of `{split}_{modality}.npy` is the line of index.parquet with that split, modality and row."""
+"""Slices as memory-mapped arrays with an index.
+
+Row i of `{split}_{modality}.npy` is the line of index.parquet with that split and modality whose `row` is i.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -52,7 +52,10 @@ def head_mask(image01: Picture, modality: str) -> Mask:
 
 
 def find_head(image01: Picture, modality: str, margin: float = 0.0) -> Box | None:
-    """The upright square around the head in a picture (H, W) of 0..1, `margin` (share of the longer side) wider on each side; None without a head."""
+    """The upright square around the head in a picture (H, W) of 0..1, wider by `margin` (share of the longer side) on each side.
+
+    None without a head.
+    """
     return box_of(head_mask(image01, modality), margin)
 
 
