@@ -1,0 +1,111 @@
+"""The brain behind every simulated head: MNI152 tissue maps, and distances derived from them.
+
+The maps are those that the package nilearn ships (1 mm, `nlin_sym_09a`); nilearn itself is not imported. Their notice:
+
+    Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University.
+    Permission to use, copy, modify, and distribute this software and its documentation for any purpose and without fee is hereby
+    granted, provided that the above copyright notice appear in all copies. The authors and McGill University make no
+    representations about the suitability of this software for any purpose. It is provided "as is" without express or implied
+    warranty. The authors are not responsible for any data loss, equipment damage, property loss, or injury to subjects or patients
+    resulting from the use or misuse of this software package.
+
+    VS Fonov, AC Evans, RC McKinstry, CR Almli, DL Collins, NeuroImage 47 (2009) S102.
+
+Coordinates are MNI millimetres: x to the right, y to the front, z up, origin at the anterior commissure.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.errors import UserError
+
+Floats = NDArray[np.float32]
+
+STEP = 3.0  # mm; distance fields are smooth, so a coarse grid carries them
+LOW = np.array([-120.0, -165.0, -120.0])  # mm; corner of the coarse grid
+SHAPE = (81, 98, 81)
+CLOSING_BASE, CLOSING_VAULT = 9.0, 27.0  # mm; gaps narrower than twice this lie inside the skull, at its base and in its vault
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scalar field on a regular grid: value at MNI point p lies at index (p - low) / step."""
+
+    values: NDArray[np.generic]
+    low: Floats
+    step: float
+
+    def at(self, points: Floats, outside: float = 0.0) -> Floats:
+        """Values at `points` (3, ...) mm, trilinear; `outside` beyond the grid."""
+        index = (points - self.low.reshape(3, *[1] * (points.ndim - 1))) / self.step
+        found: Floats = ndimage.map_coordinates(self.values, index, output=np.float32, order=1, mode="constant", cval=outside)
+        return found
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Grey and white matter (0..255), distance to the smooth brain hull and to the ventricles (mm, negative inside)."""
+
+    grey: Volume
+    white: Volume
+    hull: Volume
+    ventricles: Volume
+
+
+def _map_path(kind: str) -> Path:
+    package = find_spec("nilearn")
+    if package is None or package.origin is None:
+        raise UserError("the package nilearn, which ships the MNI152 maps, is not installed; run `make setup`")
+    return Path(package.origin).parent / "datasets" / "data" / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
+
+
+def _load(kind: str) -> Volume:
+    path = _map_path(kind)
+    try:
+        image = nibabel.load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; the phantom needs nilearn 0.14 with its MNI152 maps, reinstall from requirements.lock") from None
+    return Volume(np.asarray(image.dataobj), image.affine[:3, 3].astype(np.float32), 1.0)  # type: ignore[attr-defined]
+
+
+def _signed_distance(inside: NDArray[np.bool_]) -> Floats:
+    """Distance in mm to the border of a mask on the coarse grid, negative inside."""
+    outer = ndimage.distance_transform_edt(~inside)
+    inner = ndimage.distance_transform_edt(inside)
+    return ((outer - inner) * STEP).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def atlas() -> Atlas:
+    """The atlas, loaded and derived once a process (about 0.6 s).
+
+    Raises UserError when the maps are not installed.
+    """
+    grey, white, t1 = _load("gm"), _load("wm"), _load("t1")
+    axes = [LOW[a] + STEP * np.arange(SHAPE[a]) for a in range(3)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
+    brain = t1.at(points) > 40
+    from_brain = _signed_distance(brain)
+    base, vault = (_signed_distance(from_brain < closing) + np.float32(closing) for closing in (CLOSING_BASE, CLOSING_VAULT))
+    hull = base + (vault - base) * np.clip((points[2] + 5) / 20, 0, 1)
+    tissue = (grey.at(points) + white.at(points)) / 255
+    near_midline = (np.abs(points[0]) < 48) & (points[2] > -22) & (points[2] < 38) & (points[1] > -82) & (points[1] < 42)
+    deep = (tissue < 0.5) & (hull < -20) & near_midline
+    parts, _ = ndimage.label(deep)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    ventricles = parts == sizes.argmax()
+    low = LOW.astype(np.float32)
+    return Atlas(
+        grey=grey,
+        white=white,
+        hull=Volume(ndimage.gaussian_filter(hull, 0.8), low, STEP),
+        ventricles=Volume(ndimage.gaussian_filter(_signed_distance(ventricles), 0.6), low, STEP),
+    )

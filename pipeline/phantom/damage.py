@@ -1,0 +1,68 @@
+"""What real files do to the pictures: display window, frame, resizing, JPEG. Pixels come out as 8-bit grey, the way such sets are shared."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.phantom.heads import Head
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one file was made from its picture."""
+
+    level: float  # CT display window, Hounsfield units
+    width: float
+    gamma: float  # MR display curve
+    gain: float  # MR brightness; above 1 the brightest saturate
+    resize: float  # side after a first, lossy resize, as a share of the final side; 1: none
+    jpeg: int  # JPEG quality of an earlier save; 0: none
+
+
+def draw_look(g: np.random.Generator) -> Look:
+    """A look like those found among shared slices."""
+    return Look(
+        level=float(g.normal(38, 4)),
+        width=float(np.clip(g.normal(85, 10), 60, 120)),
+        gamma=float(np.exp(g.normal(0, 0.18))),
+        gain=float(g.uniform(0.9, 1.25)),
+        resize=float(g.uniform(0.5, 1.0)) if g.random() < 0.5 else 1.0,
+        jpeg=int(g.integers(45, 95)) if g.random() < 0.6 else 0,
+    )
+
+
+def ct_file(hounsfield: NDArray[np.float32], look: Look) -> Bytes:
+    """CT (H, W) in Hounsfield units as its 8-bit picture: bone saturates white, fat and air are black."""
+    shown = np.clip((hounsfield - np.float32(look.level)) / np.float32(look.width) + np.float32(0.5), 0, 1)
+    return _rough((shown * 255 + 0.5).astype(np.uint8), look)
+
+
+def mr_file(magnitude: NDArray[np.float32], look: Look) -> Bytes:
+    """MR (H, W) in 0..1 as its 8-bit picture."""
+    shown = np.clip(magnitude * np.float32(look.gain), 0, 1) ** np.float32(look.gamma)
+    return _rough((shown * 255 + 0.5).astype(np.uint8), look)
+
+
+def as_files_look(head: Head, seed: int | None = None) -> tuple[Bytes, Bytes]:
+    """CT and MR of `head` as two 8-bit pictures on its pixel grid, each with its own draw of window, resizing and JPEG."""
+    g = np.random.default_rng([head.seed if seed is None else seed, 7])
+    return ct_file(head.ct, draw_look(g)), mr_file(head.mr, draw_look(g))
+
+
+def _rough(picture: Bytes, look: Look) -> Bytes:
+    if look.resize == 1.0 and look.jpeg == 0:
+        return picture
+    image = Image.fromarray(picture)
+    if look.resize < 1:
+        side = max(16, round(picture.shape[0] * look.resize))
+        image = image.resize((side, side), Image.Resampling.BILINEAR).resize(picture.shape[::-1], Image.Resampling.BICUBIC)
+    if look.jpeg:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=look.jpeg)
+        image = Image.open(buffer)
+    return np.asarray(image.convert("L"))

@@ -1,0 +1,85 @@
+"""What heads are made of: Hounsfield units and MR relaxation of every tissue.
+
+Sources. Grey and white matter, blood, muscle at 1.5 T: Stanisz et al., Magn Reson Med 54 (2005) 507. Fat: de Bazelaire et al.,
+Radiology 230 (2004) 652. Fluid: Hopkins et al., Magn Reson Med 3 (1986) 303 (T1); T2 as BrainWeb and clinical fits give for slow
+echo trains. Proton density relative to water: BrainWeb (Kwan et al., IEEE TMI 18 (1999) 1085). Oedema, tumour and infarct: the
+ranges in Bottomley et al., Med Phys 14 (1987) 1. T1 after agent: 0.1 mmol/kg of a gadolinium chelate of relaxivity 4.5 /mM/s at
+tissue concentrations of 0.3 to 1 mM. Hounsfield units: Bushberg et al., The Essential Physics of Medical Imaging; grey and white
+matter 37 and 30 HU as in unenhanced brain CT.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Tissue(IntEnum):
+    """Labels of `Head.labels`."""
+
+    AIR = 0
+    SKIN = 1
+    FAT = 2
+    MUSCLE = 3
+    BONE = 4
+    MARROW = 5
+    CSF = 6
+    GREY = 7
+    WHITE = 8
+    MUCOSA = 9
+    VITREOUS = 10
+    LENS = 11
+    NERVE = 12
+    DURA = 13
+    SINUS_BLOOD = 14
+    ARTERY = 15
+    CALCIUM = 16
+    HAIR = 17
+    OEDEMA = 18
+    TUMOUR = 19
+    RIM = 20
+    NECROSIS = 21
+    FRESH_BLOOD = 22
+    OLD_BLOOD = 23
+    INFARCT = 24
+    SCAR = 25
+    CAVITY = 26
+
+
+class Properties(NamedTuple):
+    """Hounsfield units; proton density relative to water; T1, T1 after contrast agent and T2 in ms at 1.5 T."""
+
+    hu: float
+    density: float
+    t1: float
+    t1_agent: float
+    t2: float
+
+
+PROPERTIES: dict[Tissue, Properties] = {
+    Tissue.AIR: Properties(-1000, 0.0, 1000, 1000, 50),
+    Tissue.SKIN: Properties(35, 0.65, 700, 600, 35),
+    Tissue.FAT: Properties(-95, 0.95, 320, 320, 75),
+    Tissue.MUSCLE: Properties(55, 0.78, 1000, 850, 44),
+    Tissue.BONE: Properties(1050, 0.05, 700, 700, 15),
+    Tissue.MARROW: Properties(420, 0.55, 480, 440, 55),
+    Tissue.CSF: Properties(7, 1.0, 4200, 4200, 1500),
+    Tissue.GREY: Properties(38, 0.84, 1120, 1050, 95),
+    Tissue.WHITE: Properties(30, 0.72, 780, 760, 76),
+    Tissue.MUCOSA: Properties(35, 0.9, 1300, 550, 170),
+    Tissue.VITREOUS: Properties(8, 1.0, 4000, 4000, 1200),
+    Tissue.LENS: Properties(75, 0.6, 1000, 1000, 30),
+    Tissue.NERVE: Properties(32, 0.72, 800, 780, 78),
+    Tissue.DURA: Properties(58, 0.45, 900, 450, 35),
+    Tissue.SINUS_BLOOD: Properties(55, 0.35, 1400, 250, 40),
+    Tissue.ARTERY: Properties(45, 0.12, 1440, 400, 30),
+    Tissue.CALCIUM: Properties(350, 0.2, 900, 900, 25),
+    Tissue.HAIR: Properties(-700, 0.0, 1000, 1000, 50),
+    Tissue.OEDEMA: Properties(20, 0.92, 1500, 1500, 190),
+    Tissue.TUMOUR: Properties(34, 0.88, 1350, 500, 130),
+    Tissue.RIM: Properties(43, 0.85, 1150, 330, 105),
+    Tissue.NECROSIS: Properties(14, 0.96, 2200, 2000, 350),
+    Tissue.FRESH_BLOOD: Properties(68, 0.85, 1050, 1050, 50),
+    Tissue.OLD_BLOOD: Properties(38, 0.92, 380, 380, 180),
+    Tissue.INFARCT: Properties(19, 0.92, 1450, 1400, 165),
+    Tissue.SCAR: Properties(15, 0.95, 2000, 1900, 400),
+    Tissue.CAVITY: Properties(8, 0.99, 3600, 3600, 1200),
+}
