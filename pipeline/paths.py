@@ -7,6 +7,7 @@ from pipeline.errors import UserError
 PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
 DVC_LOCK = Path("dvc.lock")
+SALT = Path(".salt")
 
 RAW = Path("data/raw")
 SOURCE_JSON = RAW / "source.json"

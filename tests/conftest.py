@@ -9,6 +9,7 @@ import pytest
 from tests.sources import kaggle_server as stand_in
 
 PROJECT = Path(__file__).parents[1]
+os.environ["CTMR_SALT"] = "salt of the tests, no secret"  # else tests that read DICOM would leave a .salt in the working folder
 
 
 @pytest.hookimpl(tryfirst=True)

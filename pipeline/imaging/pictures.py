@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
-from pipeline.imaging.slices import Slice, Truncated, Unreadable
+from pipeline.imaging.slices import MAX_PIXELS, Slice, Truncated, Unreadable
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-MAX_PIXELS = 2**26  # 8192 x 8192; more is no slice of a head, and a small file can claim any size
 VISIBLE = 16  # difference between colour channels, of 255, that an eye sees
 
 # What pillow's decoders raise on damaged files, beside its own UnidentifiedImageError (an OSError).

@@ -22,6 +22,22 @@ class Truncated(Unreadable):
     reason = "truncated"
 
 
+class NotAxial(Unreadable):
+    """A sagittal or coronal slice, or a localizer."""
+
+    reason = "not axial"
+
+
+class OtherModality(Unreadable):
+    """A picture that is neither CT nor MR by its own word: ultrasound, PET, segmentation, dose."""
+
+    reason = "other modality"
+
+
+MAX_PIXELS = 2**26  # 8192 × 8192; more is no slice of a head, and a small file can claim any size
+MAX_VOXELS = 2**30  # of a whole volume
+
+
 @dataclass(frozen=True, eq=False)
 class Slice:
     """One picture.

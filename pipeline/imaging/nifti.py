@@ -1,0 +1,145 @@
+"""NIfTI volumes (.nii, .nii.gz) in any orientation as axial slices from foot to head, seen as radiologists see them.
+
+nibabel turns the volume to the nearest RAS+ axes (right, anterior, superior growing); a slice then shows the patient's front at the top
+and the patient's right at the left. Oblique volumes are not resampled: a slice is the nearest plane of stored voxels.
+"""
+
+import gzip
+import warnings
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError
+
+from pipeline import privacy
+from pipeline.imaging.slices import MAX_PIXELS, MAX_VOXELS, NotAxial, Slice, Truncated, Unreadable
+
+MAX_RATIO = 1032  # what gzip can pack at best (RFC 1951); a header that claims more voxels than that is wrong
+MAX_ANISOTROPY = 3.0  # within an axial slice; more means thick sagittal or coronal slices, of which an axial view shows little
+HOUNSFIELD_BELOW = -300.0  # no MR intensity is this low; a hundredth of the voxels being so means air in Hounsfield units
+_DAMAGE = (ImageFileError, HeaderDataError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
+_RAS = np.array([[0, 1], [1, 1], [2, 1]])
+
+
+def read(path: Path) -> list[Slice]:
+    """Every axial slice from foot to head. Raises Unreadable, Truncated, or NotAxial for volumes of thick sagittal or coronal slices."""
+    image = load(path)
+    values = _values(image, path)
+    turned = np.asarray(nibabel.as_closest_canonical(nibabel.Nifti1Image(values, image.affine)).dataobj)
+    affine = image.affine @ inv_ornt_aff(_turn(image), values.shape)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = (float(sizes[1]), float(sizes[0]))
+    if turned.shape[2] > 1 and max(spacing) > MAX_ANISOTROPY * min(spacing):
+        raise NotAxial(f"{path}: voxels of {spacing[0]:.1f} × {spacing[1]:.1f} mm within an axial slice; resample the volume first")
+    in_units = bool((values < HOUNSFIELD_BELOW).mean() > 0.01)
+    if image.get_data_dtype() == np.uint8 and not in_units:
+        turned = turned / np.float32(255)
+    key = privacy.pseudonym("volume", subject(path))
+    return [
+        Slice(
+            np.ascontiguousarray(show(turned[:, :, k])),
+            unit="hu" if in_units else "grey",
+            frame=k,
+            modality="ct" if in_units else "",
+            spacing=spacing,
+            group_key=key,
+            position=round(float(affine[2, 3] + k * affine[2, 2]), 4),
+        )
+        for k in range(turned.shape[2])
+    ]
+
+
+def load(path: Path) -> Any:
+    """The nibabel image, its voxels still on the disk. Raises Unreadable for what is no NIfTI volume of three dimensions."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = nibabel.load(path)
+            if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one too
+                raise Unreadable(f"{path}: no NIfTI volume")
+            shape, kind = tuple(int(side) for side in image.shape), image.get_data_dtype()
+            affine = np.asarray(image.affine, np.float64)
+    except (FileNotFoundError, PermissionError, Unreadable):
+        raise
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
+    except (
+        ImageFileError,
+        HeaderDataError,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ):
+        raise Unreadable(f"{path}: no NIfTI volume, or damaged") from None
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) > 3:
+        raise Unreadable(f"{path}: {len(shape)} dimensions ({' × '.join(map(str, shape))}); split it into volumes of three, one file each")
+    if len(shape) < 2 or min(shape) < 1:
+        raise Unreadable(f"{path}: no volume (shape {shape})")
+    if kind.kind not in "iuf":
+        raise Unreadable(f"{path}: voxels of type {kind}; expected one number each")
+    voxels = int(np.prod(shape, dtype=np.float64))
+    if voxels > MAX_VOXELS or sorted(shape)[-1] * sorted(shape)[-2] > MAX_PIXELS:
+        raise Unreadable(f"{path}: {' × '.join(map(str, shape))} voxels are more than any head has")
+    if voxels * kind.itemsize > path.stat().st_size * (MAX_RATIO if path.suffix.lower() == ".gz" else 1):
+        raise Truncated(f"{path}: shorter than its header says; copy it again")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise Unreadable(f"{path}: its orientation (affine) is not usable; set sform or qform with your converter")
+    return image
+
+
+def show(plane: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An axial plane (x to the right, y to the front) as rows from front to back and columns from right to left."""
+    return plane[::-1, ::-1].T
+
+
+def store(slices: np.ndarray[Any, Any], image: Any) -> np.ndarray[Any, Any]:
+    """Slices (N, H, W) as `read` gave them, as an array in the voxel order of `image`, for its affine and header."""
+    turned = np.moveaxis(slices, 0, -1).transpose(1, 0, 2)[::-1, ::-1]
+    back = ornt_transform(_RAS, io_orientation(image.affine))
+    return np.asarray(apply_orientation(turned, back)).reshape(image.shape)
+
+
+def subject(path: Path) -> str:
+    """Whom a volume shows, by its place: the BIDS subject (sub-...) where a name has one, else its path below the modality's folder."""
+    parts = PurePosixPath(path.as_posix()).parts
+    for part in parts:
+        if part.startswith("sub-"):
+            return part.split("_")[0].split(".")[0]
+    below = next((i + 1 for i in reversed(range(len(parts) - 1)) if parts[i] in ("ct", "mr")), len(parts) - 1)
+    below += below < len(parts) - 1 and parts[below] in ("train", "test")
+    return "/".join(parts[below:]).split(".nii")[0]
+
+
+def _turn(image: Any) -> Any:
+    return ornt_transform(io_orientation(image.affine), _RAS)
+
+
+def _values(image: Any, path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Voxels (I, J, K), float32, scaled as the header says; what is no number becomes the lowest number."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            values = np.asanyarray(image.dataobj).astype(np.float32)
+    except (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError):
+        raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
+    except _DAMAGE:
+        raise Unreadable(f"{path}: damaged NIfTI volume") from None
+    values = values.reshape((*values.shape, 1)[:3])
+    known = np.isfinite(values)
+    if not known.all():
+        if not known.any():
+            raise Unreadable(f"{path}: no voxel holds a number")
+        values = np.where(known, values, values[known].min())
+    return values

@@ -1,0 +1,63 @@
+"""Patients become keyed hashes: the same patient, the same key within a project; nobody without the project's salt can test a guess.
+
+The salt lies in `.salt` in the project's folder (git-ignored, made on first need, readable by its owner alone). Keep it as long as the
+data: with another salt the same files give other keys. Machines that must agree share the file, or set `$CTMR_SALT`.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.errors import UserError
+
+SALT_VARIABLE = "CTMR_SALT"
+
+
+def pseudonym(*identity: str) -> str:
+    """16 hexadecimal digits that stand for `identity` (say "patient" and an id): HMAC-SHA-256 with the project's salt, RFC 2104.
+
+    "" outside of any project when no salt is set: nothing is kept there that would need a key.
+    """
+    salt = _salt(Path.cwd())
+    return hmac.new(salt, "\0".join(identity).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:16] if salt else ""
+
+
+def _salt(start: Path) -> bytes:
+    return os.environ[SALT_VARIABLE].encode() if os.environ.get(SALT_VARIABLE) else _salt_file(start)
+
+
+@lru_cache(maxsize=8)
+def _salt_file(start: Path) -> bytes:
+    """The nearest salt at or above `start`, made in the project's folder when there is none. Empty outside of any project."""
+    for folder in (start, *start.parents):
+        if (folder / paths.SALT).is_file():
+            return _read(folder / paths.SALT)
+    try:
+        root = paths.project_root(start)
+    except UserError:
+        return b""
+    if ".dvc" in root.parts:  # a temporary copy that `dvc exp run --temp` works in, below the project itself
+        root = Path(*root.parts[: root.parts.index(".dvc")])
+    file = root / paths.SALT
+    handle, name = tempfile.mkstemp(dir=root, prefix=".salt.")  # readable by its owner alone
+    with os.fdopen(handle, "w") as beside:
+        beside.write(secrets.token_hex(32) + "\n")
+    try:
+        os.link(name, file)  # unlike a rename, this loses against another process that was faster
+    except FileExistsError:
+        pass
+    finally:
+        Path(name).unlink()
+    return _read(file)
+
+
+def _read(file: Path) -> bytes:
+    salt = file.read_bytes().strip()
+    if len(salt) < 16:
+        raise UserError(f"{file}: shorter than 16 characters, which guesses could find; restore it, or delete it to have a new one made")
+    return salt
