@@ -1,0 +1,118 @@
+"""What a run says about itself: a name that tells it from others, the code, data and machine behind it."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import paths, presets
+from pipeline.params import Params
+
+Flat = dict[str, Any]
+_BEFORE_TRAINING = ("download", "validate", "split", "preprocess")
+
+
+def flatten(params: Params) -> Flat:
+    """Every knob under its dotted name in params.yaml, such as `train.batch_size`."""
+    return dict(_flat(params.model_dump(by_alias=True), ""))
+
+
+def preset_of(knobs: Flat) -> str:
+    """The preset whose values `knobs` hold, the one with most of them; "" when none fits."""
+    fitting = {}
+    for name in presets.available() if paths.PRESETS.is_dir() else {}:
+        wanted = dict(_flat(yaml.safe_load((paths.PRESETS / f"{name}.yaml").read_text(encoding="utf-8")) or {}, ""))
+        if all(knobs.get(key) == value for key, value in wanted.items()):
+            fitting[name] = len(wanted)
+    return max(fitting, key=lambda name: fitting[name], default="")
+
+
+def run_name(knobs: Flat, preset: str, now: datetime) -> str:
+    """A name that a person can tell from others: the DVC experiment or preset, what is trained on what, for how long, and when it began."""
+    begin = os.environ.get("DVC_EXP_NAME") or preset or "custom"
+    what = f"{knobs['data.source']} {knobs['preprocess.size']}px, {knobs['model.generator']} × {knobs['model.generator_width']}"
+    return f"{begin}: {what}, {knobs['train.images']} images, seed {knobs['train.seed']}, {now:%d %b %H:%M}"
+
+
+def tags(knobs: Flat) -> dict[str, str]:
+    """Git commit and whether the tree was dirty, digest of DVC's lock for the data, preset, device, DVC experiment."""
+    commit = _git("rev-parse", "HEAD")
+    found = {
+        "mlflow.source.git.commit": commit,
+        "git.commit": commit,
+        "git.branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
+        "git.dirty": _dirty() if commit else "",
+        "dvc.lock.data": lock_digest(*_BEFORE_TRAINING),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "preset": preset_of(knobs) or "custom",
+        "device": device(str(knobs["train.device"])),
+        "mlflow.source.name": "dvc repro train",
+        "mlflow.source.type": "LOCAL",
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def lock_digest(*stages: str) -> str:
+    """Digest of what DVC's lock says about `stages` (default: all): dependencies, params, outputs. "" without a lock."""
+    try:
+        lock = yaml.safe_load(paths.DVC_LOCK.read_text(encoding="utf-8"))["stages"]
+    except (FileNotFoundError, TypeError, KeyError):
+        return ""
+    kept = {name: lock[name] for name in sorted(lock) if not stages or name in stages}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16] if kept else ""
+
+
+def device(wanted: str) -> str:
+    """The device that `wanted` (auto, cpu, cuda) means on this machine, by name."""
+    torch = sys.modules.get("torch")  # whoever trains has it; nobody else should wait for it
+    if wanted != "cpu" and torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"cpu, {torch.get_num_threads()} threads" if torch is not None else "cpu"
+
+
+def data_digest(folder: Path = paths.SLICES) -> str:
+    """Digest (36 hexadecimal digits, MLflow's limit) over names and bytes of all stored slices; "" when there are none."""
+    files = sorted(file for file in folder.glob("*") if file.suffix in (".npy", ".parquet"))
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:36] if files else ""
+
+
+def data_set(folder: Path = paths.SLICES) -> dict[str, str]:
+    """The prepared slices as an MLflow data set: name, digest, where they came from, how many there are of what."""
+    import numpy as np
+
+    source = json.loads(paths.SOURCE_JSON.read_text(encoding="utf-8")) if paths.SOURCE_JSON.is_file() else {}
+    counts = {file.stem: int(np.load(file, mmap_mode="r").shape[0]) for file in sorted(folder.glob("*.npy"))}
+    name = source.get("handle") or source.get("source") or "slices"
+    facts = {key: source[key] for key in ("source", "handle", "version", "sha256") if key in source}
+    return {"name": str(name), "digest": data_digest(folder), "source": json.dumps(facts), "profile": json.dumps(counts)}
+
+
+def _flat(section: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    return [
+        pair
+        for key, value in section.items()
+        for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])
+    ]
+
+
+def _dirty() -> str:
+    """Whether files that git knows differ from the commit, DVC's lock apart, which the graph itself rewrites."""
+    return str(bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{paths.DVC_LOCK}"))).lower()
+
+
+def _git(*arguments: str) -> str:
+    try:
+        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return ended.stdout.strip() if ended.returncode == 0 else ""

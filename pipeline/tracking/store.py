@@ -1,0 +1,90 @@
+"""Which MLflow store is in use, the project's experiment in it, and the address that shows its runs side by side.
+
+`$MLFLOW_TRACKING_URI` names the store; without it, an SQLite file in the project's mlruns/ with the artifacts beside it.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import paths
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "ctmr"
+_SQLITE = "sqlite:///"
+
+
+def home() -> Path:
+    """The project's folder; for a temporary copy that `dvc exp run` works in (below .dvc/tmp), the project it was copied from."""
+    root = paths.project_root()
+    return Path(*root.parts[: root.parts.index(".dvc")]) if ".dvc" in root.parts else root
+
+
+def tracking_uri() -> str:
+    """Address of the MLflow store: `$MLFLOW_TRACKING_URI`, else SQLite in mlruns/."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{home() / paths.MLRUNS / 'mlflow.db'}"
+
+
+def is_server(uri: str) -> bool:
+    """Whether an MLflow server stands behind `uri`, which then decides where artifacts go."""
+    return uri.startswith(("http://", "https://"))
+
+
+def database_file(uri: str) -> Path | None:
+    """The SQLite file behind `uri`, None for other stores."""
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+
+
+def artifact_folder(uri: str) -> Path:
+    """Where artifacts of a store without a server go: beside its SQLite file, else (a database elsewhere) in the project's mlruns/."""
+    file = database_file(uri)
+    return (file.absolute().parent if file else home() / paths.MLRUNS) / "artifacts"
+
+
+@lru_cache(maxsize=4)
+def client(uri: str) -> "MlflowClient":
+    """A client for the store `uri`, whose tables are made first where they are missing."""
+    import logging
+
+    import mlflow
+    from filelock import FileLock
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # else every new store tells how it makes its tables
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    found = mlflow.MlflowClient(uri)
+    file = database_file(uri)
+    if file is None:
+        return found
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):  # two processes that make the tables at once would both fail
+        found.search_experiments(max_results=1)
+    return found
+
+
+def experiment_id(uri: str) -> str:
+    """The id of the project's experiment in the store, which is made where it is missing."""
+    from filelock import FileLock
+
+    known = client(uri)
+    found = known.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        lock = artifact_folder(uri).parent / "mlflow.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            found = known.get_experiment_by_name(EXPERIMENT)
+            if found is None:
+                place = None if is_server(uri) else artifact_folder(uri).as_uri()
+                return known.create_experiment(EXPERIMENT, place, {"mlflow.experimentKind": "custom_model_development"})
+    return str(found.experiment_id)
+
+
+def comparison_address(experiment: str) -> str:
+    """The part of the UI's address after host and port that opens run comparison: curves, images and scores of several runs.
+
+    A fresh browser that is sent to the bare address lands on MLflow's pages for language models instead.
+    """
+    return f"/#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
