@@ -7,12 +7,13 @@ import numpy as np
 from pipeline import params, paths
 from pipeline.dataset import store
 from pipeline.dataset.manifest import in_parallel
+from pipeline.imaging import head
 from pipeline.imaging.head import Box
-from pipeline.imaging.prepare import prepare
+from pipeline.imaging.prepare import find_outline, prepare
 from pipeline.imaging.readers import Slice
 
 PAIRS_PER_TASK = 16
-FIRST_SEED = 1_000_000  # away from the seeds of data.phantom, whose heads are the demo's data
+FIRST_SEED = 2**40  # far from the seeds of data.phantom, whose heads are the demo's data
 JITTER = 0.02  # standard deviation of the box's place and size, share of its side: how far boxes of real slices scatter
 
 
@@ -41,13 +42,14 @@ def _simulate_rows(task: tuple[range, dict[str, Path], params.Preprocess]) -> li
     for row in rows:
         seed = FIRST_SEED + row
         simulated = phantom.simulate(seed, size=max(128, preprocess.size))
-        pictures = phantom.as_files_look(simulated, seed)
-        random = np.random.default_rng([seed, 2])
+        pictures = [Slice(picture / np.float32(255)) for picture in phantom.as_files_look(simulated, seed)]
+        outlines = [find_outline(picture, modality) for picture, modality in zip(pictures, paths.MODALITIES, strict=True)]
         # The box comes from one modality, as at translation, where only one is there to find it in.
-        framing = str(random.choice(paths.MODALITIES))
-        box = _jittered(prepare(_slice(pictures[framing]), framing, preprocess).box, random)
-        for modality, file in files.items():
-            store.write_row(file, row, prepare(_slice(pictures[modality]), modality, preprocess, box).array)
+        random = np.random.default_rng([seed, 2])
+        framing = int(random.integers(2))
+        box = _jittered(head.box_of(outlines[framing], paths.MODALITIES[framing], preprocess.margin), random)
+        for picture, found, (modality, file) in zip(pictures, outlines, files.items(), strict=True):
+            store.write_row(file, row, prepare(picture, modality, preprocess, box, found).array)
         contrasts.append(simulated.contrast)
     return contrasts
 
@@ -55,7 +57,3 @@ def _simulate_rows(task: tuple[range, dict[str, Path], params.Preprocess]) -> li
 def _jittered(box: Box, random: np.random.Generator) -> Box:
     down, right, wider = random.normal(0, JITTER, 3) * box.side
     return Box(box.top + down - wider / 2, box.left + right - wider / 2, box.side + wider, box.rotation)
-
-
-def _slice(picture: np.ndarray) -> Slice:
-    return Slice(picture.astype(np.float32) / np.float32(255))

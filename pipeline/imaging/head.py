@@ -1,9 +1,4 @@
-"""Find the head in a slice, cut a square around it, and put a square back where it came from.
-
-Heads are framed the same way in both modalities. A CT in a brain window ends at the skull (fat is black there) and shows the head rest,
-fingers and clamps beside it; an MR shows bright scalp around dark bone. So each modality finds its own outline, and the convex hull of
-it is taken as the head.
-"""
+"""The square around a head: found, cut out of a slice, and put back where it came from. Both modalities are framed alike."""
 
 from dataclasses import dataclass
 
@@ -11,18 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage.morphology import convex_hull_image
 
-Picture = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from pipeline.imaging import outline
+from pipeline.imaging.outline import Mask, Outline, Picture
 
-WORK_SIDE = 192  # pixels of the longer side that the search works on: half a percent of the side is precise enough
-CT_TISSUE = 0.1  # of a brain window: above cerebrospinal fluid's edge with air, below skin
-CT_OPENING = 0.02  # of the side: thinner things (head rest, tubes, skin folds) are cut off
-MR_SCALP = 0.04  # of bright tissue above background: fat-suppressed scalp is this dark
-MR_OPENING = 0.012
-MIN_SHARE = 0.02  # a head covers at least this share of its picture
-FACE_REACH = 0.2  # of the head's size: bone of the face lies at most this far in front of the braincase's outline
+CT_SCALP = 1.02  # the head with its scalp is this much larger than what a brain window shows (median of registered pairs)
+LENGTH_TO_WIDTH = {"top": 1.34, "bottom": 1.25}  # of a whole head in a slice, by the end that is missing
 
 
 @dataclass(frozen=True)
@@ -37,35 +26,36 @@ class Box:
     side: float
     rotation: float = 0.0
 
-
-def head_mask(image01: Picture, modality: str) -> Mask:
-    """The head's convex outline in a picture (H, W) of 0..1; all False where there is none. `modality` is ct or mr."""
-    height, width = image01.shape
-    scale = min(1.0, WORK_SIDE / max(height, width))
-    small_shape = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = _resize(image01, small_shape) if scale < 1 else image01
-    found = _ct_outline(small) if modality == "ct" else _mr_outline(small)
-    if found.sum() < MIN_SHARE * found.size:
-        return np.zeros(image01.shape, bool)
-    hull = convex_hull_image(found)
-    return _resize(hull.astype(np.float32), image01.shape) > 0.5 if scale < 1 else hull
+    def points_inside(self, points: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+        """Points (N, 2) of the picture as points of the square cut to (size, size) pixels."""
+        turn = np.deg2rad(self.rotation)
+        away = points - (self.top + self.side / 2, self.left + self.side / 2)
+        turned = away @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        return turned * (size / self.side) + size / 2
 
 
 def find_head(image01: Picture, modality: str, margin: float = 0.0) -> Box | None:
     """The upright square around the head in a picture (H, W) of 0..1, wider by `margin` (share of the longer side) on each side.
 
-    None without a head.
+    None without a head. `modality` is ct or mr.
     """
-    return box_of(head_mask(image01, modality), margin)
+    found = outline.find(image01, modality)
+    return box_of(found, modality, margin) if found else None
 
 
-def box_of(mask: Mask, margin: float = 0.0) -> Box | None:
-    """The upright square centred on a mask's bounding rectangle; None for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
-        return None
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    side = max(bottom - top, right - left) * (1 + 2 * margin)
+def head_mask(image01: Picture, modality: str) -> Mask:
+    """The inside of the head's convex outline in a picture (H, W) of 0..1; all False where there is no head."""
+    found = outline.find(image01, modality)
+    return found.mask(image01.shape) if found else np.zeros(image01.shape, bool)
+
+
+def box_of(found: Outline, modality: str, margin: float = 0.0) -> Box:
+    """The upright square around a head's outline: around the whole head, even where the picture's field of view cut it."""
+    top, bottom, left, right = found.bounds
+    for end in found.cut_ends():
+        missing = max(0.0, LENGTH_TO_WIDTH[end] * (right - left) - (bottom - top))
+        top, bottom = (top - missing, bottom) if end == "top" else (top, bottom + missing)
+    side = max(bottom - top, right - left) * (CT_SCALP if modality == "ct" else 1) * (1 + 2 * margin)
     return Box((top + bottom - side) / 2, (left + right - side) / 2, side)
 
 
@@ -99,61 +89,3 @@ def paste(patch: Picture, box: Box, shape: tuple[int, int]) -> Picture:
     to_source = (cos, sin, size / 2 - cos * middle_x - sin * middle_y, -sin, cos, size / 2 + sin * middle_x - cos * middle_y)
     drawn = Image.fromarray(source).transform((shape[1], shape[0]), Image.Transform.AFFINE, to_source, Image.Resampling.BICUBIC)
     return np.clip(np.asarray(drawn, np.float32), min(0.0, float(patch.min())), max(0.0, float(patch.max())))
-
-
-def _ct_outline(small: Picture) -> Mask:
-    """Braincase as the largest thick piece, plus the pieces of the face before it; not what lies beside or behind (head rest, fingers)."""
-    side = max(small.shape)
-    tissue = ndimage.binary_fill_holes(small > CT_TISSUE)
-    core = _largest(_open(tissue, CT_OPENING * side))
-    if not core.any():
-        return core
-    rows, columns = np.flatnonzero(core.any(axis=1)), np.flatnonzero(core.any(axis=0))
-    middle_row, middle_column, half_width = (rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2, (columns[-1] - columns[0]) / 2
-    away = ndimage.distance_transform_edt(~convex_hull_image(core))
-    pieces, _ = ndimage.label(tissue & ~core, np.ones((3, 3)))
-    for number, place in enumerate(ndimage.find_objects(pieces), start=1):
-        piece = pieces[place] == number
-        if piece.sum() < 0.0004 * small.size or away[place][piece].max() > FACE_REACH * np.sqrt(core.sum()):
-            continue
-        row, column = (place[axis].start + np.nonzero(piece)[axis].mean() for axis in (0, 1))
-        if row < middle_row and abs(column - middle_column) < 0.6 * half_width:
-            core[place] |= piece
-    return core
-
-
-def _mr_outline(small: Picture) -> Mask:
-    """Everything above the background's noise, filled, as its largest thick piece."""
-    side = max(small.shape)
-    smooth = ndimage.gaussian_filter(small, side / 256 * 0.7)
-    border = np.concatenate([smooth[:3].ravel(), smooth[-3:].ravel(), smooth[:, :3].ravel(), smooth[:, -3:].ravel()])
-    background = float(np.median(border))
-    spread = 1.48 * float(np.median(np.abs(border - background)))
-    bright = smooth[smooth > background + 0.05]
-    if bright.size == 0:
-        return np.zeros(small.shape, bool)
-    rise = max(MR_SCALP * (float(np.percentile(bright, 95)) - background), 4 * spread, 0.015)
-    return _largest(_open(ndimage.binary_fill_holes(smooth > background + rise), MR_OPENING * side))
-
-
-def _open(mask: Mask, radius: float) -> Mask:
-    """Morphological opening with a disk of `radius` pixels (not necessarily whole), by two distance transforms."""
-    padded = np.pad(mask, 1)
-    inner = ndimage.distance_transform_edt(padded) > radius
-    if not inner.any():
-        return np.zeros_like(mask)
-    return (ndimage.distance_transform_edt(~inner) <= radius)[1:-1, 1:-1]
-
-
-def _largest(mask: Mask) -> Mask:
-    """The largest connected piece of a mask."""
-    pieces, count = ndimage.label(mask)
-    if count <= 1:
-        return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    return pieces == sizes.argmax()
-
-
-def _resize(image: Picture, shape: tuple[int, int]) -> Picture:
-    return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float32)

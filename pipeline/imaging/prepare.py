@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline import params
 from pipeline.errors import UserError
-from pipeline.imaging import head, intensity
+from pipeline.imaging import head, intensity, outline
+from pipeline.imaging.outline import Outline
 from pipeline.imaging.readers import Slice
 
 HALO = 0.03  # of the head's side: what lies farther outside the head's outline (head rest, text, fingers) becomes black
@@ -33,18 +33,28 @@ class Prepared:
     high: float
 
 
-def prepare(slice_: Slice, modality: str, preprocess: params.Preprocess, box: head.Box | None = None) -> Prepared:
-    """Find the head (or take `box`, to frame two pictures alike), clear what is not head, normalise, crop and resize with anti-aliasing.
-
-    Raises NoHead when no head is found.
-    """
-    outline = head.head_mask(intensity.view(slice_.pixels, slice_.unit, modality), modality)
-    framed = head.box_of(outline, preprocess.margin)
-    if framed is None:
+def find_outline(slice_: Slice, modality: str) -> Outline:
+    """The head's outline in source pixels. Raises NoHead when none is found."""
+    found = outline.find(intensity.view(slice_.pixels, slice_.unit, modality), modality)
+    if found is None:
         raise NoHead(f"no head found in a {modality.upper()} slice of {slice_.pixels.shape[1]}×{slice_.pixels.shape[0]} pixels")
+    return found
+
+
+def prepare(
+    slice_: Slice, modality: str, preprocess: params.Preprocess, box: head.Box | None = None, found: Outline | None = None
+) -> Prepared:
+    """Find the head, clear what is not head, normalise, crop and resize with anti-aliasing.
+
+    `box` frames the picture otherwise than by its own head, so that two pictures are cut alike; `found` is the head's outline where it is
+    already known. Raises NoHead when no head is found.
+    """
+    found = found or find_outline(slice_, modality)
+    framed = head.box_of(found, modality, preprocess.margin)
     box = box or framed
-    image, low, high = intensity.to_unit(slice_.pixels, slice_.unit, modality, outline, preprocess)
-    near = ndimage.distance_transform_edt(~outline) <= HALO * framed.side
+    inside = found.mask(slice_.pixels.shape)
+    image, low, high = intensity.to_unit(slice_.pixels, slice_.unit, modality, inside, preprocess)
+    near = found.grown(HALO * framed.side).mask(slice_.pixels.shape)
     array = head.crop(np.where(near, image, np.float32(0)), box, preprocess.size)
-    mask = head.crop(outline.astype(np.float32), box, preprocess.size) > 0.5
+    mask = Outline(box.points_inside(found.points, preprocess.size)).mask(array.shape)
     return Prepared(array, mask, box, low, high)
