@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipeline import params, paths
 from pipeline.dataset import store
-from pipeline.dataset.manifest import in_parallel
+from pipeline.dataset.parallel import in_parallel
 from pipeline.imaging import readers
 from pipeline.imaging.head import Box
+from pipeline.imaging.outline import Outline
 from pipeline.imaging.prepare import prepare
 
 if TYPE_CHECKING:
@@ -20,13 +23,14 @@ SLICES_PER_TASK = 8
 
 @dataclass(frozen=True)
 class Job:
-    """One slice to prepare: from `path`, frame `frame`, into row `row` of `file`."""
+    """One slice to prepare: from `path`, frame `frame`, with the head's outline as the manifest has it, into row `row` of `file`."""
 
     path: Path
     frame: int
     modality: str
     file: Path
     row: int
+    outline: list[float]
     box: Box | None = None
 
 
@@ -34,7 +38,7 @@ def build(folder: Path, slices: "pd.DataFrame", preprocess: params.Preprocess, r
     """Fill `folder` with {split}_{modality}.npy, index.parquet and, where there are pairs, truth_{ct,mr}.npy.
 
     `slices`: manifest joined with the split (slice_id, modality, split, path, frame, group, contrast, contrast_confidence, height, width,
-    pair). Workers write their rows themselves, so that memory does not grow with the number of slices.
+    pair, outline). Workers write their rows themselves, so that memory does not grow with the number of slices.
     """
     import pandas as pd
 
@@ -47,7 +51,7 @@ def build(folder: Path, slices: "pd.DataFrame", preprocess: params.Preprocess, r
             name = paths.slices(split, modality).name
             files[split, modality] = store.create(folder, name, count, preprocess.size, preprocess.bits)
     jobs = [
-        Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"])
+        Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"], line["outline"])
         for line in index.to_dict("records")
     ]
     index = pd.concat([index, pd.DataFrame(_run(jobs, preprocess, workers))], axis=1)
@@ -79,7 +83,7 @@ def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preproc
     for modality, given in (("ct", "mr"), ("mr", "ct")):
         file = store.create(folder, paths.slices("truth", modality).name, len(sides["ct"]), preprocess.size, preprocess.bits)
         jobs = [
-            Job(raw / truth["path"], truth["frame"], modality, file, row, box_of(source))
+            Job(raw / truth["path"], truth["frame"], modality, file, row, truth["outline"], box_of(source))
             for row, (truth, source) in enumerate(zip(sides[modality], sides[given], strict=True))
         ]
         _run(jobs, preprocess, workers)
@@ -119,7 +123,8 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[dict[str, A
     for job in jobs:
         if job.path != path:
             path, slices = job.path, readers.read(job.path)
-        made = prepare(slices[job.frame], job.modality, preprocess, job.box)
+        found = Outline(np.reshape(job.outline, (-1, 2)))
+        made = prepare(slices[job.frame], job.modality, preprocess, job.box, found)
         store.write_row(job.file, job.row, made.array)
         lines.append(
             {

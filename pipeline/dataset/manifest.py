@@ -2,19 +2,17 @@
 
 import csv
 import hashlib
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from pipeline import paths
-from pipeline.imaging import contrast, head, intensity, readers
+from pipeline.dataset.parallel import in_parallel
+from pipeline.imaging import contrast, intensity, outline, readers
 from pipeline.sources.layout import stem
 
 if TYPE_CHECKING:
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
 
 FILES_PER_TASK = 8
 HASH_SIDE = 16  # 16 × 16 = 256 bits
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,7 @@ class Row:
     saturated: float = 0.0  # share of the head's pixels at white
     colour: float = 0.0  # share of coloured pixels
     head_share: float = 0.0  # share of the picture that the head covers; 0: none found
+    outline: list[float] = field(default_factory=list)  # corners of the head's outline, row and column in turn; empty: none found
     complaint: str = ""  # why the file could not be read
 
 
@@ -84,21 +80,11 @@ def read_pairs(raw: Path = paths.RAW) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def in_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None) -> Iterator[Result]:
-    """function(task) for every task, in order, on `workers` processes (default: one per core; 1: here)."""
-    tasks = list(tasks)
-    workers = min(workers or len(os.sched_getaffinity(0)), len(tasks))
-    if workers <= 1:
-        yield from map(function, tasks)
-        return
-    with multiprocessing.Pool(workers) as pool:
-        yield from pool.imap(function, tasks)
-
-
 def measure(slice_: readers.Slice, modality: str) -> dict[str, Any]:
     """What the manifest says of a slice's pixels, as fields of Row."""
     picture = intensity.view(slice_.pixels, slice_.unit, modality)
-    mask = head.head_mask(picture, modality)
+    found = outline.find(picture, modality)
+    mask = found.mask(picture.shape) if found else np.zeros(picture.shape, bool)
     inside = picture[mask]
     facts: dict[str, Any] = {
         "height": picture.shape[0],
@@ -114,6 +100,7 @@ def measure(slice_: readers.Slice, modality: str) -> dict[str, Any]:
         "saturated": float((inside >= 0.995).mean()) if inside.size else 0.0,
         "colour": slice_.colour,
         "head_share": float(mask.mean()),
+        "outline": found.points.ravel().tolist() if found else [],
     }
     if modality == "mr":
         said = slice_.contrast

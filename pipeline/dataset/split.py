@@ -64,7 +64,8 @@ def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str
     table.loc[table["chance"] < split.val, "split"] = "val"
     table.loc[table["chance"] >= 1 - test_share, "split"] = "test"
     table.loc[own_test, "split"] = "test"
-    _fill_empty(table, fixed=paired | own_test, forced=paired)
+    table.loc[paired, "split"] = "test"
+    _fill_empty(table, fixed=paired | own_test)
     if earlier:
         _keep_earlier(table, earlier)
     table.loc[paired, "split"] = "test"
@@ -137,17 +138,19 @@ def _place(chance: float, split: params.Split) -> str:
     return "val" if chance < split.val else "test" if chance >= 1 - split.test else "train"
 
 
-def _fill_empty(table: "pd.DataFrame", fixed: NDArray[np.bool_], forced: NDArray[np.bool_]) -> None:
-    """Few groups can all fall on one side of the dice: the ones nearest to the border of an empty split are moved into it."""
-    table.loc[forced, "split"] = "test"
+def _fill_empty(table: "pd.DataFrame", fixed: NDArray[np.bool_]) -> None:
+    """Few groups can all fall on one side of the dice: an empty split gets the group nearest to its border from the fullest one."""
     for modality in paths.MODALITIES:
-        mine = (table["modality"] == modality).to_numpy()
-        for name, largest in (("val", False), ("test", True)):
-            if mine.any() and not (table.loc[mine, "split"] == name).any():
-                free = table[mine & ~fixed & (table["split"] == "train").to_numpy()]
-                if free["group"].nunique() > 1:
-                    nearest = free.sort_values("chance")["group"].iloc[-1 if largest else 0]
-                    table.loc[(table["group"] == nearest).to_numpy() & ~fixed, "split"] = name
+        for name, last in (("val", False), ("test", True), ("train", False)):
+            mine = table[(table["modality"] == modality).to_numpy()]
+            free = mine[~fixed[mine.index]].drop_duplicates("group").sort_values("chance", ascending=not last)
+            if (mine["split"] == name).any() or free.empty:
+                continue
+            counts = free["split"].value_counts()
+            fullest = max(paths.SPLITS, key=lambda split: counts.get(split, 0))
+            if counts[fullest] > 1:
+                nearest = free.loc[free["split"] == fullest, "group"].iloc[0]
+                table.loc[(table["group"] == nearest) & ~fixed, "split"] = name
 
 
 def _keep_earlier(table: "pd.DataFrame", earlier: dict[str, str]) -> None:

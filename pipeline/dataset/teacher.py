@@ -1,19 +1,23 @@
 """Simulated pairs for the teacher: damaged and framed as real slices are, but pixel-aligned, so that a network can learn what is where."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 
 from pipeline import params, paths
 from pipeline.dataset import store
-from pipeline.dataset.manifest import in_parallel
+from pipeline.dataset.parallel import in_parallel
 from pipeline.imaging import head
 from pipeline.imaging.head import Box
-from pipeline.imaging.prepare import find_outline, prepare
+from pipeline.imaging.outline import Outline
+from pipeline.imaging.prepare import NoHead, find_outline, prepare
 from pipeline.imaging.readers import Slice
 
 PAIRS_PER_TASK = 16
 FIRST_SEED = 2**40  # far from the seeds of data.phantom, whose heads are the demo's data
+REDRAW = 2**32  # from the seed of a slice that shows no head to the next that is tried
+SMALLEST = 96  # pixels a side that a head is drawn with, even for smaller network pictures
 JITTER = 0.02  # standard deviation of the box's place and size, share of its side: how far boxes of real slices scatter
 
 
@@ -29,29 +33,43 @@ def build(folder: Path, preprocess: params.Preprocess, workers: int | None = Non
         for modality in paths.MODALITIES
     }
     tasks = [(range(first, min(first + PAIRS_PER_TASK, count)), files, preprocess) for first in range(0, count, PAIRS_PER_TASK)]
-    contrasts = [contrast for some in in_parallel(_simulate_rows, tasks, workers) for contrast in some]
-    index = pd.DataFrame({"row": range(count), "contrast": contrasts, "seed": range(FIRST_SEED, FIRST_SEED + count)})
+    drawn = [pair for some in in_parallel(_simulate_rows, tasks, workers) for pair in some]
+    index = pd.DataFrame({"row": range(count), "contrast": [pair[0] for pair in drawn], "seed": [pair[1] for pair in drawn]})
     index.to_parquet(folder / paths.TEACHER_INDEX.name, index=False)
 
 
-def _simulate_rows(task: tuple[range, dict[str, Path], params.Preprocess]) -> list[str]:
-    from pipeline import phantom
-
+def _simulate_rows(task: tuple[range, dict[str, Path], params.Preprocess]) -> list[tuple[str, int]]:
+    """Simulate and store some rows; contrast and seed of each."""
     rows, files, preprocess = task
-    contrasts = []
+    drawn = []
     for row in rows:
-        seed = FIRST_SEED + row
-        simulated = phantom.simulate(seed, size=max(128, preprocess.size))
-        pictures = [Slice(picture / np.float32(255)) for picture in phantom.as_files_look(simulated, seed)]
-        outlines = [find_outline(picture, modality) for picture, modality in zip(pictures, paths.MODALITIES, strict=True)]
+        pictures, outlines, contrast, seed = _simulate(row, preprocess.size)
         # The box comes from one modality, as at translation, where only one is there to find it in.
         random = np.random.default_rng([seed, 2])
         framing = int(random.integers(2))
         box = _jittered(head.box_of(outlines[framing], paths.MODALITIES[framing], preprocess.margin), random)
         for picture, found, (modality, file) in zip(pictures, outlines, files.items(), strict=True):
             store.write_row(file, row, prepare(picture, modality, preprocess, box, found).array)
-        contrasts.append(simulated.contrast)
-    return contrasts
+        drawn.append((contrast, seed))
+    return drawn
+
+
+def _simulate(row: int, size: int) -> tuple[list[Slice], list[Outline], str, int]:
+    """CT and MR picture of a simulated slice with their heads' outlines, its contrast and seed.
+
+    A slice so high that it shows no head is drawn anew.
+    """
+    from pipeline import phantom
+
+    for seed in itertools.count(FIRST_SEED + row, REDRAW):
+        simulated = phantom.simulate(seed, size=max(SMALLEST, size))
+        pictures = [Slice((picture / np.float32(255)).astype(np.float32)) for picture in phantom.as_files_look(simulated, seed)]
+        try:
+            outlines = [find_outline(picture, modality) for picture, modality in zip(pictures, paths.MODALITIES, strict=True)]
+        except NoHead:
+            continue
+        return pictures, outlines, simulated.contrast, seed
+    raise AssertionError("itertools.count ended")
 
 
 def _jittered(box: Box, random: np.random.Generator) -> Box:

@@ -52,7 +52,7 @@ def head_mask(image01: Picture, modality: str) -> Mask:
 def box_of(found: Outline, modality: str, margin: float = 0.0) -> Box:
     """The upright square around a head's outline: around the whole head, even where the picture's field of view cut it."""
     top, bottom, left, right = found.bounds
-    for end in found.cut_ends():
+    for end in found.cut_ends() if modality == "ct" else []:  # an MR that looks cut is mostly noise around a whole head
         missing = max(0.0, LENGTH_TO_WIDTH[end] * (right - left) - (bottom - top))
         top, bottom = (top - missing, bottom) if end == "top" else (top, bottom + missing)
     side = max(bottom - top, right - left) * (CT_SCALP if modality == "ct" else 1) * (1 + 2 * margin)

@@ -105,7 +105,7 @@ def _in_ct(small: Picture) -> Mask:
     reach = FACE_REACH * np.sqrt(core.sum())
     pieces, _ = ndimage.label(tissue & ~core, np.ones((3, 3)))
     for number, place in enumerate(ndimage.find_objects(pieces), start=1):
-        piece = np.argwhere(pieces[place] == number) + (place[0].start, place[1].start)
+        piece = np.argwhere(pieces[place] == number) + np.array([place[0].start, place[1].start])
         row, column = piece.mean(axis=0)
         in_front = row < middle_row and abs(column - middle_column) < 0.6 * half_width
         if in_front and len(piece) > 0.0004 * small.size and (piece @ sides[:, :2].T + sides[:, 2]).max() < reach:
@@ -117,11 +117,10 @@ def _in_mr(small: Picture) -> Mask:
     """Everything above the background's noise, filled, as its largest thick piece."""
     found = np.zeros(small.shape, bool)
     side = max(small.shape)
-    smooth = ndimage.gaussian_filter(small, side / 256 * 0.7)
-    inner = _within_frame(smooth)
-    smooth = smooth[inner]
-    if min(smooth.shape) < 16:
+    inner = _within_frame(small)
+    if min(small[inner].shape) < 16:
         return found
+    smooth = ndimage.gaussian_filter(small[inner], side / 256 * 0.7)
     background = _background(smooth)
     bright = smooth[smooth > background + 0.05]
     if bright.size == 0:
@@ -151,17 +150,18 @@ def _noise(smooth: Picture, background: float, tissue: float) -> float:
         return 0.0
     around = hull(_corners(sure)).grown(SCALP * float(np.sqrt(sure.sum()))).mask(smooth.shape)
     outside = smooth[~around] - background
-    return min(1.15 * float(np.percentile(outside, 97)), MOST_NOISE * tissue) if outside.size > 0.02 * smooth.size else 0.0
+    return min(1.2 * float(np.percentile(outside, 96)), MOST_NOISE * tissue) if outside.size > 0.02 * smooth.size else 0.0
 
 
-def _within_frame(smooth: Picture) -> tuple[slice, slice]:
+def _within_frame(small: Picture) -> tuple[slice, slice]:
     """The part of a picture inside bright bars along its edges: behind the last line that is mostly bright, close to the edge."""
-    bright = smooth > 0.25 * smooth.max()
+    bright = small > 0.25 * small.max()
     kept = []
     for lines in (bright.mean(axis=1), bright.mean(axis=0)):
         reach = max(1, round(FRAME * len(lines)))
         first, last = np.flatnonzero(lines[:reach] > 0.75), np.flatnonzero(lines[::-1][:reach] > 0.75)
-        kept.append(slice(first[-1] + 1 if first.size else 0, len(lines) - (last[-1] + 1 if last.size else 0)))
+        # One line more than the bright ones: shrinking the picture spread them.
+        kept.append(slice(first[-1] + 2 if first.size else 0, len(lines) - (last[-1] + 2 if last.size else 0)))
     return kept[0], kept[1]
 
 

@@ -1,0 +1,170 @@
+"""validate, split and preprocess as they are run, on a handful of simulated heads."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline import paths, sources
+from pipeline.dataset import arrays, store
+from pipeline.imaging import head, readers
+from pipeline.params import load
+from stages import preprocess, split, validate
+
+PROJECT = Path(__file__).parents[2]
+CHANGES = {
+    "data": {"phantom": {"subjects": 6, "test_subjects": 3, "slices": 2, "size": 128, "seed": 1}},
+    "preprocess": {"size": 64, "teacher_pairs": 6},
+}
+
+
+def change_params(folder: Path, **sections: dict) -> None:
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    for section, values in sections.items():
+        content[section].update(values)
+    if not content["preprocess"]["teacher_pairs"]:
+        content["train"]["teacher"]["images"] = 0
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder after download, validate, split and preprocess; read only."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(PROJECT / "params.yaml", folder)
+    change_params(folder, **CHANGES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        sources.download(load().data)
+        for stage in (validate, split, preprocess):
+            stage.main()
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to change, as the working folder."""
+    folder = tmp_path / "project"
+    shutil.copytree(made, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_manifest_lists_every_image(made: Path) -> None:
+    manifest = pd.read_parquet(made / paths.MANIFEST)
+    files = {file.relative_to(made / paths.RAW).as_posix() for file in (made / paths.RAW).glob("*/*/*")}
+    assert set(manifest["path"]) == files
+    assert manifest["slice_id"].is_unique
+    assert set(manifest["status"]) == {"ok"}
+    assert (manifest["pair"] >= 0).sum() == 2 * len(pd.read_csv(made / paths.PAIRS_CSV))
+    paired = manifest[(manifest["pair"] >= 0) & (manifest["modality"] == "mr")]
+    assert set(paired["contrast_confidence"]) == {1.0}
+    assert paired["contrast"].isin(["t1", "t2", "flair", "pd"]).all()
+
+
+def test_the_report_stands_alone_and_says_nothing_of_this_machine(made: Path) -> None:
+    page = (made / paths.QUALITY_REPORT / "index.html").read_text()
+    for link in re.findall(r'(?:src|href)="([^"#]+)"', page):
+        assert (made / paths.QUALITY_REPORT / link).is_file()
+    assert not re.search(r"https?://|<script", page)
+    everything = b"".join(file.read_bytes() for file in (made / "reports").rglob("*") if file.is_file())
+    assert str(made).encode() not in everything
+
+
+def test_the_same_data_gives_the_same_bytes(project: Path) -> None:
+    outputs = [paths.MANIFEST, paths.SPLIT, paths.SPLIT_JSON, *(f for d in (paths.QUALITY_REPORT, paths.SLICES) for f in d.rglob("*.*"))]
+    before = {file: file.read_bytes() for file in outputs}
+    for stage in (validate, split, preprocess):
+        stage.main()
+    assert {file for file in outputs if file.read_bytes() != before[file]} == set()
+
+
+def test_every_stored_slice_can_be_traced_back_to_its_pixels(made: Path) -> None:
+    index = store.load_index(made / paths.SLICES)
+    assert list(index.columns) == arrays.COLUMNS
+    for line in index.iloc[:: len(index) // 12].to_dict("records"):
+        stored = store.to_float(store.load_array(line["split"], line["modality"], made / paths.SLICES)[line["row"]])
+        source = readers.read_slice(made / paths.RAW / line["path"], line["frame"]).pixels
+        assert source.shape == (line["source_height"], line["source_width"])
+        back = (
+            head.paste(stored, arrays.box_of(line), source.shape) * (line["intensity_high"] - line["intensity_low"]) + line["intensity_low"]
+        )
+        seen = head.paste(np.ones_like(stored), arrays.box_of(line), source.shape) > 0.99
+        assert np.corrcoef(back[seen], source[seen])[0, 1] > 0.9
+
+
+def test_truth_lies_in_the_box_of_the_slice_that_is_translated(made: Path) -> None:
+    index = store.load_index(made / paths.SLICES)
+    paired = index[index["pair"] >= 0]
+    assert set(paired["split"]) == {"test"}
+    for given, wanted in (("ct", "mr"), ("mr", "ct")):
+        truth, inputs = (store.load_array(name, of, made / paths.SLICES) for name, of in (("truth", wanted), ("test", given)))
+        rows = paired[paired["modality"] == given].sort_values("pair")
+        assert len(truth) == len(rows) == 6
+        for pair, row in zip(rows["pair"], rows["row"], strict=True):
+            both, either = (truth[pair] > 20) & (inputs[row] > 20), (truth[pair] > 20) | (inputs[row] > 20)
+            assert both.sum() > 0.5 * either.sum()
+
+
+def test_teacher_pairs_are_aligned_and_named(made: Path) -> None:
+    index = store.load_teacher_index(made / paths.SLICES)
+    assert index["row"].tolist() == list(range(6))
+    assert index["contrast"].isin(["t1", "t2", "flair", "pd"]).all()
+    ct, mr = (store.load_array("teacher", modality, made / paths.SLICES) for modality in paths.MODALITIES)
+    assert ct.shape == mr.shape == (6, 64, 64)
+    assert ct.dtype == np.uint8
+    assert all(picture.max() > 100 for picture in [*ct, *mr])
+
+
+def test_sixteen_bits_are_stored_when_asked(project: Path) -> None:
+    eight = store.to_float(store.load_array("train", "mr"))
+    change_params(project, preprocess={"bits": 16, "teacher_pairs": 0})
+    preprocess.main()
+    assert store.load_array("train", "mr").dtype == np.uint16
+    assert np.abs(store.to_float(store.load_array("train", "mr")) - eight).max() <= 0.5 / 255 + 1e-4
+    assert not paths.slices("teacher", "ct").exists()
+
+
+def test_unfit_images_are_quarantined_with_a_reason_and_a_sheet(project: Path) -> None:
+    folder = paths.RAW / "mr" / "train"
+    good = sorted(folder.glob("*.png"))
+    shutil.copy(good[0], folder / "zz_copy.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "cut.png").write_bytes(good[1].read_bytes()[:3000])
+    for name, shape in {"tiny": (40, 40), "wide": (100, 300), "blank": (200, 200)}.items():
+        Image.fromarray(np.full(shape, 70, np.uint8)).save(folder / f"{name}.png")
+    change_params(project, quality={"max_quarantined": 0.5})
+    validate.main()
+    table = pd.read_csv(paths.QUARANTINE_CSV, keep_default_na=False).set_index("slice_id")
+    assert table["reason"].to_dict() == {
+        "mr/train/zz_copy": "exact duplicate",
+        "mr/train/broken": "unreadable",
+        "mr/train/cut": "truncated",
+        "mr/train/tiny": "too small",
+        "mr/train/wide": "extreme aspect",
+        "mr/train/blank": "blank",
+    }
+    assert (paths.QUALITY_REPORT / "sheets" / "mr_exact_duplicate.png").is_file()
+    assert json.loads(paths.VALIDATION_JSON.read_text())["counts"]["mr"]["quarantined"]["truncated"] == 1
+    split.main()
+    assert not set(pd.read_parquet(paths.SPLIT)["slice_id"]) & set(table.index)
+
+
+def test_too_many_unfit_images_end_in_one_line_and_leave_earlier_outputs_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = paths.MANIFEST.read_bytes(), paths.VALIDATION_JSON.read_bytes()
+    for number in range(30):
+        (paths.RAW / "ct" / "train" / f"broken{number}.png").write_bytes(b"no picture")
+    with pytest.raises(SystemExit) as end:
+        validate.main()
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "of the CT slices are unfit (30 unreadable), more than quality.max_quarantined = 0.25" in message
+    assert (paths.MANIFEST.read_bytes(), paths.VALIDATION_JSON.read_bytes()) == before
+    assert (paths.QUALITY_FAILED / "index.html").is_file()
