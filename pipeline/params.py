@@ -52,6 +52,11 @@ class Quality(Section):
     min_side: PositiveInt
     max_aspect: Annotated[float, Field(ge=1)]
     min_contrast: Share
+    max_border: Share
+    max_colour: Share
+    max_saturated: Share
+    wrong_modality: Annotated[float, Field(ge=0.5, le=1)]
+    warn_marks: PositiveInt
     max_quarantined: Share
 
 
@@ -144,10 +149,19 @@ class Evaluate(Section):
     seed: Annotated[int, Field(ge=0)]
 
 
+class Floors(Section):
+    """What a model must reach to become champion at all."""
+
+    cycle_mae: Share
+    cycle_ssim: Share
+    spread: Share
+
+
 class Register(Section):
     """When a model becomes champion."""
 
     promotion: Literal["auto", "manual"]
+    floors: Floors
 
 
 class Params(Section):
@@ -165,7 +179,9 @@ class Params(Section):
     @model_validator(mode="after")
     def _teacher_has_pairs(self) -> "Params":
         if self.train.teacher.images > 0 and self.preprocess.teacher_pairs == 0:
-            raise ValueError("train.teacher.images > 0 needs simulated pairs: set preprocess.teacher_pairs above 0, or train.teacher.images to 0")
+            raise ValueError(
+                "train.teacher.images > 0 needs simulated pairs: set preprocess.teacher_pairs above 0, or train.teacher.images to 0"
+            )
         return self
 
 

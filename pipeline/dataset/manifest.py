@@ -12,13 +12,15 @@ from scipy import ndimage
 
 from pipeline import paths
 from pipeline.dataset.parallel import in_parallel
-from pipeline.imaging import contrast, intensity, outline, readers
+from pipeline.imaging import appearance, intensity, outline, readers
+from pipeline.imaging.outline import Picture
 from pipeline.sources.layout import stem
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILES_PER_TASK = 8
+MARK = (2e-5, 1e-3)  # smallest and largest area of a letter or tick, share of the square of the picture's longer side
 HASH_SIDE = 16  # 16 × 16 = 256 bits
 
 
@@ -44,7 +46,10 @@ class Row:
     spread: float = 0.0  # standard deviation of it
     sharpness: float = 0.0  # standard deviation of the Laplacian inside the head
     saturated: float = 0.0  # share of the head's pixels at white
+    border: float = 0.0  # median brightness near the picture's edges, 0..1
+    marks: int = 0  # small bright things well outside the head: letters, ticks of a ruler
     colour: float = 0.0  # share of coloured pixels
+    ct_likelihood: float = 0.5  # of being a CT, by its looks, 0..1; 0.5 without a head
     head_share: float = 0.0  # share of the picture that the head covers; 0: none found
     outline: list[float] = field(default_factory=list)  # corners of the head's outline, row and column in turn; empty: none found
     complaint: str = ""  # why the file could not be read
@@ -98,17 +103,43 @@ def measure(slice_: readers.Slice, modality: str) -> dict[str, Any]:
         "spread": float(picture.std()),
         "sharpness": float(ndimage.laplace(picture)[mask].std()) if inside.size else 0.0,
         "saturated": float((inside >= 0.995).mean()) if inside.size else 0.0,
+        "border": _border(picture),
         "colour": slice_.colour,
         "head_share": float(mask.mean()),
         "outline": found.points.ravel().tolist() if found else [],
     }
+    if found is None:
+        return facts
+    # Looks are described with one way of finding the head, else CT and MR would differ by that alone.
+    described = appearance.features(picture, found if modality == "mr" else outline.find(picture, "mr") or found)
+    facts["ct_likelihood"] = appearance.ct_likelihood(described)
     if modality == "mr":
+        facts["marks"] = count_marks(picture, found)
         said = slice_.contrast
-        facts["contrast"], facts["contrast_confidence"] = (said, 1.0) if said else contrast.estimate(picture, mask)
+        facts["contrast"], facts["contrast_confidence"] = (said, 1.0) if said else appearance.mr_contrast(described)
     return facts
 
 
-def perceptual_hash(picture: np.ndarray[Any, np.dtype[np.float32]]) -> str:
+def _border(picture: Picture) -> float:
+    """Median brightness near the picture's edges, but not at them, where white frames and rulers are."""
+    first, last = (max(1, round(share * min(picture.shape))) for share in (0.03, 0.06))
+    ring = np.zeros(picture.shape, bool)
+    ring[first:-first, first:-first] = True
+    ring[last:-last, last:-last] = False
+    return float(np.median(picture[ring])) if ring.any() else 0.0
+
+
+def count_marks(picture: Picture, found: outline.Outline) -> int:
+    """Bright things of the size of letters or ticks outside a head's outline."""
+    side = max(picture.shape)
+    away = ~found.grown(0.02 * side).mask(picture.shape)
+    bright = (picture > 0.4 * float(np.percentile(picture, 99.5))) & away
+    pieces, count = ndimage.label(bright, np.ones((3, 3)))
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    return int(((sizes >= MARK[0] * side**2) & (sizes <= MARK[1] * side**2)).sum())
+
+
+def perceptual_hash(picture: Picture) -> str:
     """imagehash's 16 × 16 pHash of a picture of 0..1, as 64 hexadecimal digits."""
     import imagehash
 

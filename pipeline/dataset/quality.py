@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import params, paths
 
@@ -13,7 +14,7 @@ OK, QUARANTINED = "ok", "quarantined"
 
 
 def judge(manifest: "pd.DataFrame", quality: params.Quality) -> "pd.DataFrame":
-    """`manifest` with status and reason filled; the first reason that applies counts.
+    """`manifest` with status, reason (the first that applies) and warning filled.
 
     Of slices with the same pixels one stays: a paired one before others, then the first by slice_id.
     """
@@ -29,6 +30,10 @@ def judge(manifest: "pd.DataFrame", quality: params.Quality) -> "pd.DataFrame":
         "extreme aspect": aspect > quality.max_aspect,
         "blank": (manifest["spread"] < quality.min_contrast).to_numpy(),
         "no head": (manifest["head_share"] == 0).to_numpy(),
+        "inverted": (manifest["border"] > quality.max_border).to_numpy(),
+        "colour overlay": (manifest["colour"] > quality.max_colour).to_numpy(),
+        "saturated": ((manifest["modality"] == "mr") & (manifest["saturated"] > quality.max_saturated)).to_numpy(),
+        "wrong modality": _misplaced(manifest, quality.wrong_modality),
     }
     reason = np.select(list(checks.values()), list(checks), default="").astype(object)
     order = np.lexsort((manifest["slice_id"].to_numpy(), (manifest["pair"] < 0).to_numpy()))
@@ -36,7 +41,19 @@ def judge(manifest: "pd.DataFrame", quality: params.Quality) -> "pd.DataFrame":
     candidates = pd.Series(shas[order]).where(reason[order] == "")
     copies = candidates.notna() & candidates.duplicated()
     reason[order[copies.to_numpy()]] = "exact duplicate"
-    return manifest.assign(status=np.where(reason == "", OK, QUARANTINED), reason=reason)
+    marked = (reason == "") & (manifest["marks"] >= quality.warn_marks).to_numpy()
+    return manifest.assign(
+        status=np.where(reason == "", OK, QUARANTINED), reason=reason, warning=np.where(marked, "burned-in text or ruler", "")
+    )
+
+
+def _misplaced(manifest: "pd.DataFrame", sure: float) -> NDArray[np.bool_]:
+    """Slices of the other modality than their folder's: by what the file says, else by their looks where those are at least `sure`."""
+    is_ct = (manifest["modality"] == "ct").to_numpy()
+    likelihood = manifest["ct_likelihood"].to_numpy()
+    says = manifest["file_modality"].to_numpy()
+    by_looks = np.where(is_ct, 1 - likelihood, likelihood) > sure
+    return np.asarray(np.where(says == "", by_looks, says != manifest["modality"].to_numpy()))
 
 
 def shares(judged: "pd.DataFrame") -> dict[str, float]:

@@ -69,7 +69,13 @@ def expect(judged: "pd.DataFrame", quality: params.Quality) -> list[dict[str, An
 def write(folder: Path, judged: "pd.DataFrame", results: list[dict[str, Any]], raw: Path = paths.RAW) -> None:
     """Fill `folder` with the whole report."""
     counts = {
-        str(modality): {"slices": len(mine), "ok": int((mine["status"] == OK).sum()), "quarantined": _by_reason(mine)}
+        str(modality): {
+            "slices": len(mine),
+            "ok": int((mine["status"] == OK).sum()),
+            "quarantined": _count(mine["reason"]),
+            "warnings": _count(mine["warning"]),
+            "contrast": _count(mine.loc[mine["status"] == OK, "contrast"]),
+        }
         for modality, mine in judged.groupby("modality")
     }
     content = {"success": not failed(results), "counts": counts, "expectations": results}
@@ -85,8 +91,9 @@ def failed(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [result for result in results if not result["success"] and result["severity"] == expectations.FAILING]
 
 
-def _by_reason(slices: "pd.DataFrame") -> dict[str, int]:
-    return {str(reason): int(count) for reason, count in slices.loc[slices["reason"] != "", "reason"].value_counts().sort_index().items()}
+def _count(words: "pd.Series[str]") -> dict[str, int]:
+    """How often each word stands in a column; empty ones left out."""
+    return {str(word): int(count) for word, count in words[words != ""].value_counts().sort_index().items()}
 
 
 def _write_quarantine(file: Path, judged: "pd.DataFrame") -> None:
@@ -100,7 +107,8 @@ def _write_quarantine(file: Path, judged: "pd.DataFrame") -> None:
 def _draw_sheets(folder: Path, judged: "pd.DataFrame", raw: Path) -> Iterator[dict[str, Any]]:
     """One sheet per modality and reason (and one of accepted slices), at most PER_SHEET slices each, evenly spread over them."""
     folder.mkdir(parents=True)
-    for (modality, reason), mine in judged.groupby(["modality", "reason"]):
+    topics = judged.assign(topic=judged["reason"].mask(judged["reason"] == "", judged["warning"]))
+    for (modality, reason), mine in topics.groupby(["modality", "topic"]):
         legible = mine[mine["complaint"] == ""]
         if legible.empty:
             continue

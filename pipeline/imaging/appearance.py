@@ -1,0 +1,76 @@
+"""What a picture of a head shows, judged from its pixels alone: CT or MR, and which MR contrast.
+
+A few numbers describe how brightness is spread inside the head and from its middle to its rim (bone is white in CT and black in MR;
+fluid in the middle is bright in T2, dark in T1 and FLAIR). Two logistic regressions on these numbers judge. Their weights are in
+appearance.json; benchmarks/fit_appearance.py made them and docs/data.md says how well they do on slices labelled by eye.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import special, stats
+
+from pipeline.imaging.outline import Outline, Picture
+
+WEIGHTS = Path(__file__).with_suffix(".json")
+SIDE = 96  # pixels that a head's bounding rectangle is brought to
+LEVELS = (2, 5, 10, 25, 50, 75, 90, 95, 98)  # percentiles
+HISTOGRAM = (0, 0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, np.inf)
+RINGS = np.arange(0.1, 1.1, 0.08)
+
+
+def features(picture: Picture, found: Outline) -> NDArray[np.float64]:
+    """The numbers that describe a picture (H, W) of 0..1 with its head's outline, free of its size and, mostly, of its brightness."""
+    top, bottom, left, right = found.bounds
+    height, width = picture.shape
+    box = (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
+    small = np.asarray(
+        Image.fromarray(np.asarray(picture, np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box), np.float64
+    )
+    radius = _radius()
+    head, brain, middle, core = (small[radius < reach] for reach in (1.0, 0.75, 0.45, 0.3))
+    typical = max(float(np.median(brain)), 0.02)
+    shares = np.histogram(head / max(float(np.percentile(head, 99.5)), 0.02), HISTOGRAM)[0] / head.size
+    rings = [np.median(small[(radius >= ring) & (radius < ring + 0.08)]) for ring in RINGS]
+    rim = small[(radius > 0.88) & (radius < 1.02)]
+    skews = [np.tanh(stats.skew(part)) if part.std() > 1e-6 else 0.0 for part in (middle, brain, core)]
+    levels = np.concatenate([np.percentile(brain, LEVELS), np.percentile(middle, LEVELS), np.percentile(rim, (25, 50, 75, 95)), rings])
+    return np.concatenate([shares, skews, levels / typical])
+
+
+def ct_likelihood(described: NDArray[np.float64]) -> float:
+    """How likely a picture with these `features` is a CT rather than an MR, 0..1."""
+    return float(special.expit(_scores("modality", described)[0]))
+
+
+def mr_contrast(described: NDArray[np.float64]) -> tuple[str, float]:
+    """The likeliest MR contrast ("t1", "t2" or "flair") of a picture with these `features`, and its probability.
+
+    Proton density is not told apart from T2 and FLAIR by these numbers, and only known where a file says so.
+    """
+    chances = special.softmax(_scores("contrast", described))
+    best = int(chances.argmax())
+    return str(_weights()["contrast"]["classes"][best]), float(chances[best])
+
+
+def _scores(model: str, described: NDArray[np.float64]) -> NDArray[np.float64]:
+    numbers = _weights()[model]
+    standard = (described - np.array(numbers["mean"])) / np.array(numbers["scale"])
+    return np.asarray(np.clip(standard, -5, 5) @ np.array(numbers["weights"]).T + np.array(numbers["bias"]))
+
+
+@cache
+def _weights() -> dict[str, Any]:
+    return dict(json.loads(WEIGHTS.read_text(encoding="utf-8")))
+
+
+@cache
+def _radius() -> NDArray[np.float64]:
+    """Distance of each pixel from the middle of the head, 1 on the ellipse in its bounding rectangle."""
+    steps = (np.arange(SIDE) + 0.5) / SIDE * 2 - 1
+    return np.hypot(steps[:, None], steps[None])
