@@ -35,6 +35,7 @@ class Data(Section):
     """Where slices come from."""
 
     source: Literal["phantom", "kaggle", "folder"]
+    mr_contrast: Literal["any", "t1", "t2", "flair", "pd"]
     kaggle: Kaggle
     folder: str | None
     phantom: Phantom
@@ -58,6 +59,7 @@ class Quality(Section):
     wrong_modality: Annotated[float, Field(ge=0.5, le=1)]
     warn_marks: PositiveInt
     max_quarantined: Share
+    drift_reference: str | None
 
 
 class Split(Section):

@@ -8,10 +8,11 @@ from pipeline.params import load
 
 def main() -> None:
     with user_errors():
-        params = load().split
+        everything = load()
+        params = everything.split
         import pandas as pd
 
-        manifest = splitting.sound(pd.read_parquet(paths.MANIFEST))
+        manifest = splitting.usable(pd.read_parquet(paths.MANIFEST), everything.data.mr_contrast)
         assigned = splitting.assign(manifest, params, earlier=splitting.read_earlier(paths.SPLIT, params))
         report = splitting.summary(manifest, assigned, params)
         with atomic.new_file(paths.SPLIT) as file:

@@ -20,10 +20,13 @@ def main() -> None:
             raise UserError(quality.complaint(judged, params, broken))
         with atomic.new_folder(paths.QUALITY_REPORT) as folder, atomic.new_file(paths.MANIFEST) as file:
             quality_report.write(folder, judged, results)
+            drifted = quality_report.write_drift(folder, judged, params.drift_reference)
             judged.to_parquet(file, index=False)
         shutil.rmtree(paths.QUALITY_FAILED, ignore_errors=True)
         for modality, share in quality.shares(judged).items():
             print(f"{modality.upper()}: {(judged['modality'] == modality).sum()} slices, {share:.1%} quarantined")
+        if drifted:
+            print(f"the data has drifted from {params.drift_reference}; see {paths.QUALITY_REPORT}/drift.html")
         print(f"see {paths.QUALITY_REPORT}/index.html")
 
 

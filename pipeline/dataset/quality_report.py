@@ -1,6 +1,7 @@
 """reports/quality: validation.json, quarantine.csv, contact sheets and a page that shows them. No stamps, no outside addresses."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from pipeline import atomic, params, paths
-from pipeline.dataset import contact_sheet, expectations
+from pipeline.dataset import contact_sheet, drift, expectations
 from pipeline.dataset.expectations import Expectation
 from pipeline.dataset.quality import OK, QUARANTINED, shares
+from pipeline.errors import UserError
 from pipeline.imaging import intensity, readers
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 PER_SHEET = 60
 SHEETS = "sheets"
-PAGE = Path(__file__).with_name("quality_page.html")
 
 
 def expect(judged: "pd.DataFrame", quality: params.Quality) -> list[dict[str, Any]]:
@@ -82,8 +83,38 @@ def write(folder: Path, judged: "pd.DataFrame", results: list[dict[str, Any]], r
     atomic.write_json(folder / paths.VALIDATION_JSON.name, content)
     _write_quarantine(folder / paths.QUARANTINE_CSV.name, judged)
     sheets = list(_draw_sheets(folder / SHEETS, judged, raw))
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE.read_text(encoding="utf-8"))
-    (folder / "index.html").write_text(template.render(**content, sheets=sheets), encoding="utf-8")
+    _write_page(folder / "index.html", "quality_page.html", **content, sheets=sheets)
+
+
+def write_drift(folder: Path, judged: "pd.DataFrame", reference: str | None) -> bool:
+    """Add statistics.json, drift.json and drift.html to `folder`; whether the data has drifted from the `reference` statistics.
+
+    Raises UserError when the file that `reference` names is missing or holds no statistics.
+    """
+    compared: dict[str, Any] = {"drifted": False, "tests": []}
+    if reference is not None:
+        compared = drift.compare(judged, _read_statistics(Path(reference)))
+    atomic.write_json(folder / "statistics.json", drift.statistics(judged))
+    atomic.write_json(folder / "drift.json", {**compared, "reference": reference})
+    _write_page(folder / "drift.html", "drift_page.html", **compared, reference=reference, alpha=drift.ALPHA, large=drift.LARGE)
+    return bool(compared["drifted"])
+
+
+def _read_statistics(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {modality: dict(content[modality]) for modality in paths.MODALITIES}
+    except FileNotFoundError:
+        problem = "no such file"
+    except (ValueError, KeyError, TypeError):
+        problem = "not the statistics of a data set"
+    raise UserError(f"quality.drift_reference = {file}: {problem}; name a statistics.json that validate wrote, or null")
+
+
+def _write_page(file: Path, template: str, **content: Any) -> None:
+    source = Path(__file__).with_name(template).read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    file.write_text(page.render(**content), encoding="utf-8")
 
 
 def failed(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -26,9 +26,20 @@ LEFT_OUT = ""
 HISTORY = b"ctmr.history"
 
 
-def sound(manifest: "pd.DataFrame") -> "pd.DataFrame":
-    """The slices that are fit for use."""
-    return manifest[manifest["status"] == "ok"].reset_index(drop=True)
+def usable(manifest: "pd.DataFrame", mr_contrast: str) -> "pd.DataFrame":
+    """The slices that are fit for use, MR ones only of contrast `mr_contrast` unless that is "any".
+
+    Raises UserError when no MR slice has it.
+    """
+    ok = manifest["status"] == "ok"
+    mr = manifest["modality"] == "mr"
+    wanted = ok & (~mr | (manifest["contrast"] == mr_contrast)) if mr_contrast != "any" else ok
+    if mr_contrast != "any" and not (wanted & mr).any():
+        there = ", ".join(
+            f"{count} {contrast or 'unknown'}" for contrast, count in manifest.loc[ok & mr, "contrast"].value_counts().items()
+        )
+        raise UserError(f"data.mr_contrast = {mr_contrast}: no MR slice has this contrast; there are {there}; choose one of these or any")
+    return manifest[wanted].reset_index(drop=True)
 
 
 def find_groups(manifest: "pd.DataFrame", split: params.Split) -> NDArray[np.int64]:

@@ -145,3 +145,14 @@ def test_the_report_says_what_a_naive_split_would_have_leaked() -> None:
     assert report["group_sizes"] == {"8": 50}
     assert sum(sum(counts.values()) for counts in report["slices"].values()) == 400
     assert report["naive_random_split"]["ct"]["leaked"] > 20
+
+
+def test_only_the_chosen_mr_contrast_is_used() -> None:
+    table = manifest(60, contrast="")
+    table.loc[table["modality"] == "mr", "contrast"] = ["t1", "t2"] * 15
+    assert len(split.usable(table, "any")) == 60
+    chosen = split.usable(table, "t2")
+    assert (chosen["modality"] == "ct").sum() == 30
+    assert chosen.loc[chosen["modality"] == "mr", "contrast"].tolist() == ["t2"] * 15
+    with pytest.raises(UserError, match="no MR slice has this contrast; there are 15 t1, 15 t2"):
+        split.usable(table, "pd")
