@@ -13,7 +13,7 @@ def main() -> None:
 
         slices = pd.read_parquet(paths.MANIFEST).merge(pd.read_parquet(paths.SPLIT), on="slice_id", validate="one_to_one")
         with atomic.new_folder(paths.SLICES) as folder:
-            arrays.build(folder, slices, params)
+            arrays.build(folder, slices, params, meanwhile=teacher.load if params.teacher_pairs else None)
             teacher.build(folder, params)
         print(f"{paths.SLICES}: {len(slices)} slices and {params.teacher_pairs} simulated pairs of {params.size}×{params.size} pixels")
 

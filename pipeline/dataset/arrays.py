@@ -1,6 +1,6 @@
 """data/slices: every slice of the split, prepared and stored, and the truth for registered pairs."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,11 +34,18 @@ class Job:
     box: Box | None = None
 
 
-def build(folder: Path, slices: "pd.DataFrame", preprocess: params.Preprocess, raw: Path = paths.RAW, workers: int | None = None) -> None:
+def build(
+    folder: Path,
+    slices: "pd.DataFrame",
+    preprocess: params.Preprocess,
+    raw: Path = paths.RAW,
+    workers: int | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> None:
     """Fill `folder` with {split}_{modality}.npy, index.parquet and, where there are pairs, truth_{ct,mr}.npy.
 
     `slices`: manifest joined with the split (slice_id, modality, split, path, frame, group, contrast, contrast_confidence, height, width,
-    pair, outline). Workers write their rows themselves, so that memory does not grow with the number of slices.
+    pair, outline). `meanwhile` as for `in_parallel`. Workers write their rows themselves, so that memory does not grow with the number of slices.
     """
     import pandas as pd
 
@@ -54,7 +61,7 @@ def build(folder: Path, slices: "pd.DataFrame", preprocess: params.Preprocess, r
         Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"], line["outline"])
         for line in index.to_dict("records")
     ]
-    index = pd.concat([index, pd.DataFrame(_run(jobs, preprocess, workers))], axis=1)
+    index = pd.concat([index, pd.DataFrame(_run(jobs, preprocess, workers, meanwhile))], axis=1)
     index["pair"] = _number_pairs(index)
     _write_truth(folder, index, preprocess, raw, workers)
     index = index.rename(columns={"height": "source_height", "width": "source_width"})
@@ -94,11 +101,13 @@ def box_of(line: dict[Hashable, Any]) -> Box:
     return Box(line["crop_top"], line["crop_left"], line["crop_side"], line["rotation"])
 
 
-def _run(jobs: list[Job], preprocess: params.Preprocess, workers: int | None) -> list[dict[str, Any]]:
+def _run(
+    jobs: list[Job], preprocess: params.Preprocess, workers: int | None, meanwhile: Callable[[], object] | None = None
+) -> list[dict[str, Any]]:
     """Do the jobs; one line of index columns each, in the order of `jobs`. Frames of one file are read together."""
     order = sorted(range(len(jobs)), key=lambda number: (jobs[number].path, jobs[number].frame))
     tasks = [([jobs[number] for number in some], preprocess) for some in _tasks(jobs, order)]
-    done = [line for lines in in_parallel(_prepare_jobs, tasks, workers) for line in lines]
+    done = [line for lines in in_parallel(_prepare_jobs, tasks, workers, meanwhile) for line in lines]
     lines: list[dict[str, Any]] = [{}] * len(jobs)
     for number, line in zip(order, done, strict=True):
         lines[number] = line

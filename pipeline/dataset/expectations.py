@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # before its import, wherever that happens
 FAILING, WARNING = "critical", "warning"
 
 
@@ -23,9 +24,13 @@ class Expectation:
     severity: str = FAILING
 
 
+def load() -> None:
+    """Import Great Expectations, which takes seconds, ahead of `check`."""
+    import great_expectations.expectations  # noqa: F401
+
+
 def check(name: str, table: "pd.DataFrame", expectations: list[Expectation]) -> list[dict[str, Any]]:
     """One result per expectation, in order: its table, column, meaning and severity, whether it holds, what was observed, exceptions."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
     import great_expectations.expectations as gxe
     from great_expectations.data_context.types.base import ProgressBarsConfig

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,16 @@ class Row:
     complaint: str = ""  # why the file could not be read
 
 
-def build(raw: Path = paths.RAW, workers: int | None = None) -> "pd.DataFrame":
-    """The manifest of every file below raw/ct and raw/mr, sorted by slice_id; memory does not grow with the number of pixels."""
+def build(raw: Path = paths.RAW, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> "pd.DataFrame":
+    """The manifest of every file below raw/ct and raw/mr, sorted by slice_id; memory does not grow with the number of pixels.
+
+    `meanwhile` as for `in_parallel`.
+    """
     import pandas as pd
 
     files = [file for modality in paths.MODALITIES for file in sorted((raw / modality).rglob("*")) if file.is_file()]
     tasks = [(raw, files[i : i + FILES_PER_TASK]) for i in range(0, len(files), FILES_PER_TASK)]
-    rows = [row for some in in_parallel(_measure_files, tasks, workers) for row in some]
+    rows = [row for some in in_parallel(_measure_files, tasks, workers, meanwhile) for row in some]
     table = pd.DataFrame([asdict(row) for row in sorted(rows, key=lambda row: row.slice_id)], columns=list(Row.__dataclass_fields__))
     pairs = read_pairs(raw)
     number = {path: i for i, pair in enumerate(pairs) for path in (pair["ct"], pair["mr"])}

@@ -21,6 +21,13 @@ SMALLEST = 96  # pixels a side that a head is drawn with, even for smaller netwo
 JITTER = 0.02  # standard deviation of the box's place and size, share of its side: how far boxes of real slices scatter
 
 
+def load() -> None:
+    """Read the atlas that heads are drawn from: once here, ahead of `build`, and not in each of its processes."""
+    from pipeline.phantom.atlas import atlas
+
+    atlas()
+
+
 def build(folder: Path, preprocess: params.Preprocess, workers: int | None = None) -> None:
     """Write teacher_{ct,mr}.npy and teacher_index.parquet (row, contrast, seed) with `preprocess.teacher_pairs` pairs; nothing for 0."""
     import pandas as pd
