@@ -45,7 +45,8 @@ def build(
     """Fill `folder` with {split}_{modality}.npy, index.parquet and, where there are pairs, truth_{ct,mr}.npy.
 
     `slices`: manifest joined with the split (slice_id, modality, split, path, frame, group, contrast, contrast_confidence, height, width,
-    pair, outline). `meanwhile` as for `in_parallel`. Workers write their rows themselves, so that memory does not grow with the number of slices.
+    pair, outline). `meanwhile` as for `in_parallel`.
+    Workers write their rows themselves, so that memory does not grow with the number of slices.
     """
     import pandas as pd
 
