@@ -1,0 +1,190 @@
+"""The one translator behind every door: any readable slice or volume in, its translation in the same geometry out."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import params, paths
+from pipeline.errors import UserError
+from pipeline.imaging import head, intensity
+from pipeline.imaging.prepare import NoHead, Prepared, prepare
+from pipeline.imaging.readers import read_volume
+from pipeline.imaging.slices import Slice
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Images = NDArray[np.float32]
+Progress = Callable[[int, int], None]  # called with the number of slices finished since the last call, and of all
+
+AIR = -1000.0  # Hounsfield units around the head
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a model says about itself: shown beside every translation and written into DICOM tags.
+
+    `name` such as mr-to-ct, `version` in the registry ("" for a folder), `digest` of its weights, `scores` on the test slices.
+    """
+
+    name: str
+    version: str = ""
+    digest: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.name} {f'version {self.version}' if self.version else self.digest[:8]}"
+
+
+@dataclass(frozen=True)
+class Translation:
+    """images: one (H, W) float32 for each slice, in its geometry: Hounsfield units (unit "hu") or grey values in 0..1 (unit "grey").
+
+    `without_head`: slices in which no head was found; they are empty. `warnings`: what a person should know before believing the result.
+    """
+
+    images: list[Images]
+    unit: str
+    without_head: list[int]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `Translator.translate` did."""
+
+    output: Path
+    slices: int
+    without_head: int
+    warnings: list[str]
+
+
+class Translator:
+    """A generator with all that belongs to it: how a slice becomes its input and how its output becomes a slice again."""
+
+    def __init__(self, generator: "nn.Module", direction: str, preprocess: params.Preprocess, *, conditional: bool, label: Label) -> None:
+        self.generator = generator
+        self.direction = direction
+        self.source, self.target = direction.split("_to_")
+        self.preprocess = preprocess
+        self.conditional = conditional
+        self.label = label
+
+    @classmethod
+    def from_folder(cls, folder: Path, direction: str, label: Label | None = None, device: str = "cpu") -> "Translator":
+        """The generator of `direction` in a folder with model.json and safetensors, such as the project's models/.
+
+        Raises UserError when it is not there, or when the weights are not those that model.json names.
+        """
+        from pipeline.models.bundle import load_generator
+
+        file = folder / paths.MODEL_JSON.name
+        try:
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            entry = facts["directions"][direction]
+            preprocess = params.Preprocess.model_validate(facts["preprocess"])
+            conditional = bool(facts["model"]["condition_on_contrast"]) and direction == "ct_to_mr"
+            weights = folder / entry["weights"]
+            digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename}: not found; run dvc repro, or name a model of the registry") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: not a model of this project for {direction} ({error})") from None
+        if digest != entry["sha256"]:
+            raise UserError(f"{weights}: damaged, its digest is not the one in {file.name}; restore it with dvc checkout {paths.MODELS}")
+        label = label or Label(direction.replace("_", "-"), digest=digest)
+        return cls(load_generator(folder, direction, device), direction, preprocess, conditional=conditional, label=label)
+
+    @classmethod
+    def from_registry(cls, model: str, device: str = "cpu") -> "Translator":
+        """A registered model, as `mr-to-ct@champion` or `mr-to-ct/3`. Raises UserError when the registry has none of this name."""
+        from pipeline.tracking.registry import fetch
+
+        folder, direction, label = fetch(model)
+        return cls.from_folder(folder, direction, label, device)
+
+    def translate_slices(
+        self, slices: Sequence[Slice], contrast: str | None = None, *, hounsfield: bool = False, progress: Progress | None = None
+    ) -> Translation:
+        """Translate slices of any size. `contrast` (t1, t2, flair, pd) is the MR contrast wanted from CT.
+
+        CT comes in Hounsfield units where `hounsfield` is set, else, as MR does, as grey values in 0..1.
+        Raises UserError for an unknown contrast and where no slice shows a head.
+        """
+        from pipeline.models.bundle import translate
+
+        self._check(contrast)
+        unit = "hu" if self.target == "ct" and hounsfield else "grey"
+        images: list[Images] = []
+        without_head: list[int] = []
+        for first in range(0, len(slices), BATCH):
+            batch = slices[first : first + BATCH]
+            prepared = [self._prepare(one) for one in batch]
+            heads = [one for one in prepared if one is not None]
+            patches = iter(translate(self.generator, np.stack([one.array for one in heads]), contrast, BATCH) if heads else [])
+            for number, (one, its) in enumerate(zip(batch, prepared, strict=True), start=first):
+                if its is None:
+                    without_head.append(number)
+                    images.append(np.full(one.pixels.shape, AIR if unit == "hu" else 0, np.float32))
+                else:
+                    images.append(self._put_back(next(patches), its, one.pixels.shape, unit))
+            if progress:
+                progress(len(batch), len(slices))
+        if len(without_head) == len(slices):
+            where = "the picture" if len(slices) == 1 else f"any of {len(slices)} slices"
+            raise NoHead(f"no head found in {where}; expected axial {self.source.upper()} slices of a head")
+        return Translation(images, unit, without_head, self._warnings(slices, without_head))
+
+    def translate(self, path_in: Path, path_out: Path, contrast: str | None = None, progress: Progress | None = None) -> Summary:
+        """Translate a picture, a DICOM file or series (folder) or a NIfTI volume and write the result, in its format, to `path_out`.
+
+        CT made from DICOM or NIfTI is in Hounsfield units. Raises UserError for what cannot be read or shows no head.
+        """
+        from pipeline.serving.outputs import write
+
+        volume = read_volume(path_in)
+        translation = self.translate_slices(volume.slices, contrast, hounsfield=volume.kind != "picture", progress=progress)
+        output = write(volume, translation, path_in, path_out, self.label)
+        return Summary(output, len(volume.slices), len(translation.without_head), [*volume.warnings, *translation.warnings])
+
+    def _check(self, contrast: str | None) -> None:
+        from pipeline.models.bundle import CONTRASTS
+
+        if contrast is not None and contrast not in CONTRASTS:
+            raise UserError(f"contrast {contrast}: unknown; choose one of {', '.join(CONTRASTS)}")
+        if contrast is not None and self.target == "ct":
+            raise UserError(f"contrast {contrast}: a CT has no MR contrast; leave it out, or translate to mr")
+
+    def _prepare(self, one: Slice) -> Prepared | None:
+        try:
+            return prepare(one, self.source, self.preprocess)
+        except NoHead:
+            return None
+
+    def _put_back(self, patch: Images, prepared: Prepared, shape: tuple[int, ...], unit: str) -> Images:
+        """The network's square in the slice's geometry; outside of the head's outline air or black."""
+        pasted = head.paste(patch, prepared.box, (shape[0], shape[1]))
+        inside = head.paste(prepared.mask.astype(np.float32), prepared.box, (shape[0], shape[1])) > 0.5
+        if unit == "grey":
+            return np.where(inside, pasted, np.float32(0))
+        half = self.preprocess.ct_window.width / 2
+        values = intensity.from_unit(pasted, self.preprocess.ct_window.level - half, self.preprocess.ct_window.level + half)
+        return np.where(inside, values, np.float32(AIR))
+
+    def _warnings(self, slices: Sequence[Slice], without_head: list[int]) -> list[str]:
+        found = []
+        other = sum(one.modality == self.target for one in slices)
+        if other:
+            found.append(
+                f"{other} of {len(slices)} slices are {self.target.upper()} by their own word; this model translates {self.source.upper()}"
+            )
+        if without_head:
+            found.append(f"no head found in {len(without_head)} of {len(slices)} slices, which are left empty")
+        return found

@@ -1,0 +1,54 @@
+"""What the register stage does: both generators into the registry, the decision on each, and the report of it."""
+
+import json
+from typing import Any
+
+from pipeline import params, paths
+from pipeline.atomic import new_folder, write_json
+from pipeline.errors import UserError
+from pipeline.tracking import facts, gate, model_card, promotion, registry, runs
+from pipeline.tracking.promotion import Decision
+
+
+def register(rules: params.Register) -> dict[str, Decision]:
+    """Register models/ with the scores in reports/evaluate, decide on promotion, write reports/register. The decisions, by direction.
+
+    The report holds digests and decisions, no version numbers or run ids: the same models and scores give the same bytes.
+    """
+    model, metrics = _read(paths.MODEL_JSON, "train"), _read(paths.METRICS_JSON, "evaluate")
+    source, data_digest = model_card.source_facts(), facts.data_digest()
+    run = runs.attach()
+    scores = {direction: gate.scores_of(metrics, direction) for direction in paths.DIRECTIONS}
+    decisions, entries = {}, {}
+    for direction in paths.DIRECTIONS:
+        version = registry.register(run, direction, scores[direction], model_card.write(model, source, scores, {}), data_digest)
+        basis = promotion.basis(metrics, rules.model_dump())
+        decision = promotion.remembered(version, basis)
+        if decision is None:
+            checks = gate.floors(metrics, direction, rules.floors)
+            decision = promotion.decide(run.uri, version, checks, rules.promotion, basis)
+        decisions[direction] = decision
+        entries[registry.NAMES[direction]] = {
+            "weights": registry.weights_digest(direction),
+            "data": data_digest,
+            "champion": decision.promoted,
+            "reasons": decision.reasons,
+            "compared_with": decision.compared_with,
+        }
+    card = model_card.write(model, source, scores, decisions)
+    with new_folder(paths.REGISTER_REPORT) as folder:
+        write_json(folder / paths.VERSIONS_JSON.name, entries)
+        (folder / paths.MODEL_CARD.name).write_text(card, encoding="utf-8")
+    run.log_folder(paths.REGISTER_REPORT, "register")
+    run.set_tags({"dvc.lock": facts.lock_digest()})
+    run.finish()
+    return decisions
+
+
+def _read(path: Any, stage: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run dvc repro {stage} first, or dvc pull") from None
+    except ValueError:
+        raise UserError(f"{path}: damaged; run dvc repro {stage}") from None
