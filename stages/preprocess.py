@@ -1,9 +1,14 @@
 """preprocess: heads found, cropped, resized and normalised into arrays; simulated pairs for the teacher."""
 
 from pipeline import atomic, paths
-from pipeline.dataset import arrays, teacher
+from pipeline.dataset import arrays, expectations, teacher
 from pipeline.errors import user_errors
 from pipeline.params import load
+
+
+def _load_ahead() -> None:
+    expectations.load()
+    teacher.load()
 
 
 def main() -> None:
@@ -13,7 +18,7 @@ def main() -> None:
 
         slices = pd.read_parquet(paths.MANIFEST).merge(pd.read_parquet(paths.SPLIT), on="slice_id", validate="one_to_one")
         with atomic.new_folder(paths.SLICES) as folder:
-            arrays.build(folder, slices, params, meanwhile=teacher.load if params.teacher_pairs else None)
+            arrays.build(folder, slices, params, meanwhile=_load_ahead)
             teacher.build(folder, params)
         print(f"{paths.SLICES}: {len(slices)} slices and {params.teacher_pairs} simulated pairs of {params.size}×{params.size} pixels")
 

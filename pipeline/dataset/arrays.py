@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import params, paths
-from pipeline.dataset import store
+from pipeline import atomic, params, paths
+from pipeline.dataset import store, stored_checks
 from pipeline.dataset.parallel import in_parallel
 from pipeline.imaging import readers
 from pipeline.imaging.head import Box
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SLICES_PER_TASK = 8
+VALIDATION = "validation.json"
+STORED = ["stored_mean", "stored_largest", "stored_head"]  # what is checked of each stored slice
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def build(
     workers: int | None = None,
     meanwhile: Callable[[], object] | None = None,
 ) -> None:
-    """Fill `folder` with {split}_{modality}.npy, index.parquet and, where there are pairs, truth_{ct,mr}.npy.
+    """Fill `folder` with {split}_{modality}.npy, index.parquet, validation.json and, where there are pairs, truth_{ct,mr}.npy.
 
     `slices`: manifest joined with the split (slice_id, modality, split, path, frame, group, contrast, contrast_confidence, height, width,
     pair, outline). `meanwhile` as for `in_parallel`.
@@ -62,10 +64,12 @@ def build(
         Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"], line["outline"])
         for line in index.to_dict("records")
     ]
-    index = pd.concat([index, pd.DataFrame(_run(jobs, preprocess, workers, meanwhile))], axis=1)
+    made = pd.DataFrame(_run(jobs, preprocess, workers, meanwhile))
+    index = pd.concat([index, made.drop(columns=STORED)], axis=1)
     index["pair"] = _number_pairs(index)
     _write_truth(folder, index, preprocess, raw, workers)
     index = index.rename(columns={"height": "source_height", "width": "source_width"})
+    atomic.write_json(folder / VALIDATION, stored_checks.check(index, made[STORED], preprocess))
     index[COLUMNS].to_parquet(folder / paths.INDEX.name, index=False)
 
 
@@ -144,6 +148,9 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[dict[str, A
                 "rotation": made.box.rotation,
                 "intensity_low": made.low,
                 "intensity_high": made.high,
+                "stored_mean": float(made.array[made.mask].mean()) if made.mask.any() else 0.0,
+                "stored_largest": float(made.array.max()),
+                "stored_head": float(made.mask.mean()),
             }
         )
     return lines

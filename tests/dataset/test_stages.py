@@ -125,6 +125,21 @@ def test_teacher_pairs_are_aligned_and_named(made: Path) -> None:
     assert all(picture.max() > 100 for picture in [*ct, *mr])
 
 
+def test_the_stored_arrays_are_checked_and_a_black_one_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checked = json.loads((paths.SLICES / "validation.json").read_text())
+    assert {result["table"] for result in checked["expectations"]} == {"split", "groups", "pairs", "parts", "arrays"}
+    assert all(result["success"] for result in checked["expectations"])
+    before = paths.INDEX.read_bytes()
+    line = store.load_index().query("modality == 'ct' and split == 'train'").iloc[0]
+    Image.fromarray(np.zeros((line["source_height"], line["source_width"]), np.uint8)).save(paths.RAW / line["path"])
+    with pytest.raises(SystemExit):
+        preprocess.main()
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "no stored slice is black (1 exceptions in arrays.stored_largest" in message
+    assert paths.INDEX.read_bytes() == before
+
+
 def test_sixteen_bits_are_stored_when_asked(project: Path) -> None:
     eight = store.to_float(store.load_array("train", "mr"))
     change_params(project, preprocess={"bits": 16, "teacher_pairs": 0})
