@@ -91,6 +91,7 @@ class Preprocess(Section):
 
     size: Annotated[int, Field(ge=32, le=1024, multiple_of=4)]
     margin: Annotated[float, Field(ge=0, le=0.5)]
+    upright: bool
     ct_window: Window
     mr_percentiles: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=2, max_length=2)]
     bits: Literal[8, 16]

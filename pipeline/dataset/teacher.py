@@ -54,7 +54,7 @@ def _simulate_rows(task: tuple[range, dict[str, Path], params.Preprocess]) -> li
         # The box comes from one modality, as at translation, where only one is there to find it in.
         random = np.random.default_rng([seed, 2])
         framing = int(random.integers(2))
-        box = _jittered(head.box_of(outlines[framing], paths.MODALITIES[framing], preprocess.margin), random)
+        box = _jittered(head.box_of(outlines[framing], paths.MODALITIES[framing], preprocess.margin, preprocess.upright), random)
         for picture, found, (modality, file) in zip(pictures, outlines, files.items(), strict=True):
             store.write_row(file, row, prepare(picture, modality, preprocess, box, found).array)
         drawn.append((contrast, seed))

@@ -11,6 +11,8 @@ from pipeline.imaging import outline
 from pipeline.imaging.outline import Mask, Outline, Picture
 
 CT_SCALP = 1.02  # the head with its scalp is this much larger than what a brain window shows (median of registered pairs)
+MOST_LEAN = 40.0  # degrees; a head that seems to lean more lies on its side or is too odd to tell
+ROUND = 1.08  # of long to short axis, below which a head is too round to tell how it leans
 LENGTH_TO_WIDTH = {"top": 1.34, "bottom": 1.25}  # of a whole head in a slice, by the end that is missing
 
 
@@ -33,6 +35,13 @@ class Box:
         turned = away @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
         return turned * (size / self.side) + size / 2
 
+    def points_outside(self, points: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+        """The inverse of `points_inside`."""
+        turn = np.deg2rad(self.rotation)
+        turned = (points - size / 2) * (self.side / size)
+        away = turned @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        return away + np.array([self.top + self.side / 2, self.left + self.side / 2])
+
 
 def find_head(image01: Picture, modality: str, margin: float = 0.0) -> Box | None:
     """The upright square around the head in a picture (H, W) of 0..1, wider by `margin` (share of the longer side) on each side.
@@ -49,14 +58,31 @@ def head_mask(image01: Picture, modality: str) -> Mask:
     return found.mask(image01.shape) if found else np.zeros(image01.shape, bool)
 
 
-def box_of(found: Outline, modality: str, margin: float = 0.0) -> Box:
-    """The upright square around a head's outline: around the whole head, even where the picture's field of view cut it."""
-    top, bottom, left, right = found.bounds
-    for end in found.cut_ends() if modality == "ct" else []:  # an MR that looks cut is mostly noise around a whole head
+def box_of(found: Outline, modality: str, margin: float = 0.0, upright: bool = False) -> Box:
+    """The square around a head's outline: around the whole head, even where the picture's field of view cut it.
+
+    `upright`: the square leans as the head does, by at most MOST_LEAN degrees.
+    """
+    rotation = _lean(found) if upright else 0.0
+    middle = found.points.mean(axis=0)
+    frame = Box(middle[0] - 0.5, middle[1] - 0.5, 1.0, rotation)
+    straight = Outline(frame.points_inside(found.points, 1))
+    top, bottom, left, right = straight.bounds
+    for end in straight.cut_ends() if modality == "ct" else []:  # an MR that looks cut is mostly noise around a whole head
         missing = max(0.0, LENGTH_TO_WIDTH[end] * (right - left) - (bottom - top))
         top, bottom = (top - missing, bottom) if end == "top" else (top, bottom + missing)
     side = max(bottom - top, right - left) * (CT_SCALP if modality == "ct" else 1) * (1 + 2 * margin)
-    return Box((top + bottom - side) / 2, (left + right - side) / 2, side)
+    centre = frame.points_outside(np.array([[(top + bottom) / 2, (left + right) / 2]]), 1)[0]
+    return Box(float(centre[0] - side / 2), float(centre[1] - side / 2), side, rotation)
+
+
+def _lean(found: Outline) -> float:
+    """Degrees by which a picture must be turned counter-clockwise to bring the head's long axis upright; 0 for a round or lying head."""
+    inside = np.argwhere(found.mask((np.ceil(found.points.max(axis=0)) + 1).astype(int)))
+    variances, axes = np.linalg.eigh(np.cov((inside - inside.mean(axis=0)).T))
+    down, right = axes[:, 1]
+    lean = float(-np.rad2deg(np.arctan2(right * np.sign(down), abs(down))))
+    return lean if variances[1] > ROUND**2 * variances[0] and abs(lean) <= MOST_LEAN else 0.0
 
 
 def crop(image: Picture, box: Box, size: int) -> Picture:

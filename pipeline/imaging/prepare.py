@@ -50,7 +50,7 @@ def prepare(
     already known. Raises NoHead when no head is found.
     """
     found = found or find_outline(slice_, modality)
-    framed = head.box_of(found, modality, preprocess.margin)
+    framed = head.box_of(found, modality, preprocess.margin, preprocess.upright)
     box = box or framed
     inside = found.mask(slice_.pixels.shape)
     image, low, high = intensity.to_unit(slice_.pixels, slice_.unit, modality, inside, preprocess)

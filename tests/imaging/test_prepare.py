@@ -11,7 +11,7 @@ from pipeline.imaging.readers import Slice
 from pipeline.params import Preprocess, Window
 
 PREPROCESS = Preprocess(
-    size=128, margin=0.04, ct_window=Window(level=40, width=80), mr_percentiles=[1.0, 99.5], bits=8, teacher_pairs=0
+    size=128, margin=0.04, upright=False, ct_window=Window(level=40, width=80), mr_percentiles=[1.0, 99.5], bits=8, teacher_pairs=0
 )  # fmt: skip
 
 
@@ -53,6 +53,19 @@ def test_an_mr_is_normalised_inside_its_head() -> None:
     assert bright.high == pytest.approx(6 * dim.high, rel=1e-3)
     assert np.abs(bright.array - dim.array).max() < 0.01
     assert bright.array[bright.mask].mean() > 0.3
+
+
+@pytest.mark.parametrize("degrees", [-25, 12])
+def test_a_leaning_head_is_turned_upright_when_asked(degrees: int) -> None:
+    straight = hounsfield_head()
+    straight[240:] = -1000
+    leaning = Slice(ndimage.rotate(straight, degrees, reshape=False, order=1, cval=-1000), "hu")
+    upright = prepare(leaning, "ct", PREPROCESS.model_copy(update={"upright": True}))
+    assert upright.box.rotation == pytest.approx(-degrees, abs=2)
+    assert prepare(leaning, "ct", PREPROCESS).box.rotation == 0
+    expected = prepare(Slice(straight, "hu"), "ct", PREPROCESS)
+    assert (upright.mask != expected.mask).mean() < 0.03
+    assert np.abs(upright.array - expected.array)[expected.mask].mean() < 0.06
 
 
 def test_two_pictures_can_be_framed_alike() -> None:
