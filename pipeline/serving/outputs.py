@@ -1,8 +1,9 @@
 """Translations written in the format of what was translated: pictures, NIfTI volumes with the same affine, DICOM series."""
 
 import gzip
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,29 +12,40 @@ from PIL import Image
 from pipeline.atomic import new_file
 from pipeline.errors import UserError
 from pipeline.imaging.volumes import Volume
-
-if TYPE_CHECKING:
-    from pipeline.serving.translator import Label, Translation
+from pipeline.serving.label import Label
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 VOLUMES = (".nii", ".nii.gz")
 
 
-def write(volume: Volume, translation: "Translation", source: Path, target: Path, label: "Label") -> Path:
-    """Write `translation` of `volume` (read from `source`) to `target`, a file or an existing folder; gives the path written.
+@dataclass(frozen=True)
+class Made:
+    """A translation to be written: images (N, H, W), in Hounsfield units (unit "hu") or 0..1 (unit "grey"), and what made them.
+
+    `contrast` is the MR contrast that was asked for, "" for none; `window` (level, width) is what a viewer should show of CT.
+    """
+
+    images: NDArray[np.float32]
+    unit: str
+    label: Label
+    contrast: str
+    window: tuple[float, float]
+
+
+def write(volume: Volume, made: Made, source: Path, target: Path) -> Path:
+    """Write the translation of `volume` (read from `source`) to `target`, a file or folder; gives the path written.
 
     Raises UserError when the name of `target` asks for another kind of file than the source is.
     """
     place = _place(volume, source, target)
-    images = np.stack(translation.images)
     if volume.kind == "nifti":
-        _write_nifti(volume, images, translation.unit, place, label)
+        _write_nifti(volume, made, place)
     elif volume.kind == "dicom":
         from pipeline.serving import dicom_out
 
-        dicom_out.write(volume, images, translation.unit, source, place, label)
+        dicom_out.write(volume, made, source, place)
     else:
-        _write_pictures(images, _bits(source), place)
+        _write_pictures(made.images, _bits(source), place)
     return place
 
 
@@ -77,12 +89,12 @@ def _write_pictures(images: NDArray[np.float32], bits: int, place: Path) -> None
         pages[0].save(beside, kind, **options)
 
 
-def _write_nifti(volume: Volume, images: NDArray[np.float32], unit: str, place: Path, label: "Label") -> None:
-    voxels = volume.stored(images)
+def _write_nifti(volume: Volume, made: Made, place: Path) -> None:
+    voxels = volume.stored(made.images)
     header = volume.image.header.copy()
-    header["descrip"] = f"SYNTHETIC, not for diagnosis; {label}".encode("ascii", "replace")[:79]
+    header["descrip"] = f"SYNTHETIC, not for diagnosis; {made.label}".encode("ascii", "replace")[:79]
     header["cal_min"] = header["cal_max"] = 0
-    stored = np.rint(voxels).astype(np.int16) if unit == "hu" else voxels.astype(np.float32)
+    stored = np.rint(voxels).astype(np.int16) if made.unit == "hu" else voxels.astype(np.float32)
     header.set_data_dtype(stored.dtype)
     header.set_slope_inter(1, 0)
     result = type(volume.image)(stored, volume.image.affine, header)

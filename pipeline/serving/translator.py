@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from pipeline.imaging import head, intensity
 from pipeline.imaging.prepare import NoHead, Prepared, prepare
 from pipeline.imaging.readers import read_volume
 from pipeline.imaging.slices import Slice
+from pipeline.serving.label import Label
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,22 +26,6 @@ Progress = Callable[[int, int], None]  # called with the number of slices finish
 
 AIR = -1000.0  # Hounsfield units around the head
 BATCH = 8
-
-
-@dataclass(frozen=True)
-class Label:
-    """What a model says about itself: shown beside every translation and written into DICOM tags.
-
-    `name` such as mr-to-ct, `version` in the registry ("" for a folder), `digest` of its weights, `scores` on the test slices.
-    """
-
-    name: str
-    version: str = ""
-    digest: str = ""
-    scores: dict[str, float] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{self.name} {f'version {self.version}' if self.version else self.digest[:8]}"
 
 
 @dataclass(frozen=True)
@@ -147,11 +132,13 @@ class Translator:
 
         CT made from DICOM or NIfTI is in Hounsfield units. Raises UserError for what cannot be read or shows no head.
         """
-        from pipeline.serving.outputs import write
+        from pipeline.serving.outputs import Made, write
 
         volume = read_volume(path_in)
         translation = self.translate_slices(volume.slices, contrast, hounsfield=volume.kind != "picture", progress=progress)
-        output = write(volume, translation, path_in, path_out, self.label)
+        window = self.preprocess.ct_window
+        made = Made(np.stack(translation.images), translation.unit, self.label, contrast or "", (window.level, window.width))
+        output = write(volume, made, path_in, path_out)
         return Summary(output, len(volume.slices), len(translation.without_head), [*volume.warnings, *translation.warnings])
 
     def _check(self, contrast: str | None) -> None:

@@ -1,12 +1,13 @@
-"""`ctmr doctor`: does the MLflow store still fit this folder? Says what is wrong and what to do, and mends a moved repository's addresses."""
+"""`ctmr doctor`: does the MLflow store still fit this folder? Says what is wrong and what to do; mends addresses in a moved repository."""
 
-import re
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from pipeline import paths
+from pipeline.atomic import new_file
 from pipeline.tracking import store
 
 _ADDRESSES = (
@@ -58,42 +59,34 @@ def _unregistered(uri: str) -> list[Finding]:
 
 
 def _moved(uri: str, fix: bool) -> list[Finding]:
-    """Addresses in the store's tables and models that lead into a folder that is no longer there, while ours has the files."""
+    """Whether the store was moved or copied here and still looks for its artifacts where it came from."""
     file = store.database_file(uri)
     if file is None or not file.is_file():
         return []
-    ours = store.artifact_folder(uri).resolve()
+    ours = store.artifact_folder(uri)
     with closing(sqlite3.connect(file, timeout=30)) as database:
-        old = {folder for table, column in _ADDRESSES for folder in _foreign(database, table, column, ours)}
-        if not old:
+        try:
+            row = database.execute("SELECT artifact_location FROM experiments WHERE name = ?", (store.EXPERIMENT,)).fetchone()
+        except sqlite3.OperationalError:  # no tables yet
             return []
-        problem = f"artifacts are looked for in {', '.join(sorted(old))}, but lie in {ours}"
+        old = Path(unquote(row[0].removeprefix("file://"))) if row else ours
+        if old == ours:
+            return []
+        problem = f"the store was made in another place: it looks for artifacts in {old}, but they lie in {ours}"
         if not fix:
             return [Finding(problem, "run ctmr doctor --fix")]
+        pairs = ((old.as_uri(), ours.as_uri()), (str(old), str(ours)))
         with database:
             for table, column in _ADDRESSES:
-                for folder in old:
-                    for before, after in ((f"file://{folder}", ours.as_uri()), (folder, str(ours))):
-                        database.execute(
-                            f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                            (after, len(before) + 1, before, len(before) + 1, f"{before}/"),
-                        )
+                for before, after in pairs:
+                    database.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                        (after, len(before) + 1, before, len(before) + 1, f"{before}/"),
+                    )
     for description in ours.rglob("MLmodel"):
         text = description.read_text(encoding="utf-8")
-        for folder in old:
-            text = text.replace(f"{folder}/", f"{ours}/")
-        if text != description.read_text(encoding="utf-8"):
-            description.write_text(text, encoding="utf-8")
+        mended = text.replace(f"{old.as_uri()}/", f"{ours.as_uri()}/").replace(f"{old}/", f"{ours}/")
+        if mended != text:
+            with new_file(description) as beside:
+                beside.write_text(mended, encoding="utf-8")
     return [Finding(problem, "", mended=True)]
-
-
-def _foreign(database: sqlite3.Connection, table: str, column: str, ours: Path) -> set[str]:
-    """Artifact folders named in a column that are gone and whose content lies in ours."""
-    found = set()
-    for (address,) in database.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL"):
-        match = re.match(r"(?:file://)?(/.*?/artifacts)(?:/(.*))?$", address)
-        if not match or Path(match[1]) == ours or Path(match[1]).exists():
-            continue
-        if match[2] is None or (ours / match[2]).exists():
-            found.add(match[1])
-    return found

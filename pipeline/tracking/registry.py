@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import paths
 from pipeline.atomic import write_json
 from pipeline.errors import UserError
-from pipeline.serving.translator import Label
+from pipeline.serving.label import Label
 from pipeline.tracking import store
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import paths
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,7 +67,10 @@ def client(uri: str) -> "MlflowClient":
 
 
 def experiment_id(uri: str) -> str:
-    """The id of the project's experiment in the store, which is made where it is missing."""
+    """The id of the project's experiment in the store, which is made where it is missing.
+
+    Raises UserError when the store was moved here from another folder and would put artifacts there.
+    """
     from filelock import FileLock
 
     known = client(uri)
@@ -79,6 +83,8 @@ def experiment_id(uri: str) -> str:
             if found is None:
                 place = None if is_server(uri) else artifact_folder(uri).as_uri()
                 return known.create_experiment(EXPERIMENT, place, {"mlflow.experimentKind": "custom_model_development"})
+    elif database_file(uri) and found.artifact_location != artifact_folder(uri).as_uri():
+        raise UserError(f"MLflow store {uri}: was made in another place ({found.artifact_location}); run ctmr doctor --fix")
     return str(found.experiment_id)
 
 

@@ -1,0 +1,78 @@
+"""Heads as files that a hospital or a researcher would bring: DICOM series, enhanced DICOM, NIfTI volumes, pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+SPACING = (1.8, 2.0)  # mm between rows, between columns
+DISTANCE = 5.0  # mm between slices
+CORNER = (-120.0, -110.0, -40.0)  # mm, centre of the first voxel of the lowest slice
+
+
+def dicom_series(folder: Path, slices: NDArray[np.float32], modality: str) -> list[Path]:
+    """A classic axial series of `slices` (N, H, W), foot to head: Hounsfield units for CT, 0..1 for MR. File order is not slice order."""
+    folder.mkdir(parents=True)
+    study, series, frame_of_reference = (generate_uid(entropy_srcs=["test", str(folder), name]) for name in ("study", "series", "frame"))
+    files = []
+    for number, picture in enumerate(slices):
+        one = Dataset()
+        one.file_meta = FileMetaDataset()
+        one.SOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
+        one.SOPInstanceUID = generate_uid(entropy_srcs=["test", str(folder), str(number)])
+        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.file_meta.MediaStorageSOPClassUID, one.file_meta.MediaStorageSOPInstanceUID = one.SOPClassUID, one.SOPInstanceUID
+        one.PatientName, one.PatientID, one.PatientBirthDate, one.PatientSex = "Doe^Jane", "P1", "19700101", "F"
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, series, frame_of_reference
+        one.StudyDate, one.StudyTime, one.StudyID, one.AccessionNumber, one.ReferringPhysicianName = "20240101", "101500", "1", "", ""
+        one.Modality, one.SeriesNumber, one.InstanceNumber = modality, 3, number + 1
+        one.PatientPosition, one.PositionReferenceIndicator = "HFS", ""
+        one.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        one.ImagePositionPatient = [CORNER[0], CORNER[1], CORNER[2] + number * DISTANCE]
+        one.PixelSpacing, one.SliceThickness = list(SPACING), DISTANCE
+        one.Rows, one.Columns = picture.shape
+        one.SamplesPerPixel, one.PhotometricInterpretation, one.BitsAllocated = 1, "MONOCHROME2", 16
+        if modality == "CT":
+            one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 15, 1
+            one.RescaleSlope, one.RescaleIntercept = 1, -1024
+            stored = np.rint(picture + 1024).astype("<i2")
+        else:
+            one.BitsStored, one.HighBit, one.PixelRepresentation = 12, 11, 0
+            stored = np.rint(picture * 1500).astype("<u2")
+        one.PixelData = stored.tobytes()
+        one["PixelData"].VR = "OW"
+        files.append(folder / f"IM{(number * 7) % len(slices):03d}.dcm")
+        one.save_as(files[-1], enforce_file_format=True)
+    return files
+
+
+def nifti(file: Path, slices: NDArray[np.float32], axes: str = "RAS") -> Any:
+    """A volume of `slices` (N, H, W), foot to head, stored with voxel axes `axes` such as LPS; gives the nibabel image."""
+    turned = slices[:, ::-1, ::-1].transpose(2, 1, 0)  # to the right, to the front, up
+    affine = np.diag([SPACING[1], SPACING[0], DISTANCE, 1.0])
+    affine[:3, 3] = CORNER
+    image = nibabel.Nifti1Image(turned.astype(np.float32), affine)
+    image = image.as_reoriented(nibabel.orientations.axcodes2ornt(axes, (("L", "R"), ("P", "A"), ("I", "S"))))
+    nibabel.save(image, file)
+    return image
+
+
+def png(file: Path, picture: NDArray[np.float32]) -> Path:
+    """A grey picture (H, W) of 0..1."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(file)
+    return file
+
+
+def heads(positions: Sequence[float] = (0.5, 0.6, 0.7), size: int = 128) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(CT in Hounsfield units, MR in 0..1), each (N, size, size), of one simulated head."""
+    from pipeline.phantom import simulate_subject
+
+    found = simulate_subject(5, list(positions), size=size, contrast="t1")
+    return np.stack([one.ct for one in found]), np.stack([one.mr for one in found])

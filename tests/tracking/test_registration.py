@@ -1,0 +1,109 @@
+"""Registering a folder's models in an SQLite store: versions, aliases, refusals, rollback, and loading without this project."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from pipeline import params, paths
+from pipeline.errors import UserError
+from pipeline.tracking import promotion, registry, store
+from pipeline.tracking.registration import register
+from tests.tracking import projects
+
+RULES = params.load(projects.SOURCE / paths.PARAMS).register_
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory):
+    """A project in which a good model was registered, then a bad one, then another good one."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = projects.make(tmp_path_factory.mktemp("registry") / "project")
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        decisions = [register(RULES)]
+        first = json.loads(paths.VERSIONS_JSON.read_text())
+        projects.make_models(paths.MODELS, seed=1)
+        projects.write_metrics(folder, projects.bad())
+        decisions.append(register(RULES))
+        yield folder, decisions, first
+
+
+def test_a_good_first_model_becomes_champion(project) -> None:
+    _, decisions, report = project
+    assert all(decision.promoted for decision in decisions[0].values())
+    assert report["mr-to-ct"]["champion"]
+    assert "better than copying the input: yes" in report["mr-to-ct"]["reasons"][0]
+
+
+def test_a_bad_model_is_refused_with_reasons_everywhere(project) -> None:
+    _, decisions, _ = project
+    assert not any(decision.promoted for decision in decisions[1].values())
+    assert any(reason.startswith("no collapse: NO") for reason in decisions[1]["ct_to_mr"].reasons)
+    assert not json.loads(paths.VERSIONS_JSON.read_text())["ct-to-mr"]["champion"]
+    assert "NO" in paths.MODEL_CARD.read_text()
+    uri = store.tracking_uri()
+    challenger, champion = (registry.alias(uri, "ct-to-mr", which) for which in ("challenger", "champion"))
+    assert challenger.version != champion.version
+    assert challenger.tags["promoted"] == "false"
+    assert "NO" in challenger.tags["decision"]
+
+
+def test_the_same_weights_make_no_new_version_and_the_same_report(project) -> None:
+    before = {file.name: file.read_bytes() for file in paths.REGISTER_REPORT.iterdir()}
+    register(RULES)
+    assert len(registry.versions(store.tracking_uri(), "ct-to-mr")) == 2
+    assert {file.name: file.read_bytes() for file in paths.REGISTER_REPORT.iterdir()} == before
+
+
+def test_promote_by_hand_and_roll_back(project) -> None:
+    uri = store.tracking_uri()
+    promotion.promote(uri, registry.version(uri, "mr-to-ct/2"))
+    assert [int(registry.alias(uri, "mr-to-ct", which).version) for which in ("champion", "previous")] == [2, 1]
+    promotion.rollback(uri, "mr-to-ct")
+    assert [int(registry.alias(uri, "mr-to-ct", which).version) for which in ("champion", "previous")] == [1, 2]
+
+
+def test_unknown_names_say_what_there_is(project) -> None:
+    uri = store.tracking_uri()
+    with pytest.raises(UserError, match="expected ct-to-mr or mr-to-ct"):
+        registry.version(uri, "pet-to-ct")
+    with pytest.raises(UserError, match=r"no version 9 of mr-to-ct; it has versions 2 \(.*challenger.*\), 1 \(.*champion"):
+        registry.version(uri, "mr-to-ct/9")
+    with pytest.raises(UserError, match="no champion before"):
+        promotion.rollback(uri, "ct-to-mr")
+
+
+def test_a_version_carries_what_it_takes(project) -> None:
+    uri = store.tracking_uri()
+    version = registry.version(uri, "ct-to-mr@champion")
+    assert json.loads(version.tags["scores"])["mae_high"] == 0.11
+    assert "# Brain CT" in version.description
+    info = mlflow.models.get_model_info(f"models:/ct-to-mr/{version.version}")
+    assert info.signature.inputs.inputs[0].shape == (-1, -1, -1)
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/ct-to-mr/{version.version}"))
+    required = (folder / "requirements.txt").read_text()
+    assert "torch==" in required
+    assert "+" not in required
+    assert not list(folder.rglob("*.pkl"))
+    assert (folder / "input_example.json").is_file()
+
+
+def test_loads_and_predicts_without_this_project(project, tmp_path: Path) -> None:
+    folder = registry.files(store.tracking_uri(), registry.version(store.tracking_uri(), "mr-to-ct@champion")).parents[1]
+    script = f"""
+import sys
+import mlflow, numpy as np
+model = mlflow.pyfunc.load_model({str(folder)!r})
+import pipeline
+assert pipeline.__file__.startswith({str(folder)!r}), pipeline.__file__
+np.save("out.npy", model.predict(np.load("in.npy")))
+"""
+    disk = np.hypot(*np.mgrid[-1:1:90j, -1:1:80j]) < 0.8
+    np.save(tmp_path / "in.npy", np.stack([disk * 0.5, disk * 0.8]).astype(np.float32))
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120)
+    assert np.load(tmp_path / "out.npy").shape == (2, 90, 80)
