@@ -1,6 +1,7 @@
 """`ctmr`: the project's commands. Every heavy import happens inside the command that needs it, so that `--help` is quick."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,6 +39,68 @@ def retrain() -> None:
     from pipeline.retraining.command import retrain_here
 
     retrain_here(paths.project_root())
+
+
+@app.command()
+def translate(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Picture, DICOM file or series (folder), NIfTI volume, or a folder of files.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder for the result, in the format of IN.")],
+    to: Annotated[str, typer.Option(help="ct or mr: what to make.")],
+    model: Annotated[str | None, typer.Option(help="Such as mr-to-ct@champion, mr-to-ct/3, or a folder with model.json.")] = None,
+    contrast: Annotated[str | None, typer.Option(help="MR contrast wanted: t1, t2, flair or pd.")] = None,
+) -> None:
+    """Translate brain slices or volumes to the other modality, in the same geometry."""
+    from pipeline.serving import command
+
+    command.translate(source, target, to, model, contrast)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    model: Annotated[list[str] | None, typer.Option(help="As in translate; repeatable, one for each direction.")] = None,
+) -> None:
+    """A web page for translation: drop a file, compare, download."""
+    from pipeline.serving.app import serve_page
+
+    serve_page(host, port, model or [])
+
+
+@app.command()
+def models() -> None:
+    """Table of the registered models."""
+    from pipeline.tracking import command
+
+    command.show_models()
+
+
+@app.command()
+def promote(name: str, version: str) -> None:
+    """Make a registered version champion, whatever the gate said."""
+    from pipeline.tracking import command
+
+    command.promote(name, version)
+
+
+@app.command()
+def rollback(name: str) -> None:
+    """Make the previous champion champion again."""
+    from pipeline.tracking import command
+
+    command.rollback(name)
+
+
+@app.command()
+def doctor(fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended here.")] = False) -> None:
+    """Say whether the MLflow store fits this folder, and what to do."""
+    from pipeline.tracking import doctor
+
+    os.chdir(paths.project_root())
+    if not doctor.report(fix):
+        raise typer.Exit(2)
 
 
 def main() -> None:

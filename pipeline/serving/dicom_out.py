@@ -115,7 +115,6 @@ def _series(made: Dataset, source: Dataset, by: Made, number: int) -> None:
     made.SeriesNumber = 9000 + int(source.get("SeriesNumber") or 0) % 1000
     made.SeriesDescription = f"{WARNING}: {target} {by.contrast} by {label}".replace("  ", " ")[:64]
     made.InstanceNumber = number
-    made.Laterality = ""
     made.PatientOrientation = ""
     made.Manufacturer = "ctmr"
     made.ManufacturerModelName = label.name

@@ -33,6 +33,15 @@ def remembered(version: "ModelVersion", basis: str) -> Decision | None:
     return Decision(content["promoted"], content["reasons"], content["compared_with"])
 
 
+def verdict(version: "ModelVersion") -> str:
+    """One line about the decision on `version`: champion, or the first reason against it."""
+    content = json.loads(version.tags.get(DECISION, "{}"))
+    if not content:
+        return "not judged"
+    against = [reason for reason in content["reasons"] if ": NO" in reason]
+    return "passed" if content["promoted"] else (against or content["reasons"])[-1]
+
+
 def basis(*facts: Any) -> str:
     """Digest of all that a decision rests on."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
