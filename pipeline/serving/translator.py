@@ -16,6 +16,7 @@ from pipeline.imaging import head, intensity
 from pipeline.imaging.prepare import NoHead, Prepared, prepare
 from pipeline.imaging.readers import read_volume
 from pipeline.imaging.slices import Slice
+from pipeline.imaging.volumes import Volume
 from pipeline.serving.label import Label
 
 if TYPE_CHECKING:
@@ -127,18 +128,30 @@ class Translator:
             raise NoHead(f"no head found in {where}; expected axial {self.source.upper()} slices of a head")
         return Translation(images, unit, without_head, self._warnings(slices, without_head))
 
+    def translate_volume(self, volume: Volume, contrast: str | None = None, progress: Progress | None = None) -> Translation:
+        """Translate all slices of a volume; CT made from DICOM or NIfTI is in Hounsfield units. Raises UserError as `translate_slices`."""
+        sizes = {one.pixels.shape for one in volume.slices}
+        if len(sizes) > 1:
+            raise UserError(f"pages of different sizes ({', '.join(f'{w} × {h}' for h, w in sorted(sizes))}); give them as single files")
+        return self.translate_slices(volume.slices, contrast, hounsfield=volume.kind != "picture", progress=progress)
+
+    def write(self, volume: Volume, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
+        """Write the translation of `volume`, which was read from `path_in`, in its format; gives the path written."""
+        from pipeline.serving import outputs
+
+        window = self.preprocess.ct_window
+        images = np.stack(translation.images)
+        made = outputs.Made(images, translation.unit, self.label, contrast or "", (window.level, window.width))
+        return outputs.write(volume, made, path_in, path_out)
+
     def translate(self, path_in: Path, path_out: Path, contrast: str | None = None, progress: Progress | None = None) -> Summary:
         """Translate a picture, a DICOM file or series (folder) or a NIfTI volume and write the result, in its format, to `path_out`.
 
-        CT made from DICOM or NIfTI is in Hounsfield units. Raises UserError for what cannot be read or shows no head.
+        Raises UserError for what cannot be read or shows no head.
         """
-        from pipeline.serving.outputs import Made, write
-
         volume = read_volume(path_in)
-        translation = self.translate_slices(volume.slices, contrast, hounsfield=volume.kind != "picture", progress=progress)
-        window = self.preprocess.ct_window
-        made = Made(np.stack(translation.images), translation.unit, self.label, contrast or "", (window.level, window.width))
-        output = write(volume, made, path_in, path_out)
+        translation = self.translate_volume(volume, contrast, progress)
+        output = self.write(volume, translation, path_in, path_out, contrast)
         return Summary(output, len(volume.slices), len(translation.without_head), [*volume.warnings, *translation.warnings])
 
     def _check(self, contrast: str | None) -> None:
