@@ -1,16 +1,21 @@
-"""The one image reader: a file of any known format becomes slices; whole volumes keep what it takes to write them back."""
+"""The one image reader: a file of any known format becomes slices; whole volumes keep what it takes to write them back.
 
+pydicom and nibabel are imported with the first file that needs them: stages that only see pictures start half a second sooner.
+"""
+
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.imaging import dicom, nifti, pictures
-from pipeline.imaging.formats import kind_of
+from pipeline.imaging import pictures
+from pipeline.imaging.formats import Kind, kind_of
 from pipeline.imaging.slices import NotAxial, OtherModality, Slice, Truncated, Unreadable
-from pipeline.imaging.volumes import Volume, read_volume
 
-__all__ = ["NotAxial", "OtherModality", "Slice", "Truncated", "Unreadable", "Volume", "read", "read_slice", "read_volume"]
+if TYPE_CHECKING:
+    from pipeline.imaging.volumes import Volume
 
-_READERS = {"picture": pictures.read, "dicom": dicom.read, "nifti": nifti.read}
+__all__ = ["NotAxial", "OtherModality", "Slice", "Truncated", "Unreadable", "read", "read_slice", "read_volume"]
 
 
 def read(path: Path) -> list[Slice]:
@@ -18,7 +23,7 @@ def read(path: Path) -> list[Slice]:
 
     Raises Unreadable, a UserError with a `reason` (Truncated, NotAxial, OtherModality say more).
     """
-    return _READERS[kind_of(path)](path)
+    return _reader(kind_of(path))(path)
 
 
 def read_slice(path: Path, frame: int = 0) -> Slice:
@@ -28,6 +33,25 @@ def read_slice(path: Path, frame: int = 0) -> Slice:
     if not 0 <= frame < len(slices):
         raise Unreadable(f"{path}: no frame {frame}; it has {len(slices)}")
     return slices[frame]
+
+
+def read_volume(path: Path) -> "Volume":
+    """The volume in a NIfTI or DICOM file, a folder with one DICOM series, or a picture file; see volumes.py."""
+    from pipeline.imaging import volumes
+
+    return volumes.read_volume(path)
+
+
+def _reader(kind: Kind) -> Callable[[Path], list[Slice]]:
+    if kind == "dicom":
+        from pipeline.imaging import dicom
+
+        return dicom.read
+    if kind == "nifti":
+        from pipeline.imaging import nifti
+
+        return nifti.read
+    return pictures.read
 
 
 @lru_cache(maxsize=1)

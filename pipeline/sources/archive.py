@@ -40,10 +40,9 @@ def extract(archive: Path, folder: Path) -> int:
     Raises UserError when it is no archive, is damaged or encrypted, holds an absolute or `..` path, a link, a device or a name twice, or
     goes over the limits above. What was unpacked until then stays in `folder`: give it a temporary one.
     """
-    entries = _zip_entries if _is(zipfile.is_zipfile, archive) else _tar_entries if _is(tarfile.is_tarfile, archive) else None
-    if entries is None:
-        what = "an empty file" if archive.stat().st_size == 0 else "neither a zip nor a tar archive, or damaged"
-        raise UserError(f"{archive}: {what}; expected one of {' '.join(SUFFIXES)}; download or copy it again")
+    if not archive.exists():
+        raise UserError(f"{archive}: not found")
+    entries = _zip_entries if _is_zip(archive) else _tar_entries
     allowed = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * archive.stat().st_size))
     written = 0
     files = 0
@@ -75,14 +74,10 @@ def extract(archive: Path, folder: Path) -> int:
     return files
 
 
-def _is(test: Callable[[Path], bool], archive: Path) -> bool:
+def _is_zip(archive: Path) -> bool:
     try:
-        return bool(test(archive))
-    except FileNotFoundError:
-        raise UserError(f"{archive}: not found") from None
-    except (PermissionError, IsADirectoryError):
-        raise
-    except _DAMAGE:
+        return zipfile.is_zipfile(archive)
+    except (struct.error, ValueError, OverflowError):
         return False
 
 
@@ -109,7 +104,13 @@ def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with archive.open("rb") as packed, tarfile.open(fileobj=cast(IO[bytes], _Sober(_unpacked(packed), archive)), mode="r:") as opened:
+    with archive.open("rb") as packed:
+        file = cast(IO[bytes], _Sober(_unpacked(packed), archive))
+        try:
+            opened = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115  # closes with the file below it
+        except _DAMAGE:
+            what = "neither a zip nor a tar archive, or damaged" if archive.stat().st_size else "an empty file"
+            raise UserError(f"{archive}: {what}; expected one of {' '.join(SUFFIXES)}; download or copy it again") from None
         while (entry := _guarded(archive, opened.next)) is not None:
             if not (entry.isreg() or entry.isdir()):
                 raise UserError(f"{archive}: {entry.name!r} is a link or device; only plain files and folders are accepted")
@@ -119,6 +120,9 @@ def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 assert stream is not None
                 yield entry.name, stream
             opened.members.clear()  # type: ignore[attr-defined]  # a tar with many entries would otherwise be kept in memory
+        file.seek(opened.offset)  # where tarfile saw no further entry: at a damaged header or early end too, without a word
+        if _guarded(archive, lambda: file.read(tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
+            raise UserError(f"{archive}: damaged or truncated archive (no end mark); download or copy it again")
 
 
 def _unpacked(packed: IO[bytes]) -> IO[bytes]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline import params, paths
 from pipeline.errors import UserError
-from pipeline.sources import archive, layout
+from pipeline.sources import archive, identity, layout
 
 
 def fetch(data: params.Data, folder: Path) -> dict[str, object]:
@@ -31,8 +31,9 @@ def fetch(data: params.Data, folder: Path) -> dict[str, object]:
 def take(root: Path, folder: Path, source: str) -> int:
     """Copy the images of the tree `root`, and its pairs.csv, into `folder`; gives the number of pairs. `source` heads error messages."""
     try:
-        placed = layout.place(root)
+        names = identity.Names(root, list(layout.walk(root)))
+        placed = layout.place(root, names.path)
         layout.copy(placed, folder)
-        return layout.copy_pairs(root, placed, folder)
+        return layout.copy_pairs(root, placed, folder, names.group)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None

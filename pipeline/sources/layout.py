@@ -32,35 +32,31 @@ class Placed:
     """A file of the source and its place below data/raw."""
 
     source: Path
-    origin: PurePosixPath
     target: PurePosixPath
 
 
-def place(root: Path, rename: Callable[[Path, PurePosixPath], PurePosixPath] | None = None) -> list[Placed]:
+def place(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosixPath) -> list[Placed]:
     """Every image of the tree `root` with its place, in the order of their source paths; the same tree always gives the same list.
 
-    `rename(file, place)` may change a place (the last say on names is here: no two files share a place, suffix aside). Raises UserError
+    `rename(place)` may change a place (the last say on names is here: no two files share a place, suffix aside). Raises UserError
     when the layout is not known, or a name is not valid Unicode.
     """
     found = []
     for file in sorted(walk(root)):
-        origin = PurePosixPath(file.relative_to(root).as_posix())
-        known = _sort_in(origin.parts)
+        known = _sort_in(file.relative_to(root).parts)
         if known is not None:
-            found.append((file, origin, *known))
+            found.append((file, *known))
     if not found:
         raise UserError(
-            f"no trainA trainB testA testB and no ct and mr folders with images in it; expected one of these layouts, found {_glance(root)}"
+            f"no trainA trainB testA testB and no ct and mr folders with images in it; expected one of these, found {_glance(root)}"
         )
-    above_all = os.path.commonprefix([above for _, _, above, _, _ in found])  # noqa: RUF071  # of tuples: folder by folder
+    above_all = os.path.commonprefix([above for _, above, _, _ in found])  # noqa: RUF071  # of tuples: folder by folder
     shared = len(above_all)  # so many folders above tell nothing apart
     taken: set[str] = set()
     placed = []
-    for file, origin, above, head, below in found:
-        target = PurePosixPath(*head, *above[shared:], *below)
-        if rename is not None:
-            target = rename(file, target)
-        placed.append(Placed(file, origin, _free(target, file, taken)))
+    for file, above, head, below in found:
+        target = rename(PurePosixPath(*head, *above[shared:], *below))
+        placed.append(Placed(file, _free(target, file, taken)))
     return placed
 
 
@@ -98,9 +94,9 @@ def copy_pairs(root: Path, placed: list[Placed], folder: Path, rename_group: Cal
                     named = (line[modality] or "").strip()
                     target = places.get(table.parent / named)
                     if target is None or target.parts[0] != modality:
-                        raise UserError(f"pairs.csv line {number}: {named!r} is not one of the {modality.upper()} images beside it")
+                        raise UserError(f"pairs.csv line {number}: column {modality} names none of the {modality.upper()} images beside it")
                     if target in used:
-                        raise UserError(f"pairs.csv line {number}: {named!r} is in two pairs; each image may be in one")
+                        raise UserError(f"pairs.csv line {number}: its {modality.upper()} image is in an earlier line too")
                     used.add(target)
                     row[modality] = target.as_posix()
                 rows.append(row)
@@ -174,6 +170,7 @@ def _free(target: PurePosixPath, file: Path, taken: set[str]) -> PurePosixPath:
 
 
 def _glance(root: Path) -> str:
-    """The first few names in `root`, for an error message."""
-    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in root.iterdir() if not entry.name.startswith("."))
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "nothing"
+    """How much lies in `root`, for an error message; no names, which may be those of patients."""
+    entries = [entry for entry in root.iterdir() if not entry.name.startswith(".")]
+    folders = sum(entry.is_dir() for entry in entries)
+    return f"{folders} other folders and {len(entries) - folders} files" if entries else "nothing"

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params, sources
+from pipeline import params, paths, sources
 from pipeline.errors import UserError
 from tests.sources.kaggle_server import KaggleServer, port_lock
 
 HANDLE = "someone/heads"
+PROJECT = Path(__file__).parents[2]
 KAGGLE_LAYOUT = [f"Dataset/images/{folder}/{number}.png" for folder in ("trainA", "trainB", "testA", "testB") for number in range(3)]
 pytestmark = pytest.mark.kaggle_port
 
@@ -26,8 +27,8 @@ def archive(*names: str, large: int = 0) -> bytes:
 
 
 def settings(version: int = 1) -> params.Data:
-    phantom = params.Phantom(subjects=1, test_subjects=1, slices=1, size=64, seed=0)
-    return params.Data(source="kaggle", kaggle=params.Kaggle(handle=HANDLE, version=version), folder=None, phantom=phantom)
+    data = params.load(PROJECT / paths.PARAMS).data
+    return data.model_copy(update={"source": "kaggle", "kaggle": params.Kaggle(handle=HANDLE, version=version)})
 
 
 def files(folder: Path) -> list[str]:
@@ -154,7 +155,7 @@ def test_damaged_archive_is_refused_and_not_kept(kaggle_server: KaggleServer, tm
 
 def test_archive_without_the_expected_folders(kaggle_server: KaggleServer, tmp_path: Path) -> None:
     kaggle_server.serve(HANDLE, 1, archive("images/cats/1.png", "images/dogs/2.png"))
-    with pytest.raises(UserError, match=r"no trainA trainB testA testB and no ct and mr folders.*found images/"):
+    with pytest.raises(UserError, match=r"no trainA trainB testA testB and no ct and mr folders.*found 1 other folders"):
         sources.download(settings(), tmp_path / "raw")
 
 
