@@ -9,14 +9,25 @@ does in real ones, and neighbouring slices of a subject fit together.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.phantom import face, lesions
 from pipeline.phantom.atlas import atlas
-from pipeline.phantom.shapes import Floats, Layer, capsule, ellipsoid, smooth_union, soft, waves
+from pipeline.phantom.shapes import FAR, Ball, Floats, Layer, Rod, enlarge, smooth_union, soft, union, waves
 from pipeline.phantom.tissues import Tissue
 
+HEAD_LENGTH, HEAD_WIDTH = 222.0, 186.0  # mm; the part of a picture that heads lie in
+FINEST = 1.3  # mm; anatomy is worked out on a grid no finer than this, since the atlas holds no more
 BOTTOM, TOP = -72.0, 76.0  # mm; height in the head of slice position 0 (skull base) and 1 (vertex)
+
+TEMPORALIS = Ball((66, 14, -22), (13, 32, 42))
+ARTERIES = (
+    Rod((2, 0, -14), (34, 6, -16), 1.5, 1.2),  # middle cerebral
+    Rod((0, -9, -38), (0, -8, -16), 1.7, 1.7, mirrored=False),  # basilar
+    Rod((10, 4, -32), (10, 4, -14), 2.2, 2.2),  # carotid
+)
+CALCIFIED = (Ball((0, -28, 1), (2.5, 2.5, 3), mirrored=False), Ball((25, -43, 8), (3, 3, 4)))
 
 
 @dataclass(frozen=True)
@@ -40,9 +51,59 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Plane:
-    """A slice through one subject: layers from the outside in, and masks (size, size)."""
+class Frame:
+    """The picture's pixel grid, and the coarser one on the part around the head where anatomy is worked out."""
 
+    size: int  # pixels a side of the picture
+    spacing: float  # mm a pixel
+    top: int  # first row and column of the part, and its sides, in pixels of the picture
+    left: int
+    height: int
+    width: int
+    rows: int  # of the coarser grid
+    columns: int
+
+    @property
+    def grid_spacing(self) -> float:
+        """Millimetres between points of the coarser grid."""
+        return self.height * self.spacing / self.rows
+
+    def offsets(self) -> tuple[Floats, Floats]:
+        """Where the coarser grid's rows and columns lie, in mm behind and right of the picture's middle."""
+        centre = (self.size - 1) / 2
+        down = self.top + (np.arange(self.rows) + 0.5) * (self.height / self.rows) - 0.5 - centre
+        right = self.left + (np.arange(self.columns) + 0.5) * (self.width / self.columns) - 0.5 - centre
+        return (down * self.spacing).astype(np.float32), (right * self.spacing).astype(np.float32)
+
+    def picture(self, values: Floats, background: float) -> Floats:
+        """Values on the coarser grid (rows, columns) as a whole picture (size, size)."""
+        part = values.astype(np.float32)
+        if part.shape != (self.height, self.width):
+            part = np.asarray(Image.fromarray(part).resize((self.width, self.height), Image.Resampling.BICUBIC))
+        whole = np.full((self.size, self.size), background, np.float32)
+        whole[self.top : self.top + self.height, self.left : self.left + self.width] = part
+        return whole
+
+    def labels(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Tissue labels on the coarser grid (rows, columns) as a whole picture (size, size), each pixel by its nearest point."""
+        whole = np.zeros((self.size, self.size), np.uint8)
+        part = np.asarray(Image.fromarray(values).resize((self.width, self.height), Image.Resampling.NEAREST))
+        whole[self.top : self.top + self.height, self.left : self.left + self.width] = part
+        return whole
+
+
+def frame_of(size: int, spacing: float) -> Frame:
+    """The grid for a picture of `size` pixels of `spacing` mm."""
+    height, width = (min(size, 2 * round(side / spacing / 2)) for side in (HEAD_LENGTH, HEAD_WIDTH))
+    shrink = min(1.0, spacing / FINEST)
+    return Frame(size, spacing, (size - height) // 2, (size - width) // 2, height, width, round(height * shrink), round(width * shrink))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A slice through one subject: layers from the outside in, and distances, all on the frame's coarser grid (rows, columns)."""
+
+    frame: Frame
     layers: list[Layer]
     head: Floats  # distance to the skin, mm, negative inside
     inner_skull: Floats  # distance to the inner table, mm, negative inside the cranium
@@ -76,21 +137,17 @@ def draw_subject(seed: int, lesion_chance: float = 0.35) -> Subject:
     )
 
 
-def slice_points(subject: Subject, position: float, size: int, spacing: float) -> Floats:
-    """MNI coordinates (3, size, size) in mm of the pixels of the slice at `position` (0 skull base .. 1 vertex); the top row is the front."""
-    offset = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * np.float32(spacing)
-    right, front = np.meshgrid(offset, -offset)
-    flat = np.stack([right, front, np.zeros_like(right)]).reshape(3, -1)
-    points = (_rotation(subject.tilt) @ flat).reshape(3, size, size)
-    points /= np.asarray(subject.scale, np.float32)[:, None, None]
-    points += np.array([0, -14, BOTTOM + position * (TOP - BOTTOM)], np.float32)[:, None, None]
-    # The deformation is smooth: computed on every eighth point and enlarged.
-    coarse = points[:, ::8, ::8]
+def slice_points(subject: Subject, position: float, frame: Frame) -> Floats:
+    """MNI coordinates (3, rows, columns) in mm of the slice at `position` (0 skull base .. 1 vertex); the top row is the front."""
+    down, across = frame.offsets()
+    axes = _rotation(subject.tilt) / np.asarray(subject.scale, np.float32)[:, None]
+    centre = np.array([0, -14, BOTTOM + position * (TOP - BOTTOM)], np.float32)
+    # Without a matrix product: its threads would fight with those of the other worker processes.
+    right, front = axes[:, 0, None, None] * across[None, None, :], axes[:, 1, None, None] * -down[None, :, None]
+    points = right + front + centre[:, None, None]
     g = np.random.default_rng([subject.seed, 2])
-    zoom = size / coarse.shape[1]
-    for axis in range(3):
-        field = waves(coarse, g, 110.0, 4) * subject.warp + waves(coarse, g, 45.0, 4) * subject.warp * 0.3
-        points[axis] += ndimage.zoom(field, zoom, order=1, mode="nearest", grid_mode=False)
+    bend = [waves(points, g, 110.0, 4) * subject.warp + waves(points, g, 45.0, 4) * subject.warp * 0.3 for _ in range(3)]
+    points += np.asarray(bend, np.float32)
     if subject.lesion is not None:
         points = lesions.push(points, subject.lesion)
     return points
@@ -98,41 +155,44 @@ def slice_points(subject: Subject, position: float, size: int, spacing: float) -
 
 def cut(subject: Subject, position: float, size: int, spacing: float, thickness: float) -> Plane:
     """The slice at `position`, pixels of `spacing` mm, as thick as `thickness` mm."""
-    points = slice_points(subject, position, size, spacing)
+    frame = frame_of(size, spacing)
+    points = slice_points(subject, position, frame)
+    spacing = frame.grid_spacing
     g = np.random.default_rng([subject.seed, 3])
     maps = atlas()
-    hull = maps.hull.at(points, 99.0)
-    edge = np.float32(max(spacing, 1.0))
-    slant = _slant(hull, spacing, thickness, float(edge))
+    coarse = max(1, round(3 / spacing))  # the hull is smooth: read every 3 mm
+    hull = enlarge(maps.hull.at(points[:, ::coarse, ::coarse], FAR), points.shape[1:], coarse)
+    edge = max(spacing, 1.0)
+    slant = _slant(hull, spacing, thickness, edge)
     lumps = waves(points, g, 60.0)
     inner = hull - np.float32(subject.fluid_gap)
     table = np.float32(subject.skull) * (1 + np.float32(0.1) * lumps) * (1 + np.float32(0.0035) * np.clip(-points[1] - 30, -20, 60))
     outer = inner - table
     scalp = np.float32(subject.scalp) * (1 + np.float32(0.12) * waves(points, g, 80.0))
-    low = points[2].min() < face.TOP
+    low = bool((points[2][hull < 30] < face.TOP).any())
     head = outer - scalp
     if low:
         head = smooth_union(head, face.surface(points), 14.0)
     layers = [Layer(Tissue.SKIN, soft(head, slant)), Layer(Tissue.FAT, soft(head + 1.8, edge))]
     if low:
-        layers += face.soft_tissue(points, head, g, float(edge))
-    layers.append(Layer(Tissue.MUSCLE, soft(np.maximum(_temporalis(points), head + 4), edge)))
+        layers += face.soft_tissue(points, head, g, edge)
+    layers.append(Layer(Tissue.MUSCLE, soft(np.maximum(union(points, (TEMPORALIS,)), head + 4), edge)))
     layers.append(Layer(Tissue.BONE, soft(outer, slant)))
     marrow = np.abs(inner - table * np.float32(0.45)) - table * np.float32(0.5 * subject.diploe)
     layers.append(Layer(Tissue.MARROW, soft(marrow, slant) * np.float32(0.8)))
     layers.append(Layer(Tissue.DURA, soft(inner, slant)))
     layers.append(Layer(Tissue.CSF, soft(inner + 0.7, slant)))
     if low:
-        layers += face.skull_base(points, inner, subject.petrous_air, g, float(edge))
-    layers += _brain(points, subject, inner, float(edge))
+        layers += face.skull_base(points, subject.petrous_air, g, edge)
+    layers += _brain(points, subject, inner, edge)
     if low:
-        layers += face.cavities(points, inner, subject.sinus_fill, g, float(edge))
-    lesion = np.zeros((size, size), np.float32)
+        layers += face.cavities(points, inner, subject.sinus_fill, g, edge)
+    lesion = np.zeros_like(head)
     if subject.lesion is not None:
         inside = soft(inner + 1.5, edge)
-        lesion_layers, lesion = lesions.paint(points, subject.lesion, inside, float(edge))
+        lesion_layers, lesion = lesions.paint(points, subject.lesion, inside, edge)
         layers += lesion_layers
-    return Plane(layers, head, inner, lesion)
+    return Plane(frame, layers, head, inner, lesion)
 
 
 def _rotation(tilt: tuple[float, float, float]) -> Floats:
@@ -151,46 +211,44 @@ def _slant(distance: Floats, spacing: float, thickness: float, edge: float) -> F
     return found
 
 
-def _temporalis(points: Floats) -> Floats:
-    mirrored = np.stack([np.abs(points[0]), points[1], points[2]])
-    return ellipsoid(mirrored, (66.0, 14.0, -22.0), (13.0, 32.0, 42.0))
-
-
 def _brain(points: Floats, subject: Subject, inner: Floats, edge: float) -> list[Layer]:
     maps = atlas()
-    grey = maps.grey.at(points) * np.float32(1 / 255)
-    white = maps.white.at(points) * np.float32(1 / 255)
+    cranium = np.flatnonzero(inner < edge)
+    if not len(cranium):
+        return []
+    at = points.reshape(3, -1)[:, cranium]
+    grey, white = maps.tissue_at(at)
     tissue = np.clip((grey + white - np.float32(0.3 + 0.42 * subject.atrophy)) * np.float32(2.8) + np.float32(0.25), 0, 1)
     white_share = np.clip((white / np.maximum(grey + white, np.float32(0.05)) - np.float32(0.5)) * np.float32(1.5) + np.float32(0.5), 0, 1)
-    within = soft(inner + 1.0, edge)
-    chambers = soft(maps.ventricles.at(points, 99.0) - np.float32(subject.ventricles), edge * 1.3)
-    layers = [
-        Layer(Tissue.GREY, tissue * within),
-        Layer(Tissue.WHITE, tissue * white_share * within),
-        Layer(Tissue.CSF, chambers * within),
+    within = soft(inner.ravel()[cranium] + 1, edge)
+    chambers = soft(maps.ventricles.at(at, FAR) - np.float32(subject.ventricles), edge * 1.3)
+
+    def spread(values: Floats) -> Floats:
+        full = np.zeros(inner.size, np.float32)
+        full[cranium] = values
+        return full.reshape(inner.shape)
+
+    return [
+        Layer(Tissue.GREY, spread(tissue * within)),
+        Layer(Tissue.WHITE, spread(tissue * white_share * within)),
+        Layer(Tissue.CSF, spread(chambers * within)),
+        *_midline(points, subject, inner, edge),
     ]
-    return layers + _midline(points, subject, inner, edge)
 
 
 def _midline(points: Floats, subject: Subject, inner: Floats, edge: float) -> list[Layer]:
     """Falx, sagittal sinus, arteries at the base, and the calcified pineal gland and choroid plexus."""
     within = soft(inner, edge)
+    off_midline = np.abs(points[0])
     above_callosum = (1 - (points[1] + 15) ** 2 / 60**2 - (points[2] - 5) ** 2 / 33**2) * 20
-    falx = np.maximum(np.abs(points[0]) - np.float32(0.6), above_callosum)
-    sinus = np.where(inner > -9, np.abs(points[0]) * np.float32(0.9) - np.float32(5.0) - inner * np.float32(0.6), 9).astype(np.float32)
+    falx = np.maximum(off_midline - np.float32(0.6), above_callosum)
+    sinus = off_midline * np.float32(0.9) - np.float32(5.0) - inner * np.float32(0.6)
+    along_vault = (inner > -9) & (points[2] > -25) & ((points[1] < -20) | (points[2] > 40))
     layers = [
         Layer(Tissue.DURA, soft(falx, edge * 1.2) * within * np.float32(0.7)),
-        Layer(Tissue.SINUS_BLOOD, soft(sinus, edge) * within * (points[2] > -25) * ((points[1] < -20) | (points[2] > 40))),
+        Layer(Tissue.SINUS_BLOOD, soft(sinus, edge) * within * along_vault),
+        Layer(Tissue.ARTERY, soft(union(points, ARTERIES), edge) * within),
     ]
-    if points[2].min() < 0 < points[2].max() + 35:
-        side = np.stack([np.abs(points[0]), points[1], points[2]])
-        vessels = np.minimum(
-            capsule(side, (2.0, 0.0, -14.0), (34.0, 6.0, -16.0), 1.5),
-            np.minimum(capsule(points, (0, -9, -38), (0, -8, -16), 1.7), capsule(side, (10.0, 4.0, -32.0), (10.0, 4.0, -14.0), 2.2)),
-        )
-        layers.append(Layer(Tissue.ARTERY, soft(vessels, edge) * within))
     if subject.calcified:
-        side = np.stack([np.abs(points[0]), points[1], points[2]])
-        spots = np.minimum(ellipsoid(points, (0, -28, 1), (2.5, 2.5, 3)), ellipsoid(side, (25.0, -43.0, 8.0), (3.0, 3.0, 4.0)))
-        layers.append(Layer(Tissue.CALCIUM, soft(spots, edge)))
+        layers.append(Layer(Tissue.CALCIUM, soft(union(points, CALCIFIED), edge)))
     return layers

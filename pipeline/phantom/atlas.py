@@ -28,9 +28,9 @@ from pipeline.errors import UserError
 
 Floats = NDArray[np.float32]
 
-STEP = 3.0  # mm; distance fields are smooth, so a coarse grid carries them
-LOW = np.array([-120.0, -165.0, -120.0])  # mm; corner of the coarse grid
-SHAPE = (81, 98, 81)
+STEP = 4.0  # mm; distance fields are smooth, so a coarse grid carries them
+LOW = np.array([-120.0, -168.0, -120.0])  # mm; corner of the coarse grid
+SHAPE = (61, 74, 61)
 CLOSING_BASE, CLOSING_VAULT = 9.0, 27.0  # mm; gaps narrower than twice this lie inside the skull, at its base and in its vault
 
 
@@ -44,19 +44,54 @@ class Volume:
 
     def at(self, points: Floats, outside: float = 0.0) -> Floats:
         """Values at `points` (3, ...) mm, trilinear; `outside` beyond the grid."""
-        index = (points - self.low.reshape(3, *[1] * (points.ndim - 1))) / self.step
-        found: Floats = ndimage.map_coordinates(self.values, index, output=np.float32, order=1, mode="constant", cval=outside)
-        return found
+        return trilinear(self.values.reshape(-1, 1), self.values.shape, self.low, self.step, points, outside)[..., 0]
+
+
+def trilinear(channels: NDArray[np.generic], shape: tuple[int, ...], low: Floats, step: float, points: Floats, outside: float) -> Floats:
+    """Values (..., C) at `points` (3, ...) of channels (voxels, C) on a grid of `shape`; `outside` beyond it.
+
+    Several channels cost little more than one.
+    """
+    strides = (shape[1] * shape[2], shape[2], 1)
+    corner = np.zeros(points.shape[1:], np.int32)
+    beyond = np.zeros(points.shape[1:], bool)
+    parts = []
+    for axis in range(3):
+        index = (points[axis] - np.float32(low[axis])) * np.float32(1 / step)
+        beyond |= (index < 0) | (index > shape[axis] - 1)
+        whole = np.clip(index, 0, shape[axis] - 2).astype(np.int32)
+        parts.append((index - whole)[..., None])
+        corner += whole * np.int32(strides[axis])
+    x, y, z = parts
+
+    def along_z(offset: int) -> Floats:
+        first = channels[corner + np.int32(offset)].astype(np.float32)
+        return first + (channels[corner + np.int32(offset + 1)] - first) * z
+
+    def along_y(offset: int) -> Floats:
+        first = along_z(offset)
+        return first + (along_z(offset + strides[1]) - first) * y
+
+    front = along_y(0)
+    found: Floats = front + (along_y(strides[0]) - front) * x
+    found[beyond] = outside
+    return found
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """Grey and white matter (0..255), distance to the smooth brain hull and to the ventricles (mm, negative inside)."""
+    """Grey and white matter, distance to the smooth brain hull and to the ventricles (mm, negative inside)."""
 
-    grey: Volume
-    white: Volume
+    tissue: NDArray[np.uint8]  # (voxels, 2): grey, white; 0..255
+    shape: tuple[int, ...]
+    low: Floats
     hull: Volume
     ventricles: Volume
+
+    def tissue_at(self, points: Floats) -> tuple[Floats, Floats]:
+        """Shares of grey and of white matter, 0..1, at `points` (3, ...) mm."""
+        found = trilinear(self.tissue, self.shape, self.low, 1.0, points, 0.0) * np.float32(1 / 255)
+        return found[..., 0], found[..., 1]
 
 
 def _map_path(kind: str) -> Path:
@@ -71,7 +106,9 @@ def _load(kind: str) -> Volume:
     try:
         image = nibabel.load(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; the phantom needs nilearn 0.14 with its MNI152 maps, reinstall from requirements.lock") from None
+        raise UserError(
+            f"{path}: not found; the phantom needs nilearn 0.14 with its MNI152 maps, reinstall from requirements.lock"
+        ) from None
     return Volume(np.asarray(image.dataobj), image.affine[:3, 3].astype(np.float32), 1.0)  # type: ignore[attr-defined]
 
 
@@ -104,8 +141,9 @@ def atlas() -> Atlas:
     ventricles = parts == sizes.argmax()
     low = LOW.astype(np.float32)
     return Atlas(
-        grey=grey,
-        white=white,
-        hull=Volume(ndimage.gaussian_filter(hull, 0.8), low, STEP),
-        ventricles=Volume(ndimage.gaussian_filter(_signed_distance(ventricles), 0.6), low, STEP),
+        tissue=np.stack([grey.values.ravel(), white.values.ravel()], 1).astype(np.uint8),
+        shape=grey.values.shape,
+        low=grey.low,
+        hull=Volume(ndimage.gaussian_filter(hull, 0.7), low, STEP),
+        ventricles=Volume(ndimage.gaussian_filter(_signed_distance(ventricles), 0.5), low, STEP),
     )

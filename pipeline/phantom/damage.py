@@ -1,4 +1,4 @@
-"""What real files do to the pictures: display window, frame, resizing, JPEG. Pixels come out as 8-bit grey, the way such sets are shared."""
+"""What real files do to the pictures: display window, frame, resizing, JPEG. Out come 8-bit grey pixels, as such sets are shared."""
 
 import io
 from dataclasses import dataclass

@@ -5,16 +5,18 @@ Everything is a pure function of the arguments: the same seed gives the same hea
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.phantom.anatomy import cut, draw_subject
+from pipeline.phantom.anatomy import Subject, cut, draw_subject
 from pipeline.phantom.atlas import atlas
-from pipeline.phantom.signal import ct_picture, draw_sequence, labels, mr_picture
+from pipeline.phantom.lesions import Lesion
+from pipeline.phantom.shapes import FAR
+from pipeline.phantom.signal import ct_picture, draw_sequence, draw_signals, draw_units, labels, mr_picture
 
 Floats = NDArray[np.float32]
 FIELD_OF_VIEW = 256.0  # mm a side
@@ -51,34 +53,38 @@ def simulate(seed: int, *, size: int = 256, contrast: str | None = None) -> Head
 
 
 def simulate_subject(seed: int, positions: Sequence[float], *, size: int = 256, contrast: str | None = None) -> list[Head]:
-    """Slices of one subject at `positions` (0 skull base .. 1 vertex), all by the same MR sequence.
+    """Slices of one subject at `positions` (0 skull base .. 1 vertex), all by the same scanner and MR sequence.
 
     Raises ValueError on a contrast other than t1, t2, flair, pd.
     """
     subject = draw_subject(seed)
-    g = np.random.default_rng([seed, 5])
-    sequence = draw_sequence(g, contrast)
-    spacing = FIELD_OF_VIEW / size
-    thickness = float(g.uniform(1.0, 6.0))
-    heads = []
-    for position in positions:
-        plane = cut(subject, position, size, spacing, thickness)
-        own = np.random.default_rng([seed, 6, round(position * 1e6)])
-        heads.append(
-            Head(
-                ct=ct_picture(plane, spacing, own),
-                mr=mr_picture(plane, spacing, sequence, own),
-                mask=plane.head < 0,
-                labels=labels(plane.layers),
-                lesion=plane.lesion > 0.5,
-                contrast=sequence.contrast,
-                agent=sequence.agent,
-                spacing=spacing,
-                seed=seed,
-                position=position,
-            )
-        )
-    return heads
+    return [_head(subject, position, size, contrast) for position in positions]
+
+
+def draw_head(seed: int, position: float, *, size: int = 256, contrast: str | None = None, lesion: Lesion | None) -> Head:
+    """The subject of `seed` with `lesion`, or healthy for None: the same anatomy otherwise, for planted lesions."""
+    return _head(replace(draw_subject(seed), lesion=lesion), position, size, contrast)
+
+
+def _head(subject: Subject, position: float, size: int, contrast: str | None) -> Head:
+    scanner = np.random.default_rng([subject.seed, 5])
+    sequence = draw_sequence(scanner, contrast)
+    scanner = np.random.default_rng([subject.seed, 9])
+    units, signals = draw_units(scanner), draw_signals(sequence, scanner)
+    plane = cut(subject, position, size, FIELD_OF_VIEW / size, thickness=float(scanner.uniform(1.0, 6.0)))
+    mark = round(position * 1e6)
+    return Head(
+        ct=ct_picture(plane, units, np.random.default_rng([subject.seed, 6, mark])),
+        mr=mr_picture(plane, signals, np.random.default_rng([subject.seed, 7, mark])),
+        mask=plane.frame.picture(plane.head, FAR) < 0,
+        labels=plane.frame.labels(labels(plane.layers)),
+        lesion=plane.frame.picture(plane.lesion, 0.0) > 0.5,
+        contrast=sequence.contrast,
+        agent=sequence.agent,
+        spacing=FIELD_OF_VIEW / size,
+        seed=subject.seed,
+        position=position,
+    )
 
 
 def simulate_many(seeds: Sequence[int], *, size: int = 256, contrast: str | None = None, workers: int = 1) -> Iterator[Head]:

@@ -31,9 +31,19 @@ def draw(g: np.random.Generator, kind: Kind | None = None) -> Lesion:
         centre = (side * g.uniform(8, 35), g.uniform(-80, -50), g.uniform(-45, -28))
     else:
         centre = (side * g.uniform(18, 50), g.uniform(-75, 48), g.uniform(-12, 55))
-    radius = {"bleed": (7, 22), "old_bleed": (6, 18), "infarct": (12, 38), "tumour": (8, 24), "ring": (8, 22), "hole": (9, 24), "spots": (45, 45)}[kind]
+    radius = {
+        "bleed": (7, 22),
+        "old_bleed": (6, 18),
+        "infarct": (12, 38),
+        "tumour": (8, 24),
+        "ring": (8, 22),
+        "hole": (9, 24),
+        "spots": (45, 45),
+    }[kind]
     oedema = g.uniform(4, 22) if kind in ("tumour", "ring") else g.uniform(2, 6) if kind == "bleed" else 0.0
-    return Lesion(kind, (float(centre[0]), float(centre[1]), float(centre[2])), float(g.uniform(*radius)), float(oedema), int(g.integers(2**31)))
+    return Lesion(
+        kind, (float(centre[0]), float(centre[1]), float(centre[2])), float(g.uniform(*radius)), float(oedema), int(g.integers(2**31))
+    )
 
 
 def push(points: Floats, lesion: Lesion) -> Floats:
@@ -58,7 +68,9 @@ def paint(points: Floats, lesion: Lesion, inside: Floats, edge: float) -> tuple[
         return [], np.zeros(distance.shape, np.float32)
     ragged = distance * (1 + np.float32(0.16) * waves(points, g, 22.0)) - np.float32(lesion.radius)
     core = soft(ragged, edge * 1.5) * inside
-    fingers = soft(ragged - np.float32(lesion.oedema) * (1 + np.float32(0.5) * waves(points, g, 18.0)), edge * 5) * inside * np.float32(0.85)
+    fingers = (
+        soft(ragged - np.float32(lesion.oedema) * (1 + np.float32(0.5) * waves(points, g, 18.0)), edge * 5) * inside * np.float32(0.85)
+    )
     if lesion.kind == "bleed":
         return [Layer(Tissue.OEDEMA, fingers), Layer(Tissue.FRESH_BLOOD, core)], np.maximum(core, fingers)
     if lesion.kind == "old_bleed":
@@ -74,5 +86,10 @@ def paint(points: Floats, lesion: Lesion, inside: Floats, edge: float) -> tuple[
     if lesion.kind == "hole":
         gliosis = soft(ragged - 4, edge * 3) * inside * np.float32(0.6)
         return [Layer(Tissue.OEDEMA, gliosis), Layer(Tissue.CAVITY, core)], np.maximum(core, gliosis)
-    spots = soft(np.float32(-5) * (waves(points, g, 16.0, 6) - np.float32(1.35)), edge * 2) * soft(distance - 45, 10.0) * inside * np.float32(0.8)
+    spots = (
+        soft(np.float32(-5) * (waves(points, g, 16.0, 6) - np.float32(1.35)), edge * 2)
+        * soft(distance - 45, 10.0)
+        * inside
+        * np.float32(0.8)
+    )
     return [Layer(Tissue.OEDEMA, spots)], spots

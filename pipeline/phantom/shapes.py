@@ -1,5 +1,7 @@
-"""Solids as signed distances (mm, negative inside), evaluated at any points, and how a distance becomes a soft-edged layer."""
+"""Solids as signed distances (mm, negative inside), smooth random fields, and how a distance becomes a soft-edged layer."""
 
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +12,10 @@ from pipeline.phantom.tissues import Tissue
 Floats = NDArray[np.float32]
 Point = tuple[float, float, float]
 
+FAR = 99.0  # mm; distance reported where a solid is out of reach
+MARGIN = 5.0  # mm; distances are exact this far outside a solid
+COARSE = 8  # pixels; windows and smooth fields are computed on every eighth point
+
 
 class Layer(NamedTuple):
     """One coat of paint: where `opacity` (H, W) in 0..1 is 1, the tissue replaces whatever lies below."""
@@ -18,34 +24,86 @@ class Layer(NamedTuple):
     opacity: Floats
 
 
-def ellipsoid(points: Floats, centre: Point, radii: Point) -> Floats:
-    """Near-distance to an axis-aligned ellipsoid: exact on its surface, scaled by the mean radius elsewhere."""
-    squares = sum(((points[a] - np.float32(centre[a])) * np.float32(1 / radii[a])) ** 2 for a in range(3))
-    found: Floats = (np.sqrt(squares) - np.float32(1)) * np.float32(min(radii))
+@dataclass(frozen=True)
+class Ball:
+    """An ellipsoid along the axes; with `wall` only the coat of that thickness outside it; only between the heights `low` and `high`."""
+
+    centre: Point
+    radii: Point
+    wall: float = 0.0
+    low: float = -500.0
+    high: float = 500.0
+    mirrored: bool = True  # the same again on the other side of the midline
+
+    @property
+    def sphere(self) -> tuple[Point, float]:
+        return self.centre, max(self.radii) + self.wall
+
+    def flipped(self) -> "Ball":
+        return replace(self, centre=(-self.centre[0], *self.centre[1:]))
+
+    def distance(self, points: Floats) -> Floats:
+        """Distance at `points` (3, ...): exact on the surface, scaled by the smallest radius elsewhere."""
+        squares = sum(((points[a] - np.float32(self.centre[a])) * np.float32(1 / self.radii[a])) ** 2 for a in range(3))
+        found: Floats = (np.sqrt(squares) - np.float32(1)) * np.float32(min(self.radii))
+        if self.wall:
+            found = np.abs(found - np.float32(self.wall / 2)) - np.float32(self.wall / 2)
+        if self.low > -500 or self.high < 500:
+            found = np.maximum(found, np.maximum(self.low - points[2], points[2] - self.high))
+        return found
+
+
+@dataclass(frozen=True)
+class Rod:
+    """A rounded rod whose radius changes linearly from start to end."""
+
+    start: Point
+    end: Point
+    radius: float
+    end_radius: float
+    mirrored: bool = True
+
+    @property
+    def sphere(self) -> tuple[Point, float]:
+        a, b = np.asarray(self.start), np.asarray(self.end)
+        x, y, z = (a + b) / 2
+        return (x, y, z), float(np.linalg.norm(b - a)) / 2 + max(self.radius, self.end_radius)
+
+    def flipped(self) -> "Rod":
+        return replace(self, start=(-self.start[0], *self.start[1:]), end=(-self.end[0], *self.end[1:]))
+
+    def distance(self, points: Floats) -> Floats:
+        """Distance at `points` (3, ...)."""
+        axis = np.asarray(self.end, np.float32) - np.asarray(self.start, np.float32)
+        x, y, z = (points[a] - np.float32(self.start[a]) for a in range(3))
+        along = np.clip((x * axis[0] + y * axis[1] + z * axis[2]) * np.float32(1 / float(axis @ axis)), 0, 1)
+        found: Floats = np.sqrt((x - along * axis[0]) ** 2 + (y - along * axis[1]) ** 2 + (z - along * axis[2]) ** 2)
+        return found - (np.float32(self.radius) + along * np.float32(self.end_radius - self.radius))
+
+
+def union(points: Floats, solids: tuple[Ball | Rod, ...]) -> Floats:
+    """Distance to the nearest of `solids` at `points` (3, H, W); FAR where all are out of reach."""
+    found = np.full(points.shape[1:], FAR, np.float32)  # filled in windows, since most solids are small
+    whole, centres, reaches = _both_sides_of(solids)
+    coarse = points[:, ::COARSE, ::COARSE]
+    step = coarse[:, 1, 1] - coarse[:, 0, 0]
+    squares = sum((coarse[a] - centres[:, a, None, None]) ** 2 for a in range(3))
+    near = squares < ((reaches + np.float32(MARGIN + float(np.sqrt((step * step).sum())))) ** 2)[:, None, None]
+    rows, columns = near.any(2), near.any(1)
+    for n in np.flatnonzero(rows.any(1)):
+        down, across = np.flatnonzero(rows[n]), np.flatnonzero(columns[n])
+        window = slice(down[0] * COARSE, (down[-1] + 1) * COARSE), slice(across[0] * COARSE, (across[-1] + 1) * COARSE)
+        part = found[window]
+        np.minimum(part, whole[n].distance(points[:, window[0], window[1]]), out=part)
     return found
 
 
-def capsule(points: Floats, start: Point, end: Point, radius: float, end_radius: float | None = None) -> Floats:
-    """Distance to a rounded rod from `start` to `end` whose radius changes linearly to `end_radius`."""
-    axis = np.asarray(end, np.float32) - np.asarray(start, np.float32)
-    x, y, z = (points[a] - np.float32(start[a]) for a in range(3))
-    along = np.clip((x * axis[0] + y * axis[1] + z * axis[2]) * np.float32(1 / float(axis @ axis)), 0, 1)
-    distance = np.sqrt((x - along * axis[0]) ** 2 + (y - along * axis[1]) ** 2 + (z - along * axis[2]) ** 2)
-    found: Floats = distance - np.float32(radius)
-    if end_radius is not None:
-        found = found - along * np.float32(end_radius - radius)
-    return found
-
-
-def both_sides(points: Floats) -> Floats:
-    """The points with x made positive: a solid described once on the right then appears on both sides."""
-    return np.stack([np.abs(points[0]), points[1], points[2]])
-
-
-def shell(distance: Floats, thickness: float) -> Floats:
-    """The wall of `thickness` mm just outside a solid."""
-    found: Floats = np.abs(distance - np.float32(thickness / 2)) - np.float32(thickness / 2)
-    return found
+@lru_cache(maxsize=64)
+def _both_sides_of(solids: tuple[Ball | Rod, ...]) -> tuple[list[Ball | Rod], Floats, Floats]:
+    """The solids with their mirror images, their centres (n, 3) and the radii of the spheres around them (n,)."""
+    whole = [one for solid in solids for one in ((solid, solid.flipped()) if solid.mirrored else (solid,))]
+    spheres = [one.sphere for one in whole]
+    return whole, np.array([centre for centre, _ in spheres], np.float32), np.array([reach for _, reach in spheres], np.float32)
 
 
 def smooth_union(first: Floats, second: Floats, radius: float) -> Floats:
@@ -57,15 +115,34 @@ def smooth_union(first: Floats, second: Floats, radius: float) -> Floats:
 
 def soft(distance: Floats, width: Floats | float) -> Floats:
     """Opacity of a solid whose edge is spread over `width` mm: 1 inside, 0 outside, 0.5 on the surface."""
-    found: Floats = np.clip(np.float32(0.5) - distance / np.maximum(width, np.float32(1e-3)), 0, 1).astype(np.float32)
-    return found
+    scale = np.float32(-1 / width) if isinstance(width, float) else -1 / width
+    found: Floats = distance * scale
+    found += np.float32(0.5)
+    return np.clip(found, 0, 1, out=found)
 
 
 def waves(points: Floats, generator: np.random.Generator, wavelength: float, count: int = 5) -> Floats:
-    """Smooth random field in about -1..1 with features of `wavelength` mm: a sum of plane waves of random direction and phase."""
-    total = np.zeros(points.shape[1:], np.float32)
+    """Smooth random field in about -1..1 with features of `wavelength` mm: a sum of plane waves of random direction and phase.
+
+    Long waves are computed on every eighth point of (3, H, W) and enlarged.
+    """
+    sparse = wavelength >= 40 and points.ndim == 3
+    at = points[:, ::COARSE, ::COARSE] if sparse else points
+    total = np.zeros(at.shape[1:], np.float32)
     for _ in range(count):
         direction = generator.normal(size=3)
         k = (direction / np.linalg.norm(direction) * 2 * np.pi / (wavelength * generator.uniform(0.7, 1.4))).astype(np.float32)
-        total += np.sin(points[0] * k[0] + points[1] * k[1] + points[2] * k[2] + np.float32(generator.uniform(0, 2 * np.pi)))
-    return total * np.float32(1 / np.sqrt(count))
+        total += np.sin(at[0] * k[0] + at[1] * k[1] + at[2] * k[2] + np.float32(generator.uniform(0, 2 * np.pi)))
+    total *= np.float32(1 / np.sqrt(count))
+    return enlarge(total, points.shape[1:], COARSE) if sparse else total
+
+
+def enlarge(coarse: Floats, shape: tuple[int, ...], factor: float) -> Floats:
+    """Bilinear enlargement: value [i, j] of the result (shape) lies at [i / factor, j / factor] of `coarse`; extrapolated at the end."""
+    for axis in (0, 1):
+        at = np.arange(shape[axis], dtype=np.float32) / np.float32(factor)
+        low = np.minimum(at.astype(np.intp), coarse.shape[axis] - 2)
+        part = (at - low)[:, None] if axis == 0 else at - low
+        first = np.take(coarse, low, axis)
+        coarse = first + (np.take(coarse, low + 1, axis) - first) * part.astype(np.float32)
+    return coarse

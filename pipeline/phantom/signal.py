@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.phantom.anatomy import Plane
-from pipeline.phantom.shapes import Floats, Layer, soft
+from pipeline.phantom.shapes import Floats, Layer, enlarge, soft
 from pipeline.phantom.tissues import PROPERTIES, Properties, Tissue
 
 Contrast = Literal["t1", "t2", "flair", "pd"]
@@ -75,8 +75,11 @@ def draw_sequence(g: np.random.Generator, contrast: str | None = None) -> Sequen
 def composite(layers: list[Layer], value: dict[Tissue, float], background: float) -> Floats:
     """Paint the layers one over the other with one value a tissue: partial volume is linear in CT and MR alike. Shape (H, W)."""
     picture = np.full(layers[0].opacity.shape, background, np.float32)
+    change = np.empty_like(picture)
     for tissue, opacity in layers:
-        picture += opacity * (np.float32(value[tissue]) - picture)
+        np.subtract(np.float32(value[tissue]), picture, out=change)
+        change *= opacity
+        picture += change
     return picture
 
 
@@ -88,75 +91,80 @@ def labels(layers: list[Layer]) -> NDArray[np.uint8]:
     return found
 
 
-def ct_picture(plane: Plane, spacing: float, g: np.random.Generator) -> Floats:
-    """Hounsfield units (H, W): partial volume, beam hardening under the skull, noise, and the head rest outside the head."""
-    jitter = {t: p.hu * (1 + 0.04 * g.normal()) for t, p in PROPERTIES.items()}
-    contrast = g.uniform(0.5, 1.5)
-    level = g.normal(0, 1.5)
-    jitter[Tissue.GREY] = 34 + level + 3.2 * contrast
-    jitter[Tissue.WHITE] = 34 + level - 3.2 * contrast
-    jitter[Tissue.CSF] = g.normal(7, 2.5)
-    picture = composite(plane.layers, jitter, -1000.0)
-    rest = head_rest(plane, spacing, g)
-    picture += rest * (np.float32(g.uniform(60, 400)) - picture)
+def draw_units(g: np.random.Generator) -> dict[Tissue, float]:
+    """Hounsfield units of one subject's tissues, scattered around the tabled ones as people and scanners differ."""
+    units = {tissue: p.hu * (1 + 0.04 * g.normal()) for tissue, p in PROPERTIES.items()}
+    level, contrast = 34 + g.normal(0, 1.5), 3.2 * g.uniform(0.5, 1.5)
+    return units | {Tissue.GREY: level + contrast, Tissue.WHITE: level - contrast, Tissue.CSF: g.normal(7, 2.5)}
+
+
+def draw_signals(sequence: Sequence, g: np.random.Generator) -> dict[Tissue, float]:
+    """MR signal of one subject's tissues under `sequence`, their relaxation times scattered around the tabled ones."""
+    signals = {}
+    scanner = g.standard_normal(4) * (0.0, 0.05, 0.08, 0.08)  # field strength and fit: all tissues alike
+    for tissue, p in PROPERTIES.items():
+        density, t1, agent, t2 = np.exp(scanner + g.standard_normal(4) * (0.03, 0.05, 0.1, 0.05))
+        own = Properties(p.hu, p.density * density, p.t1 * t1, p.t1_agent * agent, p.t2 * t2)
+        signals[tissue] = tissue_signal(own, sequence)
+    return signals
+
+
+def ct_picture(plane: Plane, units: dict[Tissue, float], g: np.random.Generator) -> Floats:
+    """Hounsfield units (size, size): partial volume, beam hardening under the skull, noise, and the head rest outside the head."""
+    part = composite(plane.layers, units, -1000.0)
     depth = np.maximum(-plane.inner_skull, 0)
-    cup = g.uniform(0, 7) * np.exp(-depth / g.uniform(4, 12)) - g.uniform(0, 2) * np.minimum(depth / 60, 1)
-    picture += np.where(plane.inner_skull < 1, cup, 0).astype(np.float32)
+    cup = np.float32(g.uniform(0, 7)) * np.exp(depth * np.float32(-1 / g.uniform(4, 12)))
+    part += np.where(plane.inner_skull < 1, cup, 0)
+    spacing = plane.frame.spacing
+    picture = plane.frame.picture(part, -1000.0)
+    np.maximum(picture, -1000, out=picture)
+    add_head_rest(picture, plane, g)
     picture = ndimage.gaussian_filter(picture, g.uniform(0.35, 0.7) / spacing)
     grain = ndimage.gaussian_filter(g.standard_normal(picture.shape, dtype=np.float32), 0.45 / spacing)
     picture += grain * np.float32(g.uniform(1.0, 4.5) / grain.std())
-    found: Floats = np.clip(picture, -1024, 3000).astype(np.float32)
-    return found
+    return np.clip(picture, -1024, 3000)
 
 
-def head_rest(plane: Plane, spacing: float, g: np.random.Generator) -> Floats:
-    """Opacity of the scanner's head rest: an arc below the back of the head, sometimes cut by the picture's border, sometimes absent."""
-    size = plane.head.shape[0]
+def add_head_rest(picture: Floats, plane: Plane, g: np.random.Generator) -> None:
+    """Paint the scanner's head rest into `picture` (HU): an arc below the back of the head, sometimes cut by the border or absent."""
     if g.random() < 0.2:
-        return np.zeros_like(plane.head)
+        return
+    frame = plane.frame
     rows, columns = np.nonzero(plane.head < 0)
-    if len(rows) == 0:
-        return np.zeros_like(plane.head)
+    down, across = frame.offsets()
+    back, middle = (float(down[rows].max()), float(across[columns].mean())) if len(rows) else (80.0, 0.0)
     radius = g.uniform(105, 150)  # mm
-    bottom = rows.max() * spacing + g.uniform(2, 22)
-    middle = columns.mean() * spacing + g.normal(0, 5)
-    down, right = np.mgrid[:size, :size].astype(np.float32) * np.float32(spacing)
-    distance = np.hypot(down - (bottom - radius), right - middle)
-    arc = np.abs(distance - radius) - g.uniform(0.6, 1.8)
-    angle = np.abs(np.arctan2(right - middle, down - (bottom - radius)))
-    gap = g.uniform(0.2, 0.6) if g.random() < 0.7 else 0.0  # the lowest part often lies beyond the reconstructed circle
-    arc = np.where((angle < g.uniform(0.7, 1.3)) & (angle > gap), arc, 99).astype(np.float32)
-    return soft(arc, 1.2) * (plane.head > 1)
+    centre = back + g.uniform(2, 22) - radius
+    middle += g.normal(0, 5)
+    half, reach, gap = g.uniform(0.6, 1.8), g.uniform(0.7, 1.3), g.uniform(0.2, 0.6) if g.random() < 0.7 else 0.0
+    brightness = np.float32(g.uniform(60, 400))
+    first = frame.size // 2  # it lies in the lower half
+    y = (np.arange(first, frame.size, dtype=np.float32) - (frame.size - 1) / 2)[:, None] * np.float32(frame.spacing) - np.float32(centre)
+    x = (np.arange(frame.size, dtype=np.float32) - (frame.size - 1) / 2)[None, :] * np.float32(frame.spacing) - np.float32(middle)
+    arc = np.abs(np.sqrt(x * x + y * y) - np.float32(radius)) - np.float32(half)
+    bearing = np.abs(x) / np.maximum(y, 1e-3)  # the lowest part often lies beyond the reconstructed circle
+    arc[(bearing > np.tan(reach)) | (bearing < np.tan(gap)) | (y <= 0)] = 99
+    lower = picture[first:]
+    lower += soft(arc, 1.2) * (lower < -500) * (brightness - lower)
 
 
-def mr_picture(plane: Plane, spacing: float, sequence: Sequence, g: np.random.Generator) -> Floats:
-    """Magnitude picture (H, W) in 0..1: 1 is the brightest that the scale shows; bias field, resolution, ghost, Rician noise."""
-    signal = {}
-    for tissue, p in PROPERTIES.items():
-        jittered = Properties(
-            p.hu,
-            p.density * (1 + 0.04 * g.normal()),
-            p.t1 * np.exp(0.08 * g.normal()),
-            p.t1_agent * np.exp(0.12 * g.normal()),
-            p.t2 * np.exp(0.1 * g.normal()),
-        )
-        signal[tissue] = tissue_signal(jittered, sequence)
-    picture = composite(plane.layers, signal, 0.0)
-    picture *= bias_field(picture.shape[0], g)
-    picture = ndimage.gaussian_filter(picture, g.uniform(0.3, 0.9) / spacing)
+def mr_picture(plane: Plane, signals: dict[Tissue, float], g: np.random.Generator) -> Floats:
+    """Magnitude picture (size, size) in 0..1: 1 is the brightest that the scale shows; bias field, resolution, ghost, Rician noise."""
+    part = composite(plane.layers, signals, 0.0)
+    part *= bias_field(part.shape, g)
+    inside = part[plane.head < 0]
+    part /= np.float32(max(float(np.percentile(inside, g.uniform(98.0, 99.8))), 1e-3) if inside.size else 1.0)
+    spacing = plane.frame.spacing
+    picture = ndimage.gaussian_filter(plane.frame.picture(part, 0.0), g.uniform(0.3, 0.9) / spacing)
     if g.random() < 0.4:
         shift = int(g.integers(picture.shape[0] // 4, picture.shape[0] // 2))
         picture += np.float32(g.uniform(0.005, 0.03)) * np.roll(picture, shift, axis=int(g.integers(2)))
-    inside = picture[plane.head < 0]
-    top = float(np.percentile(inside, g.uniform(98.0, 99.8))) if inside.size else 1.0
-    picture /= np.float32(max(top, 1e-3))
-    sigma = np.float32(g.uniform(0.004, 0.03))
-    noise = g.standard_normal((2, *picture.shape), dtype=np.float32) * sigma
-    return np.clip(np.hypot(picture + noise[0], noise[1]), 0, 1).astype(np.float32)
+    noise = g.standard_normal((2, *picture.shape), dtype=np.float32) * np.float32(g.uniform(0.004, 0.03))
+    noise[0] += picture
+    return np.clip(np.sqrt(noise[0] ** 2 + noise[1] ** 2), 0, 1)
 
 
-def bias_field(size: int, g: np.random.Generator) -> Floats:
-    """Receive coil shading (size, size), mean near 1: a smooth field of a few degrees of freedom."""
+def bias_field(shape: tuple[int, ...], g: np.random.Generator) -> Floats:
+    """Receive coil shading, mean near 1: a smooth field of a few degrees of freedom."""
     coarse = np.exp(g.normal(0, g.uniform(0.03, 0.18), (4, 4))).astype(np.float32)
-    field: Floats = ndimage.zoom(coarse, size / 4, order=3, mode="nearest", grid_mode=True)[:size, :size]
-    return field
+    return enlarge(ndimage.zoom(coarse, 4, order=3, mode="nearest"), shape, max(shape) / 15)

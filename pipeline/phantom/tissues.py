@@ -1,6 +1,7 @@
 """What heads are made of: Hounsfield units and MR relaxation of every tissue.
 
-Sources. Grey and white matter, blood, muscle at 1.5 T: Stanisz et al., Magn Reson Med 54 (2005) 507. Fat: de Bazelaire et al.,
+Sources, at 1.5 T. T1 of grey and white matter: Rooney et al., Magn Reson Med 57 (2007) 308; their T2, blood and muscle: Stanisz et
+al., Magn Reson Med 54 (2005) 507. Fat: de Bazelaire et al.,
 Radiology 230 (2004) 652. Fluid: Hopkins et al., Magn Reson Med 3 (1986) 303 (T1); T2 as BrainWeb and clinical fits give for slow
 echo trains. Proton density relative to water: BrainWeb (Kwan et al., IEEE TMI 18 (1999) 1085). Oedema, tumour and infarct: the
 ranges in Bottomley et al., Med Phys 14 (1987) 1. T1 after agent: 0.1 mmol/kg of a gadolinium chelate of relaxivity 4.5 /mM/s at
@@ -62,12 +63,12 @@ PROPERTIES: dict[Tissue, Properties] = {
     Tissue.BONE: Properties(1050, 0.05, 700, 700, 15),
     Tissue.MARROW: Properties(420, 0.55, 480, 440, 55),
     Tissue.CSF: Properties(7, 1.0, 4200, 4200, 1500),
-    Tissue.GREY: Properties(38, 0.84, 1120, 1050, 95),
-    Tissue.WHITE: Properties(30, 0.72, 780, 760, 76),
+    Tissue.GREY: Properties(38, 0.84, 1188, 1110, 95),
+    Tissue.WHITE: Properties(30, 0.72, 656, 640, 76),
     Tissue.MUCOSA: Properties(35, 0.9, 1300, 550, 170),
     Tissue.VITREOUS: Properties(8, 1.0, 4000, 4000, 1200),
     Tissue.LENS: Properties(75, 0.6, 1000, 1000, 30),
-    Tissue.NERVE: Properties(32, 0.72, 800, 780, 78),
+    Tissue.NERVE: Properties(32, 0.72, 680, 660, 78),
     Tissue.DURA: Properties(58, 0.45, 900, 450, 35),
     Tissue.SINUS_BLOOD: Properties(55, 0.35, 1400, 250, 40),
     Tissue.ARTERY: Properties(45, 0.12, 1440, 400, 30),
