@@ -30,7 +30,9 @@ def create_app(translators: Mapping[str, Translator], limits: Limits | None = No
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with tempfile.TemporaryDirectory(prefix="ctmr-serve-") as folder:
             app.state.jobs = Jobs(translators, Path(folder), limits)
+            sweeping = asyncio.create_task(_sweep(app.state.jobs))
             yield
+            sweeping.cancel()
             app.state.jobs.close()
 
     app = FastAPI(title="ctmr", lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -165,6 +167,13 @@ async def _uploaded(jobs: Jobs, files: list[UploadFile], to: str, contrast: str,
         jobs.drop(job)
         raise
     return job
+
+
+async def _sweep(jobs: Jobs) -> None:
+    """Delete results that are old, whether or not anybody asks for new ones."""
+    while True:
+        await asyncio.sleep(60)
+        jobs.forget_old()
 
 
 def _job(request: Request, number: str) -> Job:

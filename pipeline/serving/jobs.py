@@ -76,8 +76,8 @@ class Jobs:
         """An empty job, whose in/ is to be filled. Raises UserError for a direction without a model, Busy when too many wait."""
         if to not in self.translators:
             raise UserError(f"to {to}: this server translates to {' and '.join(self.translators)}")
+        self.forget_old()
         with self._lock:
-            self._forget_old()
             if sum(job.state in ("waiting", "running") for job in self._jobs.values()) >= self.limits.waiting:
                 raise Busy("too many translations are waiting; try again in a minute")
             job = Job(secrets.token_urlsafe(12), self.folder / secrets.token_hex(12), to, contrast)
@@ -105,13 +105,20 @@ class Jobs:
         for job in list(self._jobs.values()):
             self.drop(job)
 
-    def _forget_old(self) -> None:
+    def forget_old(self) -> None:
+        """Delete results that are older, or more, than the limits allow."""
+        with self._lock:
+            gone = self._old()
+            for job in gone:
+                self._jobs.pop(job.id)
+        for job in gone:
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def _old(self) -> list[Job]:
         ended = [job for job in self._jobs.values() if job.state in ("done", "failed")]
         too_many = max(0, len(self._jobs) - self.limits.kept)
         old = [job for job in ended if time.monotonic() - job.began > self.limits.kept_seconds]
-        for job in {one.id: one for one in (*old, *ended[:too_many])}.values():
-            self._jobs.pop(job.id)
-            shutil.rmtree(job.folder, ignore_errors=True)
+        return list({one.id: one for one in (*old, *ended[:too_many])}.values())
 
     def _run(self, job: Job) -> None:
         job.state = "running"

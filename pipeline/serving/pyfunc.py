@@ -8,6 +8,7 @@ import base64
 import binascii
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -28,7 +29,7 @@ class TranslationModel(PythonModel):  # type: ignore[misc]
         (weights,) = folder.glob("*.safetensors")
         self.translator = Translator.from_folder(folder, weights.stem)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # MLflow would make a signature from type hints
+    def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Slices (N, H, W): pictures in 0..1, or intensities as they stand in DICOM or NIfTI when `params["unit"]` is "physical".
 
         The result is (N, H, W) float32 in 0..1, Hounsfield units for CT from physical intensities. `params["contrast"]` is the MR

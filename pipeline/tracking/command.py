@@ -14,18 +14,17 @@ def show_models() -> None:
     from rich.table import Table
 
     uri = store.tracking_uri()
-    table = Table(
-        "model", "version", "aliases", "error in head", "similarity", "cycle error", "weights", "verdict when registered", box=box.SIMPLE
-    )
+    table = Table("model", "version", "aliases", "MAE", "SSIM", "cycle MAE", "verdict when registered", box=box.SIMPLE)
     count = 0
     for name in registry.NAMES.values():
         for version in registry.versions(uri, name):
             scores = json.loads(version.tags.get(registry.SCORES, "{}"))
             figures = [f"{scores[key]:.3f}" if key in scores else "–" for key in ("mae", "ssim", "cycle_mae")]
-            weights = version.tags.get(registry.WEIGHTS, "")[:8]
-            table.add_row(name, str(version.version), ", ".join(sorted(version.aliases)), *figures, weights, promotion.verdict(version))
+            table.add_row(name, str(version.version), ", ".join(sorted(version.aliases)), *figures, promotion.verdict(version))
             count += 1
-    Console().print(table if count else f"the registry {uri} is empty; dvc repro --single-item --force register fills it from models/")
+    console = Console()
+    console.width = max(console.width, 110)  # a narrower table would cut its cells
+    console.print(table if count else f"the registry {uri} is empty; dvc repro --single-item --force register fills it from models/")
 
 
 def promote(name: str, number: str) -> None:

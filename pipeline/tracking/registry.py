@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -151,8 +150,8 @@ def _log_model(run: "Run", direction: str, models: Path) -> Any:
     import mlflow
     from mlflow.models import Model
 
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="mlflow.pyfunc", message=".*type hint")  # the signature below says more than they could
+    mlflow.set_experiment(experiment_id=run.experiment)  # else its files would lie beside the run's
+    with TemporaryDirectory() as folder:
         return Model.log(
             artifact_path=None,
             name=NAMES[direction],

@@ -54,16 +54,15 @@ def client(uri: str) -> "MlflowClient":
     from filelock import FileLock
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # else every new store tells how it makes its tables
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    found = mlflow.MlflowClient(uri)
     file = database_file(uri)
     if file is None:
-        return found
+        return mlflow.MlflowClient(uri)
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):  # two processes that make the tables at once would both fail
-        found.search_experiments(max_results=1)
-    return found
+        return mlflow.MlflowClient(uri)
 
 
 def experiment_id(uri: str) -> str:
@@ -71,19 +70,19 @@ def experiment_id(uri: str) -> str:
 
     Raises UserError when the store was moved here from another folder and would put artifacts there.
     """
-    from filelock import FileLock
+    from mlflow.exceptions import MlflowException
 
     known = client(uri)
     found = known.get_experiment_by_name(EXPERIMENT)
     if found is None:
-        lock = artifact_folder(uri).parent / "mlflow.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
-            found = known.get_experiment_by_name(EXPERIMENT)
-            if found is None:
-                place = None if is_server(uri) else artifact_folder(uri).as_uri()
-                return known.create_experiment(EXPERIMENT, place, {"mlflow.experimentKind": "custom_model_development"})
-    elif database_file(uri) and found.artifact_location != artifact_folder(uri).as_uri():
+        place = None if is_server(uri) else artifact_folder(uri).as_uri()
+        try:
+            return known.create_experiment(EXPERIMENT, place, {"mlflow.experimentKind": "custom_model_development"})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                raise
+        found = known.get_experiment_by_name(EXPERIMENT)
+    if database_file(uri) and found.artifact_location != artifact_folder(uri).as_uri():
         raise UserError(f"MLflow store {uri}: was made in another place ({found.artifact_location}); run ctmr doctor --fix")
     return str(found.experiment_id)
 

@@ -1,8 +1,9 @@
-"""Registering a folder's models in an SQLite store: versions, aliases, refusals, rollback, and loading without this project."""
+"""Registering a folder's models, in SQLite and on a server with PostgreSQL: versions, refusals, rollback, loading without this project."""
 
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
@@ -13,18 +14,24 @@ from pipeline import params, paths
 from pipeline.errors import UserError
 from pipeline.tracking import promotion, registry, store
 from pipeline.tracking.registration import register
-from tests.tracking import projects
+from tests.tracking import projects, servers
 
 RULES = params.load(projects.SOURCE / paths.PARAMS).register_
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory):
-    """A project in which a good model was registered, then a bad one, then another good one."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = projects.make(tmp_path_factory.mktemp("registry") / "project")
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """A project in which a good model was registered, then a bad one."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as running:
+        folder = projects.make(tmp_path_factory.mktemp(request.param) / "project")
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        if request.param == "postgresql":
+            if servers.POSTGRES is None:
+                pytest.skip("PostgreSQL absent: apt-get install postgresql")
+            database = running.enter_context(servers.postgresql())
+            artifacts = tmp_path_factory.mktemp("artifacts")
+            patch.setenv("MLFLOW_TRACKING_URI", running.enter_context(servers.mlflow_server(database, artifacts)))
         decisions = [register(RULES)]
         first = json.loads(paths.VERSIONS_JSON.read_text())
         projects.make_models(paths.MODELS, seed=1)
