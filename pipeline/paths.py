@@ -1,4 +1,4 @@
-"""Where every file of the graph lies, relative to the project's root (the folder that holds dvc.yaml). The only place that spells a path."""
+"""Where every file of the graph lies, relative to the project's root. The only place that spells a path."""
 
 from pathlib import Path
 

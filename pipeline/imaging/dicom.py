@@ -8,7 +8,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +33,8 @@ _IDENTITIES = (("patient", "PatientID"), ("study", "StudyInstanceUID"), ("series
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
-def read(path: Path, frame: int | None = None) -> list[Slice]:
-    """Every frame of the file in its stored order, or only `frame`.
+def read(path: Path, frames: Sequence[int] | None = None) -> list[Slice]:
+    """Every frame of the file in its stored order, or only `frames`, in their order.
 
     Raises Unreadable: Truncated, NotAxial (sagittal, coronal, localizer), OtherModality, or for what has no picture or is damaged.
     """
@@ -43,9 +43,10 @@ def read(path: Path, frame: int | None = None) -> list[Slice]:
         count = int(dataset.get("NumberOfFrames") or 1)
         if not 0 < count * int(dataset.Rows) * int(dataset.Columns) <= MAX_VOXELS or int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
             raise Unreadable(f"{path}: claims {count} frames of {dataset.Columns} × {dataset.Rows} pixels")
-        if frame is not None and not 0 <= frame < count:
-            raise Unreadable(f"{path}: no frame {frame}; it has {count}")
-        return [_slice(dataset, index, count, path) for index in (range(count) if frame is None else [frame])]
+        wanted = range(count) if frames is None else frames
+        if any(not 0 <= frame < count for frame in wanted):
+            raise Unreadable(f"{path}: no frame {max(wanted)}; it has {count}")
+        return [_slice(dataset, frame, count, path) for frame in wanted]
 
 
 def load(path: Path, *, pixels: bool = True) -> Dataset:
@@ -113,6 +114,8 @@ def _values(dataset: Dataset, index: int, count: int, modality: str) -> tuple[np
         return colours @ np.array([0.299, 0.587, 0.114], np.float32), "grey", float((np.ptp(colours, axis=-1) > VISIBLE / 255).mean())
     bits = int(dataset.get("BitsStored") or 16)
     signed = bool(dataset.get("PixelRepresentation"))
+    if not signed and any(dataset.get((group, 0x0102)) and dataset[group, 0x0102].value for group in range(0x6000, 0x6020, 2)):
+        stored = stored & (2**bits - 1)  # an overlay drawn into the bits above the picture's (retired, PS3.5 8.1.2)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     padding = _padding(dataset, stored)
     values = stored.astype(np.float64)

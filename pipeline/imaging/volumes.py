@@ -1,5 +1,6 @@
 """Whole volumes for translation: slices from foot to head, and what it takes to write others in the same geometry."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -81,5 +82,14 @@ def _from_series(path: Path, files: list[Path]) -> Volume:
         warnings.append(f"{len(chosen.missing)} slices are missing between the others, at {places} mm")
     if len(axial) > 1:
         warnings.append(f"only the longest of {len(axial)} series is used ({len(chosen.references)} slices)")
-    slices = [dicom.read(reference.file, reference.frame)[0] for reference in chosen.references]
+    slices = _slices(chosen.references)
     return Volume(slices, "dicom", references=chosen.references, warnings=warnings)
+
+
+def _slices(references: list[series.Reference]) -> list[Slice]:
+    """The slices in their order; a file of many frames is opened once."""
+    frames: dict[Path, list[int]] = defaultdict(list)
+    for reference in references:
+        frames[reference.file].append(reference.frame)
+    found = {(file, one.frame): one for file, wanted in frames.items() for one in dicom.read(file, wanted)}
+    return [found[reference.file, reference.frame] for reference in references]

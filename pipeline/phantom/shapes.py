@@ -113,7 +113,7 @@ def smooth_union(first: Floats, second: Floats, radius: float) -> Floats:
     return found
 
 
-def soft(distance: Floats, width: Floats | float) -> Floats:
+def soft(distance: Floats, width: Floats | np.floating | float) -> Floats:
     """Opacity of a solid whose edge is spread over `width` mm: 1 inside, 0 outside, 0.5 on the surface."""
     scale = np.float32(-1 / width) if isinstance(width, float) else -1 / width
     found: Floats = distance * scale

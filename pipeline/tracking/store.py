@@ -82,6 +82,8 @@ def experiment_id(uri: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise
         found = known.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        raise UserError(f"MLflow store {uri}: experiment {EXPERIMENT} can be neither made nor found; was it deleted? restore it in the UI")
     if database_file(uri) and found.artifact_location != artifact_folder(uri).as_uri():
         raise UserError(f"MLflow store {uri}: was made in another place ({found.artifact_location}); run ctmr doctor --fix")
     return str(found.experiment_id)

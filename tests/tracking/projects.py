@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 import yaml
+from pipeline.models.generator import build_generator, save_weights
 
 from pipeline import params, paths
-from pipeline.models.generator import build_generator, save_weights
 
 SOURCE = Path(__file__).parents[2]
 

@@ -1,0 +1,44 @@
+"""Trained generators as files: model.json says how to rebuild the networks, safetensors hold their weights."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
+
+from pipeline import params
+from pipeline.errors import UserError
+from pipeline.models.generator import CONTRASTS, Generator, build_generator
+
+__all__ = ["CONTRASTS", "load_generator", "translate"]
+
+
+def load_generator(folder: Path, direction: str, device: str = "cpu") -> Generator:
+    """The generator of `direction` in evaluation mode. Raises UserError when model.json or the weights are missing or don't fit."""
+    try:
+        facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        generator = build_generator(params.Model.model_validate(facts["model"]), direction)
+        generator.load_state_dict(load_file(folder / facts["directions"][direction]["weights"], device=device))
+    except (FileNotFoundError, KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder}: no usable model for {direction} ({error}); run dvc repro, or dvc pull") from None
+    return generator.to(device).eval()
+
+
+@torch.inference_mode()
+def translate(
+    generator: nn.Module, images: NDArray[np.float32], contrast: Sequence[str] | str | None = None, batch_size: int = 16
+) -> NDArray[np.float32]:
+    """Translate `images` (N, H, W) in 0..1 to the same shape and range; `contrast` names the wanted MR contrast, "" where unknown."""
+    names = [contrast or ""] * len(images) if contrast is None or isinstance(contrast, str) else list(contrast)
+    wanted = torch.tensor([[float(name == known) for known in CONTRASTS] for name in names])
+    device = next(generator.parameters()).device
+    result = np.empty(images.shape, np.float32)
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        batch = torch.from_numpy(np.asarray(images[part], np.float32)).unsqueeze(1).to(device) * 2 - 1
+        result[part] = ((generator(batch, wanted[part].to(device)) + 1) / 2).squeeze(1).cpu().numpy()
+    return result
