@@ -1,6 +1,9 @@
 """Generators as in CycleGAN (arXiv 1703.10593, after Johnson et al., arXiv 1603.08155): convolutions, residual blocks, upsampling."""
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline import params
@@ -52,3 +55,8 @@ def build_generator(model: params.Model, direction: str) -> Generator:
     """The generator of `direction`, initialised by PyTorch's defaults; only CT→MR takes the contrast."""
     conditions = len(CONTRASTS) if model.condition_on_contrast and direction == "ct_to_mr" else 0
     return Generator(BLOCKS[model.generator], model.generator_width, conditions)
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Write the weights of `module` as safetensors, on the CPU and contiguous, so that the same weights give the same bytes."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}, path)

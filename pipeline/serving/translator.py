@@ -114,7 +114,7 @@ class Translator:
             batch = slices[first : first + BATCH]
             prepared = [self._prepare(one) for one in batch]
             heads = [one for one in prepared if one is not None]
-            patches = iter(translate(self.generator, np.stack([one.array for one in heads]), contrast, BATCH) if heads else [])
+            patches: np.ndarray = iter(translate(self.generator, np.stack([one.array for one in heads]), contrast, BATCH) if heads else [])
             for number, (one, its) in enumerate(zip(batch, prepared, strict=True), start=first):
                 if its is None:
                     without_head.append(number)
