@@ -1,0 +1,73 @@
+"""Keys of patients: the same within a project, another in another, and no use to anyone without the salt."""
+
+import multiprocessing
+import stat
+from pathlib import Path
+
+import pytest
+
+from pipeline import privacy
+from pipeline.errors import UserError
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("CTMR_SALT")
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / ".dvc/tmp/exps/standalone/x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    privacy._salt_file.cache_clear()
+    return tmp_path
+
+
+def test_the_salt_is_made_once_and_for_its_owner_alone(project: Path) -> None:
+    first = privacy.pseudonym("patient", "4711")
+    privacy._salt_file.cache_clear()
+    assert privacy.pseudonym("patient", "4711") == first
+    assert privacy.pseudonym("patient", "4712") != first
+    assert stat.S_IMODE((project / ".salt").stat().st_mode) == 0o600
+    assert [file.name for file in project.iterdir() if "salt" in file.name] == [".salt"]
+
+
+def test_another_salt_another_key(project: Path) -> None:
+    first = privacy.pseudonym("patient", "4711")
+    (project / ".salt").unlink()
+    privacy._salt_file.cache_clear()
+    assert privacy.pseudonym("patient", "4711") != first
+
+
+def test_a_temporary_copy_of_the_project_has_its_salt(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dvc exp run --temp` works below .dvc/tmp, without files that git ignores."""
+    copy = project / ".dvc/tmp/exps/standalone/x"
+    (copy / "dvc.yaml").touch()
+    (copy / "params.yaml").touch()
+    monkeypatch.chdir(copy)
+    inside = privacy.pseudonym("patient", "4711")
+    monkeypatch.chdir(project)
+    assert privacy.pseudonym("patient", "4711") == inside
+    assert not (copy / ".salt").exists()
+
+
+def test_processes_that_start_at_once_agree(project: Path) -> None:
+    with multiprocessing.Pool(4) as pool:
+        assert len(set(pool.map(_key, range(40)))) == 1
+
+
+def _key(_: int) -> str:
+    privacy._salt_file.cache_clear()
+    return privacy.pseudonym("patient", "4711")
+
+
+def test_outside_of_a_project_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CTMR_SALT")
+    monkeypatch.chdir(tmp_path)
+    privacy._salt_file.cache_clear()
+    assert privacy.pseudonym("patient", "4711") == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_weak_salt_is_refused(project: Path) -> None:
+    (project / ".salt").write_text("short")
+    with pytest.raises(UserError, match="shorter than 16"):
+        privacy.pseudonym("patient", "4711")
