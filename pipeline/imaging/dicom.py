@@ -29,7 +29,7 @@ AIR = -1000.0  # Hounsfield units that stand for pixels outside of the scanned c
 # A picture without a modality, or of an "other" one, may be a CT or MR slice that some software stored anew.
 MODALITIES: dict[str, Literal["ct", "mr", ""]] = {"CT": "ct", "MR": "mr", "OT": "", "SC": "", "": ""}
 _STAND_IN = re.compile(
-    r"\W*(anon[a-z]*|unknown|none|n/?a|null|patient[a-z]*|test[a-z]*|removed|redacted|de-?identified|0+|x+|)\W*", re.IGNORECASE
+    r"\W*((anon|patient|test)[a-z]*( patient)?|unknown|none|n/?a|null|removed|redacted|de-?identified|0+|x+|)\W*", re.IGNORECASE
 )
 _IDENTITIES = (("patient", "PatientID"), ("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID"), ("file", "SOPInstanceUID"))
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +114,9 @@ class Translator:
             batch = slices[first : first + BATCH]
             prepared = [self._prepare(one) for one in batch]
             heads = [one for one in prepared if one is not None]
-            patches: np.ndarray = iter(translate(self.generator, np.stack([one.array for one in heads]), contrast, BATCH) if heads else [])
+            patches: Iterator[Images] = iter(
+                translate(self.generator, np.stack([one.array for one in heads]), contrast, BATCH) if heads else []
+            )
             for number, (one, its) in enumerate(zip(batch, prepared, strict=True), start=first):
                 if its is None:
                     without_head.append(number)
