@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -52,17 +53,8 @@ def header(modality: str) -> FileDataset:
 
 def write_enhanced(path: Path, stored: np.ndarray[Any, Any], positions: list[float]) -> Path:
     """An enhanced MR object (frames, rows, columns) with frame i at positions[i] mm, each with a slope of its own (i + 1)."""
-    write(
-        path,
-        stored,
-        Modality="MR",
-        ImageOrientationPatient=None,
-        ImagePositionPatient=None,
-        PixelSpacing=None,
-        SOPClassUID=EnhancedMRImageStorage,
-    )
-    import pydicom
-
+    nowhere = {"ImageOrientationPatient": None, "ImagePositionPatient": None, "PixelSpacing": None}
+    write(path, stored, Modality="MR", SOPClassUID=EnhancedMRImageStorage, **nowhere)
     dataset = pydicom.dcmread(path)
     dataset.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
     dataset.AcquisitionContrast = "FLUID_ATTENUATED"

@@ -53,9 +53,9 @@ def test_scale_of_the_header_counts(suffix: str, tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(VALUES, np.eye(4))
     image.header.set_slope_inter(2, -7)
     nibabel.save(image, tmp_path / f"a{suffix}")
-    np.testing.assert_array_equal(
-        pixels(readers.read(tmp_path / f"a{suffix}")), seen(np.asanyarray(nibabel.load(tmp_path / f"a{suffix}").dataobj))
-    )
+    raw = (gzip.decompress if suffix == ".nii.gz" else bytes)((tmp_path / f"a{suffix}").read_bytes())
+    stored = np.frombuffer(raw[352:], np.int16).reshape(VALUES.shape, order="F")
+    np.testing.assert_array_equal(pixels(readers.read(tmp_path / f"a{suffix}")), seen(stored * np.float32(2) - 7))
 
 
 def test_air_at_minus_1000_means_hounsfield_units(tmp_path: Path) -> None:
@@ -81,6 +81,7 @@ def test_voxels_that_are_no_numbers_become_the_lowest(tmp_path: Path) -> None:
 def test_volumes_that_nibabel_ships(name: str) -> None:
     image = nibabel.load(SHIPPED / name)
     canonical = np.asanyarray(nibabel.as_closest_canonical(image).dataobj).astype(np.float32)
+    canonical = np.where(np.isnan(canonical), np.nanmin(canonical), canonical)
     volume_ = readers.read_volume(SHIPPED / name)
     shown = pixels(volume_.slices)
     np.testing.assert_allclose(shown * (255 if image.get_data_dtype() == np.uint8 else 1), seen(canonical), rtol=1e-6)
@@ -139,11 +140,8 @@ def test_a_small_file_that_claims_a_huge_volume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["colours", "complex", "singular"])
 def test_what_is_no_head(kind: str, tmp_path: Path) -> None:
-    values = {
-        "colours": np.zeros((3, 3, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")]),
-        "complex": np.zeros((3, 3, 3), np.complex64),
-        "singular": VALUES,
-    }[kind]
+    colours = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    values = {"colours": np.zeros((3, 3, 3), colours), "complex": np.zeros((3, 3, 3), np.complex64), "singular": VALUES}[kind]
     image = nibabel.Nifti1Image(values, np.eye(4))
     if kind == "singular":
         image.header["sform_code"], image.header["qform_code"] = 1, 0

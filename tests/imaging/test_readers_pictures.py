@@ -31,7 +31,7 @@ def test_8_bit_grey_is_exact(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_16_bit_grey_is_exact(suffix: str, tmp_path: Path) -> None:
-    values = RAMP.astype(np.uint16) * 257 - 3 * (RAMP > 9)
+    values = RAMP.astype(np.uint16) * np.uint16(257) - np.uint16(3) * (RAMP > 9)
     Image.fromarray(values).save(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(read(tmp_path / f"a{suffix}").pixels, values / np.float32(65535))
 
@@ -87,14 +87,11 @@ def test_a_transparent_grey_is_black(tmp_path: Path) -> None:
     assert read(tmp_path / "a.png").pixels.max() == np.float32(254 / 255)
 
 
-@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "zstd"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 def test_tiff_kinds_and_compressions(kind: type, compression: str | None, tmp_path: Path) -> None:
     values = (RAMP / 255).astype(kind) if kind is np.float32 else RAMP.astype(kind)
-    try:
-        tifffile.imwrite(tmp_path / "a.tif", values, compression=compression)
-    except (ValueError, KeyError, ImportError):
-        pytest.skip("no encoder for this compression here")
+    Image.fromarray(values).save(tmp_path / "a.tif", compression=compression)
     expected = values / np.float32(np.iinfo(kind).max) if kind is not np.float32 else values
     np.testing.assert_allclose(read(tmp_path / "a.tif").pixels, expected, rtol=1e-6)
 
