@@ -114,6 +114,7 @@ def _series(made: Dataset, source: Dataset, by: Made, number: int) -> None:
     made.SeriesInstanceUID = _uid(source, "SeriesInstanceUID", target, by)
     made.SeriesNumber = 9000 + int(source.get("SeriesNumber") or 0) % 1000
     made.SeriesDescription = f"{WARNING}: {target} {by.contrast} by {label}".replace("  ", " ")[:64]
+    made.BodyPartExamined = "HEAD"  # without it the standard asks for a laterality, which a head has not
     made.InstanceNumber = number
     made.PatientOrientation = ""
     made.Manufacturer = "ctmr"
