@@ -162,7 +162,6 @@ def _log_model(run: "Run", direction: str, models: Path) -> Any:
             code_paths=[str(_code(Path(folder) / "pipeline"))],
             signature=_signature(),
             input_example=_example(),
-            validate_serving_input=False,  # it would load torch for seconds; tests do it
             pip_requirements=requirements(),
         )
 
