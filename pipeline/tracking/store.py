@@ -45,9 +45,18 @@ def artifact_folder(uri: str) -> Path:
     return (file.absolute().parent if file else home() / paths.MLRUNS) / "artifacts"
 
 
-@lru_cache(maxsize=4)
 def client(uri: str) -> "MlflowClient":
-    """A client for the store `uri`, whose tables are made first where they are missing."""
+    """A client for the store `uri`, whose tables are made where they are missing. MLflow's own functions use that store from now on."""
+    import mlflow
+
+    found = _client(uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return found
+
+
+@lru_cache(maxsize=4)
+def _client(uri: str) -> "MlflowClient":
     import logging
 
     import mlflow
@@ -55,8 +64,6 @@ def client(uri: str) -> "MlflowClient":
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # else every new store tells how it makes its tables
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
     file = database_file(uri)
     if file is None:
         return mlflow.MlflowClient(uri)

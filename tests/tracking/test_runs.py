@@ -1,0 +1,175 @@
+"""Runs: what one training leaves in MLflow, taken up again, from another machine, and by several processes at once."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import params, paths
+from pipeline.errors import UserError
+from pipeline.tracking import doctor, facts, runs, store
+from pipeline.tracking.runs import Run, attach, write_run_json
+from tests.tracking import projects
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory):
+    """A project with prepared slices and an empty store, as working folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = projects.make(tmp_path_factory.mktemp("runs") / "project")
+        paths_in = folder / paths.SLICES
+        paths_in.mkdir(parents=True)
+        np.save(paths_in / "train_ct.npy", np.zeros((3, 8, 8), np.uint8))
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Run:
+    """A finished run with curves, images, a table, and models/run.json that names it."""
+    run = Run.start(params.load())
+    for step in range(0, 3000, 2):
+        run.log_metrics({"train/cycle": 1 / (step + 1), "train/rate": float("nan")}, step)
+    for step in (0, 100):
+        run.log_image(np.full((16, 16), step, np.uint8), "samples", step)
+    run.log_table(pd.DataFrame({"slice": ["a"], "mae": [0.1]}), "tables/per_slice.csv")
+    write_run_json(run)
+    run.finish()
+    return run
+
+
+def test_everything_arrives(run: Run) -> None:
+    client = store.client(run.uri)
+    found = client.get_run(run.id)
+    assert found.info.status == "FINISHED"
+    assert len(client.get_metric_history(run.id, "train/cycle")) == 1500
+    assert {file.path.rsplit("%", 1)[-1][-4:] for file in client.list_artifacts(run.id, "images")} == {".png", "webp"}
+    assert [file.path for file in client.list_artifacts(run.id, "tables")] == ["tables/per_slice.csv"]
+
+
+def test_a_run_says_what_it_was(run: Run) -> None:
+    found = store.client(run.uri).get_run(run.id)
+    assert found.data.params["train.batch_size"] == "4"
+    assert found.data.params["register.promotion"] == "auto"
+    assert found.data.tags["device"].startswith("cpu")
+    (data,) = found.inputs.dataset_inputs
+    assert data.dataset.digest == facts.data_digest()
+    assert "train_ct" in data.dataset.profile
+    assert "phantom 64px, resnet_6 × 8, 32 images, seed 0" in run.name
+    assert "workflowType=machine_learning" in run.address
+    experiment = store.client(run.uri).get_experiment(run.experiment)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_preset_is_recognised() -> None:
+    knobs = facts.flatten(params.load(projects.SOURCE / paths.PARAMS))
+    assert isinstance(facts.preset_of(knobs), str)
+    assert facts.preset_of({"data.source": "folder"}) == ""
+
+
+def test_names_of_experiments_lead(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    from datetime import datetime
+
+    monkeypatch.setenv("DVC_EXP_NAME", "gentle-teacher")
+    assert facts.run_name(facts.flatten(params.load()), "demo", datetime(2026, 1, 2)).startswith("gentle-teacher: ")
+
+
+def test_training_goes_on_in_its_run_and_evaluation_joins_it(run: Run) -> None:
+    again = Run.start(params.load(), resume=run.id)
+    assert again.id == run.id
+    again.finish()
+    assert attach().id == run.id
+
+
+def test_on_another_machine_a_new_run_names_the_original(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    there = attach()
+    assert there.id != run.id
+    tags = store.client(there.uri).get_run(there.id).data.tags
+    assert tags["original_run"] == run.id
+    assert tags["original_name"] == run.name
+    assert attach().id == there.id
+
+
+def test_a_store_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9.*start it, or set MLFLOW_TRACKING_URI"):
+        Run.start(params.load())
+
+
+def test_metrics_wait_while_the_store_is_away_and_training_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    run = Run.start(params.load())
+    send, failing = run._client.log_batch, True
+
+    def sometimes(*arguments, **more):
+        if failing:
+            raise ConnectionError("away")
+        return send(*arguments, **more)
+
+    monkeypatch.setattr(run._client, "log_batch", sometimes)
+    for step in range(10):
+        run.log_metrics({"loss": float(step)}, step)
+    run.flush()
+    failing = False
+    run.finish()
+    assert "going on without" in capsys.readouterr().err
+    assert len(store.client(run.uri).get_metric_history(run.id, "loss")) == 10
+
+
+def test_several_processes_write_at_once_even_into_a_new_store(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/shared.db")
+    script = """
+from pipeline import params
+from pipeline.tracking import runs
+run = runs.Run.start(params.load())
+for step in range(200):
+    run.log_metrics({"loss": float(step)}, step)
+    if step % 10 == 0:
+        run.flush()
+run.finish()
+print(run.id)
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    ids = [writer.communicate(timeout=120)[0].strip() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    client = store.client(runs.tracking_uri())
+    assert [len(client.get_metric_history(number, "loss")) for number in ids] == [200, 200, 200]
+    assert len({client.get_run(number).info.experiment_id for number in ids}) == 1
+
+
+def test_a_moved_repository_is_mended(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    shutil.rmtree(moved / paths.MODELS)
+    monkeypatch.chdir(moved)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for its children
+    (found,) = doctor.examine()
+    assert "made in another place" in found.problem
+    with pytest.raises(UserError, match="ctmr doctor --fix"):
+        Run.start(params.load())
+    assert doctor.report(fix=True)
+    assert doctor.examine() == []
+    uri = store.tracking_uri()
+    assert store.client(uri).get_run(run.id).info.artifact_uri.startswith(moved.as_uri())
+    assert store.client(uri).list_artifacts(run.id, "tables")
+
+
+def test_the_doctor_misses_models(folder: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert not doctor.report()
+    assert "dvc repro --single-item --force register" in capsys.readouterr().out
+
+
+def test_run_json_that_is_absent_or_damaged(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dvc repro train"):
+        attach(tmp_path / "run.json")
+    (tmp_path / "run.json").write_text(json.dumps([]))
+    with pytest.raises(UserError, match="damaged"):
+        attach(tmp_path / "run.json")
