@@ -1,0 +1,43 @@
+"""Checkpoints: written beside and renamed, checksummed by their name, the last three kept, never unpickled freely."""
+
+import hashlib
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.atomic import new_file
+
+KEPT = 3
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write `state` as `<step>-<sha256>.pt` and drop all but the last three."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    target = folder / f"{step:09d}-{hashlib.sha256(content).hexdigest()}.pt"
+    with new_file(target) as beside:
+        beside.write_bytes(content)
+    for old in _all(folder)[KEPT:]:
+        old.unlink()
+    return target
+
+
+def latest(folder: Path) -> dict[str, Any] | None:
+    """State of the newest sound checkpoint, or None; a damaged one is passed over with a warning."""
+    for file in _all(folder):
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != file.stem.partition("-")[2]:
+            print(f"warning: {file}: damaged checkpoint passed over", file=sys.stderr)
+            continue
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
+    return None
+
+
+def _all(folder: Path) -> list[Path]:
+    """Newest first; files still being written begin with a dot."""
+    return sorted((file for file in folder.glob("*.pt") if not file.name.startswith(".")), reverse=True)

@@ -1,0 +1,67 @@
+"""Batches as a function of the step alone, so that a resumed training sees what an uninterrupted one would have seen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline import params, paths
+from pipeline.dataset import store
+from pipeline.errors import UserError
+from pipeline.models.cyclegan import Batch
+from pipeline.models.generator import CONTRASTS
+
+
+def contrasts(names: Sequence[str]) -> Tensor:
+    """(N, 4): 1 at the named contrast, all zeros where it is unknown."""
+    return torch.tensor([[float(name == known) for known in CONTRASTS] for name in names]).reshape(-1, len(CONTRASTS))
+
+
+def networks_view(stored: np.ndarray) -> Tensor:
+    """Stored integers (N, H, W) to float32 (N, 1, H, W) in [-1, 1]."""
+    return torch.from_numpy(store.to_float(stored)).unsqueeze(1) * 2 - 1
+
+
+class Slices:
+    """The arrays of one split, or the teacher's, with the contrast of each MR slice."""
+
+    def __init__(self, split: str, folder: Path = paths.SLICES) -> None:
+        self.ct, self.mr = (store.load_array(split, modality, folder) for modality in paths.MODALITIES)
+        if not len(self.ct) or not len(self.mr):
+            raise UserError(f"{folder}: split {split} has {len(self.ct)} CT and {len(self.mr)} MR slices; both are needed, bring more data")
+        if split == "teacher":
+            index = store.load_teacher_index(folder)
+        else:
+            index = store.load_index(folder)
+            index = index[(index["split"] == split) & (index["modality"] == "mr")].sort_values("row")
+        self.contrast = contrasts(index["contrast"].tolist())
+
+    def batch(self, step: int, train: params.Train, paired: bool) -> Batch:
+        """The slices of `step`: each is seen once before any is seen again; `paired` takes the same rows of both arrays."""
+        mr_rows = _rows(step, train.batch_size, len(self.mr), (train.seed, 1))
+        ct_rows = mr_rows if paired else _rows(step, train.batch_size, len(self.ct), (train.seed, 2))
+        ct, mr = networks_view(self.ct[ct_rows]), networks_view(self.mr[mr_rows])
+        if train.flip:
+            random = np.random.default_rng([train.seed, 3, step])
+            flips = torch.from_numpy(random.random((2, train.batch_size)) < 0.5)
+            mr = _flip(mr, flips[0])
+            ct = _flip(ct, flips[0] if paired else flips[1])
+        return Batch(ct, mr, self.contrast[mr_rows])
+
+
+def _rows(step: int, count: int, total: int, seed: tuple[int, int]) -> list[int]:
+    """Rows of batch `step` in an endless run of shuffled passes over `total` rows."""
+    orders: dict[int, np.ndarray] = {}
+    rows = []
+    for position in range(step * count, (step + 1) * count):
+        epoch, place = divmod(position, total)
+        if epoch not in orders:
+            orders[epoch] = np.random.default_rng([*seed, epoch]).permutation(total)
+        rows.append(int(orders[epoch][place]))
+    return rows
+
+
+def _flip(images: Tensor, which: Tensor) -> Tensor:
+    return torch.where(which[:, None, None, None], images.flip(-1), images)

@@ -1,0 +1,16 @@
+"""train: teacher first, then CycleGAN on unpaired slices."""
+
+from pipeline.errors import user_errors
+from pipeline.params import load
+
+
+def main() -> None:
+    with user_errors():
+        params = load()
+        from pipeline.training.job import train
+
+        train(params)
+
+
+if __name__ == "__main__":
+    main()
