@@ -20,6 +20,7 @@ from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.uid import ImplicitVRLittleEndian
 
 from pipeline import privacy
+from pipeline.imaging import dicom_streams
 from pipeline.imaging.dicom_contrast import stated_contrast
 from pipeline.imaging.dicom_plane import functional_group, plane
 from pipeline.imaging.pictures import VISIBLE
@@ -41,19 +42,20 @@ def read(path: Path, frames: Sequence[int] | None = None) -> list[Slice]:
     Raises Unreadable: Truncated, NotAxial (sagittal, coronal, localizer), OtherModality, or for what has no picture or is damaged.
     """
     dataset = load(path)
-    with _own_words(path):
+    with own_words(path):
         count = int(dataset.get("NumberOfFrames") or 1)
         if not 0 < count * int(dataset.Rows) * int(dataset.Columns) <= MAX_VOXELS or int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
             raise Unreadable(f"{path}: claims {count} frames of {dataset.Columns} × {dataset.Rows} pixels")
         wanted = range(count) if frames is None else frames
         if any(not 0 <= frame < count for frame in wanted):
             raise Unreadable(f"{path}: no frame {max(wanted)}; it has {count}")
+        dicom_streams.check(dataset, wanted, count)
         return [_slice(dataset, frame, count, path) for frame in wanted]
 
 
 def load(path: Path, *, pixels: bool = True) -> Dataset:
     """The dataset of a DICOM file, with or without the file header that the standard asks for. Raises Unreadable."""
-    with _own_words(path):
+    with own_words(path):
         try:
             dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
         except InvalidDicomError:
@@ -166,7 +168,7 @@ def _first(dataset: Dataset, name: str) -> float | None:
 
 
 @contextlib.contextmanager
-def _own_words(path: Path) -> Iterator[None]:
+def own_words(path: Path) -> Iterator[None]:
     """Say what is wrong in our words: pydicom's messages and warnings quote the header."""
     logger = logging.getLogger("pydicom")
     level = logger.level
@@ -183,5 +185,9 @@ def _own_words(path: Path) -> Iterator[None]:
         if "bytes" in str(error) and ("length" in str(error) or "less than" in str(error)):
             raise Truncated(f"{path}: the picture is shorter than the header says; copy it again") from None
         raise Unreadable(f"{path}: damaged DICOM file, or of a kind that cannot be decoded ({type(error).__name__})") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of the RLE decoder, written in Rust; it has no other name to import
+            raise
+        raise Unreadable(f"{path}: damaged DICOM file (run lengths)") from None
     finally:
         logger.setLevel(level)

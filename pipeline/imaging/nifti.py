@@ -4,17 +4,18 @@ nibabel turns the volume to the nearest RAS+ axes (right, anterior, superior gro
 and the patient's right at the left. Oblique volumes are not resampled: a slice is the nearest plane of stored voxels.
 """
 
+import contextlib
 import gzip
+import logging
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
-from nibabel.spatialimages import HeaderDataError
 
 from pipeline import privacy
 from pipeline.imaging.slices import MAX_PIXELS, MAX_VOXELS, NotAxial, Slice, Truncated, Unreadable
@@ -22,7 +23,6 @@ from pipeline.imaging.slices import MAX_PIXELS, MAX_VOXELS, NotAxial, Slice, Tru
 MAX_RATIO = 1032  # what gzip can pack at best (RFC 1951); a header that claims more voxels than that is wrong
 MAX_ANISOTROPY = 3.0  # within an axial slice; more means thick sagittal or coronal slices, of which an axial view shows little
 HOUNSFIELD_BELOW = -300.0  # no MR intensity is this low; a hundredth of the voxels being so means air in Hounsfield units
-_DAMAGE = (ImageFileError, HeaderDataError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 
@@ -57,29 +57,16 @@ def read(path: Path) -> list[Slice]:
 def load(path: Path) -> Any:
     """The nibabel image, its voxels still on the disk. Raises Unreadable for what is no NIfTI volume of three dimensions."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = nibabel.load(path)
-            if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one too
-                raise Unreadable(f"{path}: no NIfTI volume")
+        with _silent():
+            # Not nibabel.load: it would also try the kinds of file that keep XML or worse inside a NIfTI.
+            image = (nibabel.Nifti2Image if _header_size(path) == 540 else nibabel.Nifti1Image).from_filename(path)
             shape, kind = tuple(int(side) for side in image.shape), image.get_data_dtype()
             affine = np.asarray(image.affine, np.float64)
     except (FileNotFoundError, PermissionError, Unreadable):
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
-    except (
-        ImageFileError,
-        HeaderDataError,
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        OverflowError,
-        MemoryError,
-    ):
+    except Exception:  # nibabel raises what it likes on damaged headers
         raise Unreadable(f"{path}: no NIfTI volume, or damaged") from None
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -122,6 +109,27 @@ def subject(path: Path) -> str:
     return "/".join(parts[below:]).split(".nii")[0]
 
 
+def _header_size(path: Path) -> int:
+    """348 for NIfTI-1, 540 for NIfTI-2, by the first number of the file."""
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        start = file.read(4)
+    return 540 if 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big")) else 348
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """nibabel tells on the standard error stream what it mends in a header."""
+    logger = logging.getLogger("nibabel.global")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def _turn(image: Any) -> Any:
     return ornt_transform(io_orientation(image.affine), _RAS)
 
@@ -129,12 +137,11 @@ def _turn(image: Any) -> Any:
 def _values(image: Any, path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Voxels (I, J, K), float32, scaled as the header says; what is no number becomes the lowest number."""
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
+        with _silent(), np.errstate(all="ignore"):
             values = np.asanyarray(image.dataobj).astype(np.float32)
     except (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError):
         raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
-    except _DAMAGE:
+    except Exception:
         raise Unreadable(f"{path}: damaged NIfTI volume") from None
     values = values.reshape((*values.shape, 1)[:3])
     known = np.isfinite(values)

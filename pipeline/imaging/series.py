@@ -44,14 +44,15 @@ def find(files: list[Path]) -> list[Series]:
     found: dict[tuple[Any, ...], list[Reference]] = defaultdict(list)
     for file in sorted(files):
         try:
-            dataset = dicom.load(file, pixels=False)
-            key = (str(dataset.get("SeriesInstanceUID", "")), dataset.Rows, dataset.Columns)
-            number = dataset.get("InstanceNumber")
-            for frame in range(int(dataset.get("NumberOfFrames") or 1)):
-                where = plane(dataset, frame)
-                turn = (where.axial, where.transpose, where.flip_rows, where.flip_columns)
-                uid = f"{dataset.get('SOPInstanceUID', file)}#{frame}"
-                found[*key, *turn].append(Reference(file, frame, where, number if isinstance(number, int) else 0, uid))
+            with dicom.own_words(file):
+                dataset = dicom.load(file, pixels=False)
+                key = (str(dataset.get("SeriesInstanceUID", "")), dataset.Rows, dataset.Columns)
+                number = dataset.get("InstanceNumber")
+                for frame in range(int(dataset.get("NumberOfFrames") or 1)):
+                    where = plane(dataset, frame)
+                    turn = (where.axial, where.transpose, where.flip_rows, where.flip_columns)
+                    uid = f"{dataset.get('SOPInstanceUID', file)}#{frame}"
+                    found[*key, *turn].append(Reference(file, frame, where, number if isinstance(number, int) else 0, uid))
         except Unreadable:
             continue
     return sorted((_sorted(pictures) for pictures in found.values()), key=lambda series: -len(series.references))

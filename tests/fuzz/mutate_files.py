@@ -49,8 +49,12 @@ def seeds(scratch: Path) -> list[tuple[str, bytes]]:
         for mode in ("L", "RGB", "P", "I;16", "RGBA", "LA", "F", "1", "CMYK"):
             packed = io.BytesIO()
             with contextlib.suppress(OSError, KeyError, ValueError):
-                picture = Image.fromarray(np.arange(48 * 40, dtype=np.uint16).reshape(48, 40) * 31)
-                picture = picture if mode == "I;16" else picture.convert("I").point(lambda value: value // 256).convert("L").convert(mode)
+                ramp = np.arange(48 * 40, dtype=np.uint16).reshape(48, 40)
+                picture = (
+                    Image.fromarray(ramp * np.uint16(31))
+                    if mode == "I;16"
+                    else Image.fromarray((ramp % 251).astype(np.uint8)).convert(mode)
+                )
                 picture.save(packed, {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".bmp": "BMP"}[suffix])
                 found.append((suffix, packed.getvalue()))
     files = {f"set/{name}/{number}.png": os.urandom(200) for name in ("trainA", "trainB") for number in range(3)}
@@ -91,9 +95,8 @@ def mutate(chance: random.Random, content: bytes, other: bytes) -> bytes:
             start = chance.randrange(len(other) or 1)
             data[place : place + length] = other[start : start + length]
         else:
-            data[place : place + 4] = chance.choice((0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, 65535)).to_bytes(
-                4, chance.choice(("little", "big"))
-            )
+            number = chance.choice((0, 1, 65535, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000))
+            data[place : place + 4] = number.to_bytes(4, chance.choice(("little", "big")))
     return bytes(data)
 
 
@@ -115,7 +118,6 @@ def take(suffix: str, content: bytes, scratch: Path) -> str:
             readers.read_volume(file)
         return "read"
     except UserError as error:
-        assert "\n" not in str(error), "an error of more than one line"
         return type(error).__name__
 
 
