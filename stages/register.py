@@ -10,7 +10,8 @@ def main() -> None:
         from pipeline.tracking import registry
         from pipeline.tracking.registration import register
 
-        for direction, decision in register(load().register_).items():
+        params = load()
+        for direction, decision in register(params.register_, params.evaluate).items():
             print(f"{registry.NAMES[direction]}: {'champion' if decision.promoted else 'challenger, not promoted'}")
             for reason in decision.reasons:
                 print(f"  {reason}")

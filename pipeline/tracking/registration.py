@@ -6,12 +6,14 @@ from typing import Any
 from pipeline import params, paths
 from pipeline.atomic import new_folder, write_json
 from pipeline.errors import UserError
-from pipeline.tracking import facts, gate, model_card, promotion, registry, runs
+from pipeline.tracking import contest, facts, gate, model_card, promotion, registry, runs
 from pipeline.tracking.promotion import Decision
 
 
-def register(rules: params.Register) -> dict[str, Decision]:
+def register(rules: params.Register, comparison: params.Evaluate) -> dict[str, Decision]:
     """Register models/ with the scores in reports/evaluate, decide on promotion, write reports/register. The decisions, by direction.
+
+    `comparison` holds the resamples and the seed of the contest against the champion.
 
     The report holds digests and decisions, no version numbers or run ids: the same models and scores give the same bytes.
     """
@@ -26,7 +28,12 @@ def register(rules: params.Register) -> dict[str, Decision]:
         decision = promotion.remembered(version, basis)
         if decision is None:
             checks = gate.floors(metrics, direction, rules.floors)
-            decision = promotion.decide(run.uri, version, checks, rules.promotion, basis)
+            champion = registry.alias(run.uri, version.name, registry.CHAMPION)
+            rival = champion if champion is not None and str(champion.version) != str(version.version) else None
+            if rival is not None:
+                checks.append(contest.judge(run.uri, direction, rival, comparison))
+            compared_with = rival.tags[registry.WEIGHTS] if rival is not None else ""
+            decision = promotion.decide(run.uri, version, checks, rules.promotion, basis, compared_with)
         decisions[direction] = decision
         entries[registry.NAMES[direction]] = {
             "weights": registry.weights_digest(direction),

@@ -66,10 +66,10 @@ def _client(uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     file = database_file(uri)
     if file is None:
-        return mlflow.MlflowClient(uri)
+        return mlflow.MlflowClient(uri, registry_uri=uri)
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):  # two processes that make the tables at once would both fail
-        return mlflow.MlflowClient(uri)
+        return mlflow.MlflowClient(uri, registry_uri=uri)
 
 
 def experiment_id(uri: str) -> str:
