@@ -1,0 +1,52 @@
+"""From models and test slices to reports/evaluate, and the same into the MLflow run."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline import params, paths
+from pipeline.atomic import new_folder, write_json
+from pipeline.evaluation import pictures, report, score
+from pipeline.tracking.runs import attach
+
+
+def evaluate(rules: params.Evaluate) -> dict[str, Any]:
+    """Score both directions, write reports/evaluate and log it; gives what metrics.json holds."""
+    scored = [score.score(direction, rules) for direction in paths.DIRECTIONS]
+    rows = score.table(scored)
+    figures = score.figures(scored, rows, rules)
+    with new_folder(paths.EVALUATE_REPORT) as folder:
+        rows.to_parquet(folder / paths.PER_SLICE.name, index=False)
+        write_json(folder / paths.METRICS_JSON.name, figures)
+        drawn = {}
+        for direction in paths.DIRECTIONS:
+            chosen = pictures.examples(rows, direction, rules.examples)
+            if chosen:
+                file = folder / f"{direction}.png"
+                pictures.write(pictures.draw(chosen, direction, rules), file)
+                drawn[direction] = (file, [caption for _, caption in chosen])
+        _errors(rows).to_csv(folder / "errors.csv", index=False)
+        report.write(folder / paths.REPORT_HTML.name, figures, drawn)
+    _log(figures)
+    return figures
+
+
+def _errors(rows: Any) -> Any:
+    """Model's errors slice by slice, from best to worst, for `dvc plots`."""
+    model = rows[rows["method"] == score.MODEL]
+    name = "mae" if "mae" in model and model["mae"].notna().any() else "cycle_mae"
+    ranked = model.dropna(subset=[name]).sort_values(["direction", name, "slice_id"])
+    ranked = ranked.assign(rank=ranked.groupby("direction").cumcount() + 1, error=ranked[name])
+    return ranked[["direction", "rank", "error"]]
+
+
+def _log(figures: dict[str, Any]) -> None:
+    run = attach()
+    for direction, scores in figures["test"].items():
+        run.log_metrics({f"test/{direction}/{name}": value for name, value in scores.items()})
+        file = paths.EVALUATE_REPORT / f"{direction}.png"
+        if file.is_file():
+            run.log_image(np.asarray(Image.open(file)), key=f"test_{direction}")
+    run.log_folder(paths.EVALUATE_REPORT, "evaluate")
+    run.finish()

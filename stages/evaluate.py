@@ -1,0 +1,20 @@
+"""evaluate: scores with and without truth, pictures, report."""
+
+from pipeline import paths
+from pipeline.errors import user_errors
+from pipeline.params import load
+
+
+def main() -> None:
+    with user_errors():
+        params = load()
+        from pipeline.evaluation.job import evaluate
+
+        for direction, scores in evaluate(params.evaluate)["test"].items():
+            name = "mae" if "mae" in scores else "cycle_mae"
+            print(f"{direction}: {name} {scores[name]:.3f} [{scores[f'{name}_low']:.3f}, {scores[f'{name}_high']:.3f}]")
+        print(f"see {paths.REPORT_HTML}")
+
+
+if __name__ == "__main__":
+    main()
