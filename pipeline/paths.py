@@ -17,6 +17,7 @@ MANIFEST = Path("data/manifest.parquet")
 QUALITY_REPORT = Path("reports/quality")
 VALIDATION_JSON = QUALITY_REPORT / "validation.json"
 QUALITY_FAILED = Path("reports/quality-failed")  # the report of data that was refused; no output of the graph
+DRIFT_JSON = QUALITY_REPORT / "drift.json"
 QUARANTINE_CSV = QUALITY_REPORT / "quarantine.csv"
 
 SPLIT = Path("data/split.parquet")

@@ -10,7 +10,7 @@ import os
 import secrets
 import tempfile
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline import paths
 from pipeline.errors import UserError
@@ -25,6 +25,22 @@ def pseudonym(*identity: str) -> str:
     """
     salt = _salt(Path.cwd())
     return hmac.new(salt, "\0".join(identity).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:16] if salt else ""
+
+
+def volume_key(path: Path) -> str:
+    """`pseudonym` of whom a volume shows, by the file's place: see `subject`."""
+    return pseudonym("volume", subject(path))
+
+
+def subject(path: Path) -> str:
+    """Whom a volume shows, by its place: the BIDS subject (sub-...) where a name has one, else its path below the modality's folder."""
+    parts = PurePosixPath(path.as_posix()).parts
+    for part in parts:
+        if part.startswith("sub-"):
+            return part.split("_")[0].split(".")[0]
+    below = next((i + 1 for i in reversed(range(len(parts) - 1)) if parts[i] in ("ct", "mr")), len(parts) - 1)
+    below += below < len(parts) - 1 and parts[below] in ("train", "test")
+    return "/".join(parts[below:]).split(".nii")[0]
 
 
 def _salt(start: Path) -> bytes:

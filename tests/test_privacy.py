@@ -71,3 +71,16 @@ def test_a_weak_salt_is_refused(project: Path) -> None:
     (project / ".salt").write_text("short")
     with pytest.raises(UserError, match="shorter than 16"):
         privacy.pseudonym("patient", "4711")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("data/raw/ct/train/p1.nii.gz", "data/raw/mr/p1.nii", True),
+        ("data/raw/ct/p1/scan.nii.gz", "data/raw/ct/p2/scan.nii.gz", False),
+        ("data/raw/ct/sub-07/anat/sub-07_ct.nii.gz", "data/raw/mr/sub-07_T1w.nii.gz", True),
+        ("elsewhere/p1.nii", "elsewhere/p2.nii", False),
+    ],
+)
+def test_whom_a_volume_shows(one: str, other: str, same: bool) -> None:
+    assert (privacy.subject(Path(one)) == privacy.subject(Path(other))) is same

@@ -17,7 +17,7 @@ from pipeline.imaging.readers import Slice
 PAIRS_PER_TASK = 16
 FIRST_SEED = 2**40  # far from the seeds of data.phantom, whose heads are the demo's data
 REDRAW = 2**32  # from the seed of a slice that shows no head to the next that is tried
-SMALLEST = 96  # pixels a side that a head is drawn with, even for smaller network pictures
+SMALLEST = 128  # pixels a side that a head is drawn with, even for smaller network pictures
 JITTER = 0.02  # standard deviation of the box's place and size, share of its side: how far boxes of real slices scatter
 
 

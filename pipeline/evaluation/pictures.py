@@ -25,7 +25,9 @@ def examples(rows: "pd.DataFrame", direction: str, count: int) -> list[tuple[str
     truth = "mae" in mine and mine["mae"].notna().any()
     name = "mae" if truth else "cycle_mae"
     ranked = mine.dropna(subset=[name]).sort_values([name, "slice_id"])
-    picks = np.unique(np.linspace(0, len(ranked) - 1, count).round().astype(int)) if len(ranked) else []
+    if ranked.empty:
+        return []
+    picks = np.unique(np.linspace(0, len(ranked) - 1, count).round().astype(int))
     what = "error" if truth else "error there and back"
     return [(ranked.iloc[i]["slice_id"], f"{ranked.iloc[i]['slice_id']}: {what} {ranked.iloc[i][name]:.3f}") for i in picks]
 
@@ -34,10 +36,10 @@ def draw(chosen: list[tuple[str, str]], direction: str, rules: params.Evaluate) 
     """uint8 RGB picture, a line for each chosen slice: source, translation, truth or what comes back, difference (red: too bright)."""
     source, target = direction.split("_to_")
     there, back = load_generator(paths.MODELS, direction), load_generator(paths.MODELS, f"{target}_to_{source}")
-    index = slices_of_test(direction).set_index("slice_id")
+    rows = {row["slice_id"]: row for row in slices_of_test(direction).to_dict("records")}
     lines = []
     for slice_id, _ in chosen:
-        row = index.loc[slice_id]
+        row = rows[slice_id]
         image = store.to_float(store.load_array("test", source)[int(row["row"])])
         made = translate(there, image[None], row["contrast"], rules.batch_size)[0]
         if row["pair"] >= 0:
@@ -61,7 +63,7 @@ def index_size(picture: NDArray[np.uint8]) -> int:
 def _coloured(difference: NDArray[np.float32]) -> NDArray[np.float32]:
     """White at 0, red where too bright, blue where too dark."""
     strength = np.clip(np.abs(difference) * 2, 0, 1)[..., None]
-    colour = np.where(difference[..., None] > 0, np.float32([0.8, 0, 0]), np.float32([0, 0.2, 0.8]))
+    colour = np.where(difference[..., None] > 0, (0.8, 0.0, 0.0), (0.0, 0.2, 0.8))
     return np.asarray(1 - strength + strength * colour, np.float32)
 
 

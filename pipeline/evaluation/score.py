@@ -89,7 +89,7 @@ def table(scored: list[Scored]) -> "pd.DataFrame":
 
 def summary(rows: "pd.DataFrame", rules: params.Evaluate) -> dict[str, float]:
     """Mean of every score over groups, with `_low` and `_high` of its 95 % interval; scores that no slice has are left out."""
-    found = {}
+    found: dict[str, float] = {}
     for name in [column for column in rows.columns if rows[column].dtype == np.float64]:
         result = compare.interval(rows[name].to_numpy(), rows["group"].tolist(), rules.bootstrap, rules.seed)
         if result is not None:

@@ -10,7 +10,7 @@ import logging
 import warnings
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -39,7 +39,7 @@ def read(path: Path) -> list[Slice]:
     in_units = bool((values < HOUNSFIELD_BELOW).mean() > 0.01)
     if image.get_data_dtype() == np.uint8 and not in_units:
         turned = turned / np.float32(255)
-    key = privacy.pseudonym("volume", subject(path))
+    key = privacy.volume_key(path)
     return [
         Slice(
             np.ascontiguousarray(show(turned[:, :, k])),
@@ -62,6 +62,7 @@ def load(path: Path) -> Any:
             image = (nibabel.Nifti2Image if _header_size(path) == 540 else nibabel.Nifti1Image).from_filename(path)
             shape, kind = tuple(int(side) for side in image.shape), image.get_data_dtype()
             affine = np.asarray(image.affine, np.float64)
+            usable = bool(np.isfinite(affine).all()) and not np.isnan(io_orientation(affine)).any()
     except (FileNotFoundError, PermissionError, Unreadable):
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -81,7 +82,7 @@ def load(path: Path) -> Any:
         raise Unreadable(f"{path}: {' × '.join(map(str, shape))} voxels are more than any head has")
     if voxels * kind.itemsize > path.stat().st_size * (MAX_RATIO if path.suffix.lower() == ".gz" else 1):
         raise Truncated(f"{path}: shorter than its header says; copy it again")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not usable:
         raise Unreadable(f"{path}: its orientation (affine) is not usable; set sform or qform with your converter")
     return image
 
@@ -96,17 +97,6 @@ def store(slices: np.ndarray[Any, Any], image: Any) -> np.ndarray[Any, Any]:
     turned = np.moveaxis(slices, 0, -1).transpose(1, 0, 2)[::-1, ::-1]
     back = ornt_transform(_RAS, io_orientation(image.affine))
     return np.asarray(apply_orientation(turned, back)).reshape(image.shape)
-
-
-def subject(path: Path) -> str:
-    """Whom a volume shows, by its place: the BIDS subject (sub-...) where a name has one, else its path below the modality's folder."""
-    parts = PurePosixPath(path.as_posix()).parts
-    for part in parts:
-        if part.startswith("sub-"):
-            return part.split("_")[0].split(".")[0]
-    below = next((i + 1 for i in reversed(range(len(parts) - 1)) if parts[i] in ("ct", "mr")), len(parts) - 1)
-    below += below < len(parts) - 1 and parts[below] in ("train", "test")
-    return "/".join(parts[below:]).split(".nii")[0]
 
 
 def _header_size(path: Path) -> int:

@@ -1,5 +1,6 @@
 """PNG, JPEG, TIFF and BMP files: 8 and 16 bits, floats, grey, RGB, palette, alpha; by pillow, and tifffile for what it does not know."""
 
+import logging
 import struct
 import warnings
 import zlib
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
-from pipeline.imaging.slices import MAX_PIXELS, Slice, Truncated, Unreadable
+from pipeline import privacy
+from pipeline.imaging.slices import MAX_PIXELS, MAX_VOXELS, Slice, Truncated, Unreadable
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 VISIBLE = 16  # difference between colour channels, of 255, that an eye sees
@@ -26,7 +28,11 @@ def read(path: Path) -> list[Slice]:
             warnings.simplefilter("ignore")  # pillow warns of damaged metadata and of large pictures, which is checked here
             with Image.open(path, formats=FORMATS) as image:
                 pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-                return [_slice(image, page, path) for page in range(pages)]
+                if pages * image.width * image.height > MAX_VOXELS:
+                    raise Unreadable(f"{path}: {pages} pages of {image.width} × {image.height} pixels are more than any head has")
+                # Pages of one file are a stack of one head, so they stay together.
+                key = privacy.volume_key(path) if pages > 1 else ""
+                return [_slice(image, page, path, key) for page in range(pages)]
     except (FileNotFoundError, PermissionError, Unreadable):
         raise
     except Image.DecompressionBombError:
@@ -37,7 +43,7 @@ def read(path: Path) -> list[Slice]:
         raise _complaint(path, error) from None
 
 
-def _slice(image: Image.Image, page: int, path: Path) -> Slice:
+def _slice(image: Image.Image, page: int, path: Path, key: str) -> Slice:
     if page:
         image.seek(page)
     if image.width * image.height > MAX_PIXELS:
@@ -45,7 +51,7 @@ def _slice(image: Image.Image, page: int, path: Path) -> Slice:
     image.load()
     upright = ImageOps.exif_transpose(image) if image.format == "JPEG" else image
     pixels, colour = _grey(upright)
-    return Slice(np.ascontiguousarray(pixels, dtype=np.float32), frame=page, colour=colour)
+    return Slice(np.ascontiguousarray(pixels, dtype=np.float32), frame=page, group_key=key, colour=colour)
 
 
 def _grey(image: Image.Image) -> tuple[np.ndarray[Any, Any], float]:
@@ -84,14 +90,13 @@ def _read_tiff(path: Path, first_error: BaseException) -> list[Slice]:
     """TIFFs that pillow cannot read: 16-bit colour, rarer compressions, several bits a sample."""
     import tifffile
 
+    tifffile.logger().setLevel(logging.CRITICAL)  # what is wrong is said by the error
     try:
         with tifffile.TiffFile(path) as file:
             slices: list[Slice] = []
             for page in file.pages:
-                if int(np.prod(page.shape)) > 4 * MAX_PIXELS:
-                    raise Unreadable(
-                        f"{path}: {' × '.join(map(str, page.shape))} pixels; at most {MAX_PIXELS / 2**20:.0f} million are read"
-                    )
+                if int(np.prod(page.shape[:2])) > MAX_PIXELS or len(file.pages) * page.size > MAX_VOXELS:
+                    raise Unreadable(f"{path}: {len(file.pages)} pages of {page.shape} pixels; no head has so many")
                 values = page.asarray()
                 if values.ndim == 3 and values.shape[-1] in (3, 4):
                     values = _by_type(values)
@@ -102,7 +107,8 @@ def _read_tiff(path: Path, first_error: BaseException) -> list[Slice]:
                     pixels, colour = _by_type(values), 0.0
                 else:
                     raise Unreadable(f"{path}: page of shape {values.shape}; expected grey, RGB or RGBA")
-                slices.append(Slice(np.ascontiguousarray(pixels, dtype=np.float32), frame=len(slices), colour=colour))
+                key = privacy.volume_key(path) if len(file.pages) > 1 else ""
+                slices.append(Slice(np.ascontiguousarray(pixels, dtype=np.float32), frame=len(slices), group_key=key, colour=colour))
             return slices
     except Unreadable:
         raise

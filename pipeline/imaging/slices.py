@@ -34,8 +34,8 @@ class OtherModality(Unreadable):
     reason = "other modality"
 
 
-MAX_PIXELS = 2**26  # 8192 × 8192; more is no slice of a head, and a small file can claim any size
-MAX_VOXELS = 2**30  # of a whole volume
+MAX_PIXELS = 2**24  # 4096 × 4096; more is no slice of a head, and a small file can claim any size
+MAX_VOXELS = 2**29  # of a whole volume, 2 GiB as float32; a head of 0.25 mm voxels has fewer
 
 
 @dataclass(frozen=True, eq=False)

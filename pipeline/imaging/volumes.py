@@ -61,7 +61,7 @@ def read_volume(path: Path) -> Volume:
 def _from_series(path: Path, files: list[Path]) -> Volume:
     found = series.find(files)
     if not found and len(files) == 1:
-        dicom.load(files[0])  # says what is wrong with it
+        dicom.read(files[0])  # says what is wrong with it
     if not found:
         raise UserError(f"{path}: no DICOM pictures in this folder; give a folder with one series, or a file")
     axial = [one for one in found if one.references[0].plane.axial]

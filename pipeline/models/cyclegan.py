@@ -129,7 +129,8 @@ class CycleGAN:
 
     @torch.no_grad()
     def _average(self) -> None:
-        averages, current = list(self.ema.parameters()), list(self.generators.parameters())
+        averages: list[Tensor] = list(self.ema.parameters())
+        current: list[Tensor] = list(self.generators.parameters())
         torch._foreach_lerp_(averages, current, 1 - self.train.ema_decay)
 
 

@@ -118,14 +118,18 @@ def draw_subject(seed: int, lesion_chance: float = 0.35) -> Subject:
     return Subject(
         seed=seed,
         scale=(
-            float(size * (1 + 0.035 * g.normal())),
+            float(size * (0.985 + 0.035 * g.normal())),
             float(size * (1 + 0.035 * g.normal())),
             float(size * (1 + 0.04 * g.normal())),
         ),
-        tilt=(float(np.deg2rad(g.normal(4, 8))), float(np.deg2rad(g.normal(0, 3))), float(np.deg2rad(g.normal(0, 5)))),
+        tilt=(
+            float(np.deg2rad(g.normal(4, 8))),
+            float(np.deg2rad(g.normal(0, 3))),
+            float(np.deg2rad(g.normal(0, 5 if g.random() < 0.85 else 15))),
+        ),
         warp=float(g.uniform(0.8, 3.0)),
         atrophy=float(np.clip(age + 0.2 * g.normal(), 0, 1)),
-        ventricles=float(np.clip(5.0 * age**2 + 1.2 * g.normal(), -1.0, 9.0)),
+        ventricles=float(np.clip(1.0 + 4.5 * age**2 + 1.2 * g.normal(), -1.0, 9.0)),
         fluid_gap=float(0.6 + 2.2 * age * g.uniform(0.3, 1)),
         skull=float(np.clip(g.normal(7.0, 1.3), 4.0, 11.0)),
         scalp=float(np.clip(g.normal(5.5, 1.8), 2.5, 11.0)),

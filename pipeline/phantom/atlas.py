@@ -128,7 +128,9 @@ def atlas() -> Atlas:
     grey, white, t1 = _load("gm"), _load("wm"), _load("t1")
     axes = [LOW[a] + STEP * np.arange(SHAPE[a]) for a in range(3)]
     points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
-    brain = t1.at(points) > 40
+    # The cistern above the sella is open below, so no closing would fill it: it counts as brain here.
+    cistern = ((points - np.array([0, 2, -17], np.float32).reshape(3, 1, 1, 1)) ** 2).sum(0) < 13**2
+    brain = (t1.at(points) > 40) | cistern
     from_brain = _signed_distance(brain)
     base, vault = (_signed_distance(from_brain < closing) + np.float32(closing) for closing in (CLOSING_BASE, CLOSING_VAULT))
     hull = base + (vault - base) * np.clip((points[2] + 5) / 20, 0, 1)

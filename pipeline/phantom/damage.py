@@ -10,6 +10,7 @@ from PIL import Image
 from pipeline.phantom.heads import Head
 
 Bytes = NDArray[np.uint8]
+SMALLEST_JPEG = 140  # pixels a side; files are larger, and on a smaller picture the blocks would be larger than any real ones
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Look:
     width: float
     gamma: float  # MR display curve
     gain: float  # MR brightness; above 1 the brightest saturate
-    resize: float  # side after a first, lossy resize, as a share of the final side; 1: none
+    side: int  # pixels a side of an earlier, smaller copy of the file; without effect on pictures that are smaller still
     jpeg: int  # JPEG quality of an earlier save; 0: none
 
 
@@ -29,9 +30,9 @@ def draw_look(g: np.random.Generator) -> Look:
     return Look(
         level=float(g.normal(38, 4)),
         width=float(np.clip(g.normal(85, 10), 60, 120)),
-        gamma=float(np.exp(g.normal(0, 0.18))),
-        gain=float(g.uniform(0.9, 1.25)),
-        resize=float(g.uniform(0.5, 1.0)) if g.random() < 0.5 else 1.0,
+        gamma=float(np.exp(g.normal(0.03, 0.12))),
+        gain=float(g.uniform(0.8, 1.05)),
+        side=int(g.integers(110, 260)) if g.random() < 0.5 else 10_000,
         jpeg=int(g.integers(45, 95)) if g.random() < 0.6 else 0,
     )
 
@@ -55,13 +56,11 @@ def as_files_look(head: Head, seed: int | None = None) -> tuple[Bytes, Bytes]:
 
 
 def _rough(picture: Bytes, look: Look) -> Bytes:
-    if look.resize == 1.0 and look.jpeg == 0:
-        return picture
+    shape = picture.shape[::-1]
     image = Image.fromarray(picture)
-    if look.resize < 1:
-        side = max(16, round(picture.shape[0] * look.resize))
-        image = image.resize((side, side), Image.Resampling.BILINEAR).resize(picture.shape[::-1], Image.Resampling.BICUBIC)
-    if look.jpeg:
+    if look.side < picture.shape[0]:
+        image = image.resize((look.side, look.side), Image.Resampling.BILINEAR).resize(shape, Image.Resampling.BICUBIC)
+    if look.jpeg and picture.shape[0] >= SMALLEST_JPEG:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=look.jpeg)
         image = Image.open(buffer)

@@ -22,7 +22,7 @@ CHEWING_MUSCLES = (Ball((54, 22, -76), (9, 17, 30)), Ball((30, 12, -72), (10, 15
 SOLID_BONE = (
     Rod((60, -27, -41), (13, -7, -38), 14.0, 5.5),  # petrous ridge
     Ball((56, -34, -52), (13, 15, 24)),  # mastoid
-    Ball((0, 14, -38), (19, 17, 15), mirrored=False),  # sphenoid body
+    Ball((0, 15, -43), (19, 16, 12), mirrored=False),  # sphenoid body
     Rod((12, 17, -26), (48, 27, -20), 3.0, 4.0),  # sphenoid wing
     Rod((17, 22, -38), (50, 46, -38), 3.0, 5.5),  # lateral wall of the orbit
     Rod((17, 22, -48), (50, 46, -50), 3.0, 5.5),
@@ -39,13 +39,13 @@ SOLID_BONE = (
     Ball((0, -46, -80), (17, 16, 60), wall=9.0, low=-90.0, high=-70.0, mirrored=False),  # first vertebra
 )
 SPONGY_BONE = (
-    Rod((0, -4, -34), (0, -25, -62), 6.0, 5.0, mirrored=False),  # clivus
+    Rod((0, -5, -39), (0, -25, -62), 5.5, 5.0, mirrored=False),  # clivus
     Ball((17, -40, -66), (9, 14, 9)),  # occipital condyle
     Rod((52, -8, -54), (49, 2, -110), 5.5, 5.5),  # ramus of the mandible
 )
 MASTOID_CELLS = (Ball((57, -33, -48), (9, 11, 18)),)
 EAR_CANAL = (Rod((84, -24, -42), (50, -22, -41), 3.2, 3.2),)
-SPHENOID_SINUS = (Ball((0, 18, -39), (14, 11, 10), mirrored=False),)
+SPHENOID_SINUS = (Ball((0, 17, -44), (14, 12, 9), mirrored=False),)
 
 ORBIT = (Ball((32, 54, -38), (18, 17, 17)), Rod((32, 50, -38), (15, 19, -34), 14.5, 3.5))
 EYE_MUSCLES = (

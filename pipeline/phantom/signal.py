@@ -153,7 +153,7 @@ def mr_picture(plane: Plane, signals: dict[Tissue, float], g: np.random.Generato
     part = composite(plane.layers, signals, 0.0)
     part *= bias_field(part.shape, g)
     inside = part[plane.head < 0]
-    part /= np.float32(max(float(np.percentile(inside, g.uniform(98.0, 99.8))), 1e-3) if inside.size else 1.0)
+    part /= np.float32(max(float(np.percentile(inside, g.uniform(98.6, 99.9))), 1e-3) if inside.size else 1.0)
     spacing = plane.frame.spacing
     picture = ndimage.gaussian_filter(plane.frame.picture(part, 0.0), g.uniform(0.3, 0.9) / spacing)
     if g.random() < 0.4:

@@ -58,7 +58,7 @@ class Properties(NamedTuple):
 PROPERTIES: dict[Tissue, Properties] = {
     Tissue.AIR: Properties(-1000, 0.0, 1000, 1000, 50),
     Tissue.SKIN: Properties(35, 0.65, 700, 600, 35),
-    Tissue.FAT: Properties(-95, 0.95, 320, 320, 75),
+    Tissue.FAT: Properties(-95, 0.95, 320, 320, 100),
     Tissue.MUSCLE: Properties(55, 0.78, 1000, 850, 44),
     Tissue.BONE: Properties(1050, 0.05, 700, 700, 15),
     Tissue.MARROW: Properties(420, 0.55, 480, 440, 55),

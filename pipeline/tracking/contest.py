@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import params, paths
-from pipeline.dataset import store as slices
 from pipeline.errors import UserError
+from pipeline.evaluation import compare, metrics
+from pipeline.evaluation.slices import Part, parts
 from pipeline.serving.translator import Translator
 from pipeline.tracking import registry, store
 from pipeline.tracking.gate import Check
@@ -22,8 +23,6 @@ from pipeline.tracking.gate import Check
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-HEAD = 0.1  # a pixel is inside the head where source and target together are brighter than this
-MOST = 400  # slices compared, evenly spread over the test slices: enough for an interval, soon done
 NAME = "not worse than the champion"
 
 Images = NDArray[np.float32]
@@ -37,87 +36,65 @@ class Pair:
     back: Translator
 
 
-@dataclass(frozen=True)
-class TestSlices:
-    """images (N, size, size) in 0..1; truth of the same shape or None; contrast wanted of each ("" unknown); group of each."""
-
-    images: Images
-    truth: Images | None
-    contrast: list[str]
-    group: list[str]
-
-
 def judge(uri: str, direction: str, champion: "ModelVersion", rules: params.Evaluate) -> Check:
     """Whether models/ translates the test slices not worse than the registered `champion`; what prevents the comparison fails it."""
     try:
         mine = Pair(*(Translator.from_folder(paths.MODELS, one) for one in (direction, _opposite(direction))))
         theirs = Pair(*(Translator.from_folder(folder, one) for folder, one in _files(uri, direction, champion)))
         _comparable(mine.there.preprocess, theirs.there.preprocess)
-        test = load(direction)
+        challenger, known, group = errors(mine, direction, rules.batch_size)
+        other, _, _ = errors(theirs, direction, rules.batch_size)
     except UserError as error:
         return Check(NAME, False, f"not compared: {error}")
-    return compare(errors(mine, test), errors(theirs, test), test.group, champion.tags[registry.WEIGHTS][:8], rules)
+    if known.any():
+        challenger, other, group = challenger[known], other[known], [one for one, has in zip(group, known, strict=True) if has]
+    return verdict(challenger, other, group, champion.tags[registry.WEIGHTS][:8], rules)
 
 
-def load(direction: str, folder: Path = paths.SLICES) -> TestSlices:
-    """The test slices of `direction`: those with truth where there are some, else all. Raises UserError when there are none."""
-    source, target = direction.split("_to_")
-    index = slices.load_index(folder)
-    index = index[(index["split"] == "test") & (index["modality"] == source)].sort_values("row")
-    truth = None
-    if (index["pair"] >= 0).any():
-        index = index[index["pair"] >= 0]
-        truth = slices.load_array("truth", target, folder)
-    if index.empty:
-        raise UserError(f"{folder}: no test slices of {source.upper()}")
-    index = index.iloc[np.unique(np.linspace(0, len(index) - 1, MOST).round().astype(int))]
-    contrast = index["contrast"].where(index["contrast"].isin(("t1", "t2", "flair", "pd")), "")
-    images = slices.to_float(slices.load_array("test", source, folder)[index["row"].to_numpy()])
-    known = None if truth is None else slices.to_float(truth[index["pair"].to_numpy()])
-    return TestSlices(images, known, contrast.tolist(), index["group"].astype(str).tolist())
+def errors(
+    pair: Pair, direction: str, batch_size: int, folder: Path = paths.SLICES
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
+    """(mean absolute error of each test slice inside the head, whether truth is known, group).
+
+    Where truth is known the error is that to the truth, else what is left after there and back. Raises UserError without test slices.
+    """
+    found: list[float] = []
+    known: list[bool] = []
+    group: list[str] = []
+    for part in parts(direction, batch_size, folder):
+        made = _translate(pair.there, part.images, part)
+        returned = made if part.known.all() else _translate(pair.back, made, part)
+        for i, has_truth in enumerate(part.known):
+            wanted, got = (part.truth[i], made[i]) if has_truth else (part.images[i], returned[i])
+            found.append(metrics.mae(got, wanted, metrics.inside_head(part.images[i], wanted)))
+        known += part.known.tolist()
+        group += part.rows["group"].astype(str).tolist()
+    return np.array(found), np.array(known), group
 
 
-def errors(pair: Pair, test: TestSlices) -> NDArray[np.float64]:
-    """Mean absolute error of each slice inside the head, against truth or after there and back."""
-    translated = _translate(pair.there, test.images, test.contrast)
-    wanted, got = (test.images, _translate(pair.back, translated, test.contrast)) if test.truth is None else (test.truth, translated)
-    inside = test.images + wanted > HEAD
-    return np.asarray((np.abs(got - wanted) * inside).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1), np.float64)
-
-
-def compare(
+def verdict(
     challenger: NDArray[np.float64], champion: NDArray[np.float64], group: list[str], champion_name: str, rules: params.Evaluate
 ) -> Check:
-    """Check of the mean difference of two errors of the same slices, by a paired bootstrap over groups (95 %, percentiles).
-
-    Passes when the difference may be zero or favours the challenger.
-    """
-    from scipy import stats
-
-    names, member = np.unique(group, return_inverse=True)
-    difference = np.bincount(member, challenger - champion) / np.bincount(member)
-    mean = float(difference.mean())
-    low = high = mean
-    if len(names) > 1 and np.ptp(difference) > 0:
-        found = stats.bootstrap(
-            (difference,), np.mean, n_resamples=rules.bootstrap, method="percentile", rng=np.random.default_rng(rules.seed)
-        ).confidence_interval
-        low, high = float(found.low), float(found.high)
-    verdict = "worse" if low > 0 else "better" if high < 0 else "no difference shown"
+    """Check of the difference of two errors of the same slices; fails only when the challenger is shown to be worse."""
+    difference = compare.interval(challenger - champion, group, rules.bootstrap, rules.seed)
+    if difference is None:
+        return Check(NAME, False, "not compared: no test slice has pixels inside a head")
+    groups = len(compare.group_means(challenger - champion, group))
+    said = compare.verdict(difference, True, groups)
+    mean, low, high = difference
     return Check(
         NAME,
-        low <= 0,
-        f"{verdict}: error {challenger.mean():.4f}, champion {champion_name} {champion.mean():.4f} on the same {len(group)} slices"
-        f" of {len(names)} groups, difference {mean:+.4f} [{low:+.4f}, {high:+.4f}]",
+        said != "worse",
+        f"{said}: error {np.nanmean(challenger):.4f}, champion {champion_name} {np.nanmean(champion):.4f} on the same {len(group)} slices"
+        f" of {groups} groups, difference {mean:+.4f} [{low:+.4f}, {high:+.4f}]",
     )
 
 
-def _translate(translator: Translator, images: Images, contrast: list[str]) -> Images:
+def _translate(translator: Translator, images: Images, part: Part) -> Images:
     """Translate prepared slices; a model of another size gets and gives resized ones."""
     from pipeline.models.bundle import translate
 
-    size = translator.preprocess.size
-    made = translate(translator.generator, _resized(images, size), contrast if translator.conditional else None)
+    made = translate(translator.generator, _resized(images, translator.preprocess.size), part.contrast, len(images))
     return _resized(made, images.shape[-1])
 
 

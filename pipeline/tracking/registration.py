@@ -18,16 +18,17 @@ def register(rules: params.Register, comparison: params.Evaluate) -> dict[str, D
     The report holds digests and decisions, no version numbers or run ids: the same models and scores give the same bytes.
     """
     model, metrics = _read(paths.MODEL_JSON, "train"), _read(paths.METRICS_JSON, "evaluate")
+    drift = _read(paths.DRIFT_JSON, "validate") if paths.DRIFT_JSON.is_file() else {}
     source, data_digest = model_card.source_facts(), facts.data_digest()
     run = runs.attach()
     scores = {direction: gate.scores_of(metrics, direction) for direction in paths.DIRECTIONS}
     decisions, entries = {}, {}
     for direction in paths.DIRECTIONS:
         version = registry.register(run, direction, scores[direction], model_card.write(model, source, scores, {}), data_digest)
-        basis = promotion.basis(metrics, rules.model_dump())
+        basis = promotion.basis(metrics, drift, rules.model_dump())
         decision = promotion.remembered(version, basis)
         if decision is None:
-            checks = gate.floors(metrics, direction, rules.floors)
+            checks = [*gate.floors(metrics, direction, rules.floors), *gate.data_check(drift)]
             champion = registry.alias(run.uri, version.name, registry.CHAMPION)
             rival = champion if champion is not None and str(champion.version) != str(version.version) else None
             if rival is not None:

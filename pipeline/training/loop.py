@@ -132,7 +132,8 @@ class Training:
 
     def sample(self) -> np.ndarray:
         """uint8 picture of validation slices: CT, MR made of it, MR, CT made of it, a row each."""
-        ct, mr, contrast = (some[:SHOWN] for some in self._held_out())
+        ct, mr, contrast = self._held_out()
+        ct, mr, contrast = ct[:SHOWN], mr[:SHOWN], contrast[:SHOWN]
         rows = (ct, translate(self.networks.ema["ct_to_mr"], ct, contrast), mr, translate(self.networks.ema["mr_to_ct"], mr))
         return np.rint(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]) * 255).astype(np.uint8)
 

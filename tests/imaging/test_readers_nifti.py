@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.imaging import nifti, readers
+from pipeline.imaging import readers
 
 VALUES = np.random.default_rng(0).integers(-50, 1000, (4, 5, 6)).astype(np.int16)  # right, anterior, superior
 SIZES = (1.0, 1.25, 3.0)
@@ -130,7 +130,7 @@ def test_truncated(share: float, suffix: str, tmp_path: Path) -> None:
 
 def test_a_small_file_that_claims_a_huge_volume(tmp_path: Path) -> None:
     header = nibabel.Nifti1Header()
-    header.set_data_shape((1000, 1000, 1000))
+    header.set_data_shape((700, 700, 700))
     header.set_data_dtype(np.uint8)
     header["magic"], header["vox_offset"] = b"n+1", 352
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(100)))
@@ -151,19 +151,6 @@ def test_what_is_no_head(kind: str, tmp_path: Path) -> None:
         nibabel.save(image, tmp_path / "a.nii")
     with pytest.raises(readers.Unreadable, match=r"voxels of type|affine"):
         readers.read(tmp_path / "a.nii")
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("data/raw/ct/train/p1.nii.gz", "data/raw/mr/p1.nii", True),
-        ("data/raw/ct/p1/scan.nii.gz", "data/raw/ct/p2/scan.nii.gz", False),
-        ("data/raw/ct/sub-07/anat/sub-07_ct.nii.gz", "data/raw/mr/sub-07_T1w.nii.gz", True),
-        ("elsewhere/p1.nii", "elsewhere/p2.nii", False),
-    ],
-)
-def test_whom_a_volume_shows(one: str, other: str, same: bool) -> None:
-    assert (nifti.subject(Path(one)) == nifti.subject(Path(other))) is same
 
 
 @settings(max_examples=60, deadline=None)

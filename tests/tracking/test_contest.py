@@ -8,6 +8,7 @@ import pytest
 
 from pipeline import params, paths
 from pipeline.dataset import store as slices
+from pipeline.models.bundle import translate
 from pipeline.serving.translator import Translator
 from pipeline.tracking import contest, registry, store
 from pipeline.tracking.registration import register
@@ -24,23 +25,23 @@ def test_a_clear_difference_is_named_and_a_doubtful_one_is_not() -> None:
     groups = list("abcdefgh")
     champion = np.linspace(0.1, 0.2, 8)
     noise = np.array([0.01, -0.01] * 4)
-    worse = contest.compare(champion + 0.05 + noise, champion, groups, "abc", ALL.evaluate)
+    worse = contest.verdict(champion + 0.05 + noise, champion, groups, "abc", ALL.evaluate)
     assert not worse.passed
     assert worse.reason.startswith("worse: error 0.2000, champion abc 0.1500 on the same 8 slices of 8 groups, difference +0.0500 [+0.0")
-    assert contest.compare(champion - 0.05 + noise, champion, groups, "abc", ALL.evaluate).reason.startswith("better")
-    doubtful = contest.compare(champion + noise, champion, groups, "abc", ALL.evaluate)
+    assert contest.verdict(champion - 0.05 + noise, champion, groups, "abc", ALL.evaluate).reason.startswith("better")
+    doubtful = contest.verdict(champion + noise, champion, groups, "abc", ALL.evaluate)
     assert doubtful.passed
     assert doubtful.reason.startswith("no difference shown")
 
 
 def test_slices_of_a_group_count_once() -> None:
-    one_bad_patient = contest.compare(errors(0.3, 0.3, 0.3, 0.1, 0.1), errors(0.1, 0.1, 0.1, 0.1, 0.1), list("aaabc"), "abc", ALL.evaluate)
+    one_bad_patient = contest.verdict(errors(0.3, 0.3, 0.3, 0.1, 0.1), errors(0.1, 0.1, 0.1, 0.1, 0.1), list("aaabc"), "abc", ALL.evaluate)
     assert one_bad_patient.passed  # one of three groups proves nothing, however many slices it has
     assert "3 groups" in one_bad_patient.reason
 
 
 def test_equal_models_are_no_difference() -> None:
-    assert contest.compare(errors(0.1, 0.2), errors(0.1, 0.2), ["a", "b"], "abc", ALL.evaluate).passed
+    assert contest.verdict(errors(0.1, 0.2), errors(0.1, 0.2), ["a", "b"], "abc", ALL.evaluate).passed
 
 
 @pytest.mark.parametrize("truth", [True, False], ids=["with truth", "there and back"])
@@ -73,7 +74,7 @@ def _test_slices(truth_from: Translator | None) -> None:
         np.save(paths.slices("test", modality), slices.quantise(images, np.dtype(np.uint16)))
         has_truth = truth_from is not None and modality == "mr"
         if has_truth:
-            made = contest._translate(truth_from, slices.to_float(slices.load_array("test", "mr")), [""] * 6)
+            made = translate(truth_from.generator, slices.to_float(slices.load_array("test", "mr")))
             np.save(paths.slices("truth", "ct"), slices.quantise(made, np.dtype(np.uint16)))
         rows += [
             {

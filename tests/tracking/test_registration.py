@@ -102,8 +102,6 @@ def test_a_version_carries_what_it_takes(project) -> None:
 
 
 def test_loads_and_predicts_without_this_project(project, tmp_path: Path) -> None:
-    if store.is_server(store.tracking_uri()):
-        pytest.skip("the files are the same as in the other store, where this is tested")
     folder = registry.files(store.tracking_uri(), registry.version(store.tracking_uri(), "mr-to-ct@champion")).parents[1]
     script = f"""
 import sys

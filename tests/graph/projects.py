@@ -1,0 +1,83 @@
+"""Copies of this project, each a git repository of its own with its own MLflow store, in which the real commands run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline import presets
+
+SOURCE = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project; `env` is what its commands see beside PATH."""
+
+    folder: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, *command: str | Path, timeout: float = 240, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project, stderr joined to stdout; `expect` is the exit code it must have (None: any)."""
+        ended = subprocess.run(
+            [str(part) for part in command],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+        assert expect is None or ended.returncode == expect, f"{command} ended with {ended.returncode}:\n{ended.stdout[-4000:]}"
+        return ended
+
+    def repro(self, *arguments: str, expect: int | None = 0) -> str:
+        """`dvc repro` with `arguments`; gives what it printed."""
+        return self.run("dvc", "repro", *arguments, expect=expect).stdout
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **self.env}
+
+    def settings(self, preset: str | None, *settings: str) -> None:
+        """Change params.yaml as `ctmr preset` does."""
+        presets.apply(preset, list(settings), self.folder / "params.yaml", self.folder / "presets")
+
+    def commit(self, message: str = "as it is") -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", message)
+
+
+def copy_project(target: Path, preset: str | None = "smoke", *settings: str) -> Project:
+    """A copy in `target`/project of every file that git knows or would know, with params changed, committed in a new repository."""
+    folder = target / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=SOURCE, capture_output=True, text=True, check=True
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (SOURCE / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(SOURCE / name, folder / name)
+    person = {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "A Tester"), ("EMAIL", "t@example.org"))
+    }
+    project = Project(folder, {"DVC_SITE_CACHE_DIR": str(target / "dvc-site"), "PREFECT_HOME": str(target / "prefect"), **person})
+    project.settings(preset, *settings)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    project.run("git", "init", "-q")
+    project.commit("start")
+    return project
+
+
+def tree_bytes(folder: Path, *names: str) -> dict[str, bytes]:
+    """Content of every file in `names` (files and folders) below `folder`, by relative path."""
+    files = [file for name in names for file in ([folder / name] if (folder / name).is_file() else sorted((folder / name).rglob("*")))]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files if file.is_file()}

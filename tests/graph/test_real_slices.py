@@ -1,0 +1,41 @@
+"""The whole graph on real slices, which Kaggle's own client downloads from a stand-in for Kaggle; trained briefly."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import paths
+from tests.graph.projects import copy_project
+from tests.sources.kaggle_server import KaggleServer
+
+HANDLE = "darren2020/ct-to-mri-cgan"
+
+
+@pytest.mark.real
+@pytest.mark.kaggle_port
+def test_from_download_to_registered_models(kaggle_server: KaggleServer, real_data: Path, tmp_path: Path) -> None:
+    kaggle_server.serve(HANDLE, 1, real_data / "ct-to-mri-cgan.zip")
+    project = copy_project(
+        tmp_path,
+        "smoke",
+        "data.source=kaggle",
+        "preprocess.size=64",
+        "train.images=64",
+        "train.teacher.images=64",
+        "model.generator_width=8",
+    )
+    project.repro()
+    source = json.loads((project.folder / paths.SOURCE_JSON).read_text())
+    assert (source["source"], source["handle"], source["version"], source["counts"]) == ("kaggle", HANDLE, 1, {"ct": 600, "mr": 600})
+    assert any(request.startswith("GET") for request in kaggle_server.requests)
+    metrics = json.loads((project.folder / paths.METRICS_JSON).read_text())
+    for direction in paths.DIRECTIONS:
+        assert 0 <= metrics["test"][direction]["cycle_mae"] <= 1
+        assert -1 <= metrics["test"][direction]["cycle_ssim"] <= 1
+    versions = (project.folder / paths.VERSIONS_JSON).read_text()
+    assert "ct-to-mr" in versions
+    assert "mr-to-ct" in versions
+    asked = len(kaggle_server.requests)
+    assert "Running stage" not in project.repro()
+    assert len(kaggle_server.requests) == asked

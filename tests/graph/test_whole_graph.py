@@ -1,0 +1,76 @@
+"""The real commands on a copy of the project: the whole graph with the smallest settings, twice, and again from nothing."""
+
+import json
+import shutil
+
+import pytest
+
+from pipeline import paths
+from tests.graph.projects import Project, copy_project, tree_bytes
+
+STAGES = ["download", "validate", "split", "preprocess", "train", "evaluate", "register"]
+REPEATABLE = ("data", "models/ct_to_mr.safetensors", "models/mr_to_ct.safetensors", "models/model.json", "reports/evaluate/metrics.json")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy in which `dvc repro` has run."""
+    project = copy_project(tmp_path_factory.mktemp("smoke"))
+    printed = project.repro()
+    assert [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")] == STAGES
+    return project
+
+
+def test_ends_with_both_models_registered(done: Project) -> None:
+    versions = json.loads((done.folder / paths.VERSIONS_JSON).read_text())
+    assert {"ct-to-mr", "mr-to-ct"} <= {name for name in _names(versions)}
+    assert (done.folder / paths.MODEL_CARD).read_text().startswith("#")
+
+
+def test_scores_both_directions_against_truth(done: Project) -> None:
+    metrics = json.loads((done.folder / paths.METRICS_JSON).read_text())
+    for direction in paths.DIRECTIONS:
+        scores = metrics["test"][direction]
+        assert {"mae", "psnr", "ssim", "cycle_mae", "cycle_ssim"} <= set(scores)
+        assert 0 <= scores["mae"] <= 1
+
+
+def test_second_time_nothing_changed(done: Project) -> None:
+    before = (done.folder / "dvc.lock").read_bytes()
+    printed = done.repro()
+    assert "Running stage" not in printed
+    assert [line for line in printed.splitlines() if "didn't change, skipping" in line] == [
+        f"Stage '{name}' didn't change, skipping" for name in STAGES
+    ]
+    assert (done.folder / "dvc.lock").read_bytes() == before
+
+
+def test_dvc_shows_metrics_and_plots(done: Project) -> None:
+    assert "mr_to_ct.ssim" in done.run("dvc", "metrics", "show").stdout
+    done.run("dvc", "plots", "show", "-o", "plots")
+    assert (done.folder / "plots/index.html").is_file()
+
+
+def test_leaves_git_clean_but_for_the_lock(done: Project) -> None:
+    status = done.run("git", "status", "--porcelain").stdout.splitlines()
+    assert [line[3:] for line in status if "plots/" not in line] == ["dvc.lock"]
+
+
+def test_from_nothing_again_gives_the_same_bytes(done: Project) -> None:
+    before = tree_bytes(done.folder, *REPEATABLE)
+    for name in ("data", "models", "reports", "checkpoints", ".dvc/cache", "dvc.lock"):
+        path = done.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    done.repro("--force")
+    after = tree_bytes(done.folder, *REPEATABLE)
+    assert after.keys() == before.keys()
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def _names(content: object) -> set[str]:
+    """Every key and string in nested JSON."""
+    if isinstance(content, dict):
+        return {str(key) for key in content} | {name for value in content.values() for name in _names(value)}
+    if isinstance(content, list):
+        return {name for value in content for name in _names(value)}
+    return {content} if isinstance(content, str) else set()
