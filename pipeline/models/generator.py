@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -12,12 +11,26 @@ CONTRASTS = ("t1", "t2", "flair", "pd")
 BLOCKS = {"resnet_6": 6, "resnet_9": 9}
 
 
-def block(width: int) -> nn.Sequential:
-    """Two 3×3 convolutions with instance norm; the residual branch of one block."""
-    return nn.Sequential(
-        nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width), nn.ReLU(),
-        nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width),
-    )  # fmt: skip
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions with instance norm, added to the input. The contrast scales and shifts what the first norm leaves.
+
+    Conditional instance normalisation (arXiv 1610.07629). As constant input planes the contrast would be lost: instance norm takes out
+    whatever is constant over the picture.
+    """
+
+    def __init__(self, width: int, conditions: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width))
+        self.second = nn.Sequential(nn.ReLU(), nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width))
+        self.modulate = nn.Linear(conditions, 2 * width, bias=False) if conditions else None
+
+    def forward(self, hidden: Tensor, condition: Tensor | None) -> Tensor:
+        between = self.first(hidden)
+        if self.modulate is not None and condition is not None:
+            scale, shift = self.modulate(condition)[:, :, None, None].chunk(2, dim=1)
+            between = between * (1 + scale) + shift
+        result: Tensor = hidden + self.second(between)
+        return result
 
 
 class Generator(nn.Module):
@@ -28,11 +41,11 @@ class Generator(nn.Module):
         self.conditions = conditions
         norm, relu = nn.InstanceNorm2d, nn.ReLU
         self.encode = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(1 + conditions, width, 7), norm(width), relu(),
+            nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), norm(width), relu(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), norm(2 * width), relu(),
             nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1), norm(4 * width), relu(),
         )  # fmt: skip
-        self.blocks = nn.ModuleList(block(4 * width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(4 * width, conditions) for _ in range(blocks))
         self.decode = nn.Sequential(
             nn.ConvTranspose2d(4 * width, 2 * width, 3, stride=2, padding=1, output_padding=1), norm(2 * width), relu(),
             nn.ConvTranspose2d(2 * width, width, 3, stride=2, padding=1, output_padding=1), norm(width), relu(),
@@ -40,13 +53,10 @@ class Generator(nn.Module):
         )  # fmt: skip
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
-        if self.conditions:
-            known = image.new_zeros(len(image), self.conditions) if condition is None else condition.to(image)
-            planes = known[:, :, None, None].expand(-1, -1, *image.shape[2:])
-            image = torch.cat([image, planes], dim=1)
+        known = condition.to(image) if self.conditions and condition is not None else None
         hidden = self.encode(image)
-        for residual in self.blocks:
-            hidden = hidden + residual(hidden)
+        for block in self.blocks:
+            hidden = block(hidden, known)
         result: Tensor = self.decode(hidden)
         return result
 

@@ -1,0 +1,156 @@
+"""The step in one batch against a plain step written from the paper; networks' shapes; the pool."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline import params
+from pipeline.models.bundle import translate
+from pipeline.models.cyclegan import Batch, CycleGAN
+from pipeline.models.discriminator import build_discriminator
+from pipeline.models.generator import build_generator
+from pipeline.models.losses import adversarial_loss, discriminator_loss
+from pipeline.models.pool import ImagePool
+from pipeline.training.schedule import learning_rate_factor
+from tests.training.jobs import PARAMS
+
+
+def changed(section: params.Section, **values: object) -> object:
+    return section.model_copy(update=values)
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    random = torch.Generator().manual_seed(1)
+    images = torch.rand(2, 3, 1, 32, 32, generator=random) * 2 - 1
+    return Batch(images[0], images[1], torch.eye(4)[:3])
+
+
+def fresh() -> CycleGAN:
+    torch.manual_seed(0)
+    return CycleGAN(PARAMS.model, PARAMS.train, torch.device("cpu"))
+
+
+def reference_update(networks: CycleGAN, batch: Batch) -> dict[str, torch.Tensor]:
+    """One generator and one discriminator update, term by term as in arXiv 1703.10593, each image through its network on its own."""
+    to_mr, to_ct = networks.generators["ct_to_mr"], networks.generators["mr_to_ct"]
+    judge_mr, judge_ct = networks.discriminators["mr"], networks.discriminators["ct"]
+    train, squared, absolute = PARAMS.train, nn.MSELoss(), nn.L1Loss()
+    fake_mr, fake_ct = to_mr(batch.ct, batch.contrast), to_ct(batch.mr)
+    score_mr, score_ct = judge_mr(fake_mr, batch.contrast), judge_ct(fake_ct, batch.contrast)
+    adversarial = squared(score_mr, torch.ones_like(score_mr)) + squared(score_ct, torch.ones_like(score_ct))
+    cycle = absolute(to_ct(fake_mr), batch.ct) + absolute(to_mr(fake_ct, batch.contrast), batch.mr)
+    identity = absolute(to_mr(batch.mr, batch.contrast), batch.mr) + absolute(to_ct(batch.ct), batch.ct)
+    total = train.lambda_adversarial * adversarial + train.lambda_cycle * cycle + train.lambda_cycle * train.lambda_identity * identity
+    networks.generator_optimiser.zero_grad()
+    total.backward()
+    networks.generator_optimiser.step()
+    networks.discriminator_optimiser.zero_grad()
+    judged = {}
+    for name, judge, real, fake in (("ct", judge_ct, batch.ct, fake_ct), ("mr", judge_mr, batch.mr, fake_mr)):
+        seen, made = judge(real, batch.contrast), judge(fake.detach(), batch.contrast)
+        judged[f"discriminator_{name}"] = (squared(seen, torch.ones_like(seen)) + squared(made, torch.zeros_like(made))) / 2
+    sum(judged.values()).backward()
+    networks.discriminator_optimiser.step()
+    return {"adversarial": adversarial, "cycle": cycle, "identity": identity, **judged}
+
+
+def test_one_step_agrees_with_the_paper(batch: Batch) -> None:
+    fast, plain = fresh(), fresh()
+    losses = fast.step(batch, None, torch.Generator().manual_seed(0))
+    expected = reference_update(plain, batch)
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value.detach(), rtol=1e-5, atol=1e-6)
+    for part in ("generators", "discriminators"):
+        for mine, theirs in zip(getattr(fast, part).parameters(), getattr(plain, part).parameters(), strict=True):
+            # Adam's first step is the sign of the gradient, so where it is all but zero, rounding decides: that is at most two steps apart.
+            # A bias before an instance norm has no effect at all, so its gradient is nothing but rounding.
+            apart = (mine - theirs).abs()
+            assert apart.max() <= 2.01 * PARAMS.train.learning_rate
+            assert mine.ndim == 1 or (apart > 1e-6).float().mean() < 0.05
+
+
+def test_gradients_agree_with_the_paper(batch: Batch) -> None:
+    fast, plain = fresh(), fresh()
+    losses, _, _ = fast.generator_losses(batch)
+    losses["cycle"].backward()
+    fake_mr, fake_ct = plain.generators["ct_to_mr"](batch.ct, batch.contrast), plain.generators["mr_to_ct"](batch.mr)
+    loss = nn.L1Loss()
+    (
+        loss(plain.generators["mr_to_ct"](fake_mr), batch.ct) + loss(plain.generators["ct_to_mr"](fake_ct, batch.contrast), batch.mr)
+    ).backward()
+    for mine, theirs in zip(fast.generators.parameters(), plain.generators.parameters(), strict=True):
+        # A bias before an instance norm has no effect: its gradient is rounding around zero.
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_teaching_brings_the_known_truth_nearer(batch: Batch) -> None:
+    networks = fresh()
+    losses = [float(networks.teach(batch)["teacher"]) for _ in range(12)]
+    assert losses[-1] < losses[0]
+
+
+def test_the_average_lags_behind_the_weights(batch: Batch) -> None:
+    networks = fresh()
+    before = copy.deepcopy(list(networks.ema.parameters()))
+    networks.teach(batch)
+    decay = PARAMS.train.ema_decay
+    for average, old, new in zip(networks.ema.parameters(), before, networks.generators.parameters(), strict=True):
+        torch.testing.assert_close(average, decay * old + (1 - decay) * new)
+
+
+@pytest.mark.parametrize("name", ["resnet_6", "resnet_9"])
+@pytest.mark.parametrize("condition", [True, False])
+def test_generators_keep_the_shape(name: str, condition: bool) -> None:
+    model = changed(PARAMS.model, generator=name, condition_on_contrast=condition)
+    made = build_generator(model, "ct_to_mr")(torch.zeros(2, 1, 32, 48), torch.eye(4)[:2])
+    assert made.shape == (2, 1, 32, 48)
+    assert made.abs().max() <= 1
+
+
+def test_only_the_way_to_mr_heeds_the_contrast() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(1, 32, 32).numpy()
+    to_mr, to_ct = (build_generator(PARAMS.model, direction).eval() for direction in ("ct_to_mr", "mr_to_ct"))
+    assert abs(translate(to_mr, images, "t1") - translate(to_mr, images, "t2")).max() > 0.01  # more than rounding
+    assert (translate(to_ct, images, "t1") == translate(to_ct, images, "t2")).all()
+
+
+def test_translating_in_batches_changes_nothing() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(5, 32, 32).numpy()
+    generator = build_generator(PARAMS.model, "mr_to_ct").eval()
+    one_by_one, together = translate(generator, images, batch_size=1), translate(generator, images, batch_size=5)
+    assert abs(one_by_one - together).max() < 1e-5
+    assert 0 <= together.min() <= together.max() <= 1
+
+
+def test_a_deeper_discriminator_sees_larger_patches() -> None:
+    maps = [build_discriminator(changed(PARAMS.model, discriminator_layers=n), "ct")(torch.zeros(1, 1, 64, 64), None) for n in (1, 2, 3)]
+    assert [tuple(one.shape[2:]) for one in maps] == [(30, 30), (14, 14), (6, 6)]
+
+
+def test_losses_by_hand() -> None:
+    assert float(adversarial_loss(torch.tensor([0.0, 2.0]), True)) == 1.0
+    assert float(adversarial_loss(torch.tensor([0.0, 2.0]), False)) == 2.0
+    assert float(discriminator_loss(torch.tensor([0.5]), torch.tensor([0.5]))) == 0.25
+
+
+def test_the_pool_gives_earlier_images_back() -> None:
+    pool, random = ImagePool(2), torch.Generator().manual_seed(0)
+    conditions = torch.zeros(1, 4)
+    given = [float(pool.exchange(torch.full((1, 1, 2, 2), float(i)), conditions, random)[0].mean()) for i in range(40)]
+    assert given[:2] == [0.0, 1.0]
+    assert all(shown <= i for i, shown in enumerate(given))
+    assert 5 < sum(shown < i for i, shown in enumerate(given)) < 35
+
+
+def test_a_pool_of_none_passes_through() -> None:
+    images = torch.rand(2, 1, 2, 2)
+    assert ImagePool(0).exchange(images, torch.zeros(2, 4), torch.Generator())[0] is images
+
+
+def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
+    assert [learning_rate_factor(step, 10, 0.5) for step in (0, 4, 5, 6, 9, 10)] == [1, 1, 1, 0.8, 0.2, 0]

@@ -1,0 +1,62 @@
+"""A tiny training: a project folder with random slices and simulated pairs, and the real stage run in it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from pipeline import params
+from pipeline.atomic import new_folder
+
+SOURCE = Path(__file__).parents[2]
+
+
+def _small() -> dict[str, object]:
+    content = yaml.safe_load((SOURCE / "params.yaml").read_text())
+    content["preprocess"] |= {"size": 32, "teacher_pairs": 8}
+    content["model"] |= {"generator_width": 4, "discriminator_width": 4, "discriminator_layers": 2}
+    content["train"] |= {"device": "cpu", "images": 96, "batch_size": 2, "pool_size": 4, "sample_images": 64}
+    content["train"]["teacher"] |= {"images": 48}
+    return content
+
+
+PARAMS = params.parse(_small(), "tests")
+
+
+def make(folder: Path, **train: object) -> Path:
+    """A project in `folder` as the preprocess stage leaves it; `train` changes that section of its params.yaml."""
+    content = _small()
+    content["train"] |= train  # type: ignore[operator]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    random, rows = np.random.default_rng(0), []
+    with new_folder(folder / "data/slices") as slices:
+        for split, count in (("train", 7), ("val", 3), ("teacher", 8)):
+            for modality in ("ct", "mr"):
+                np.save(slices / f"{split}_{modality}.npy", random.integers(0, 256, (count, 32, 32), dtype=np.uint8))
+                rows += [{"split": split, "modality": modality, "row": row, "contrast": ("t1", "t2", "")[row % 3]} for row in range(count)]
+        index = pd.DataFrame(rows)
+        index[index["split"] != "teacher"].to_parquet(slices / "index.parquet")
+        pd.DataFrame({"row": range(8), "contrast": ["t1", "t2", "flair", "pd"] * 2}).to_parquet(slices / "teacher_index.parquet")
+    return folder
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    """The train stage as dvc starts it."""
+    env = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.train"], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(folder: Path, expect: int = 0) -> str:
+    """Run the train stage to its end; gives what it printed."""
+    process = start(folder)
+    printed, _ = process.communicate(timeout=200)
+    assert process.returncode == expect, printed
+    return printed

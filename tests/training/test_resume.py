@@ -1,0 +1,76 @@
+"""A training killed at random moments ends with the same bytes as one that nothing disturbed."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.training import checkpoint
+from tests.training import jobs
+
+OUTPUTS = ("models/ct_to_mr.safetensors", "models/mr_to_ct.safetensors", "models/model.json", "reports/train/curves.csv")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = jobs.make(tmp_path_factory.mktemp("undisturbed"), checkpoint_seconds=0.01)
+    jobs.finish(folder)
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
+
+
+def wait_for(pattern: str, folder: Path, more_than: int) -> None:
+    """Wait until checkpoints beyond step `more_than` exist."""
+    end = time.monotonic() + 120
+    while not any(int(file.name[:9]) > more_than for file in folder.glob(pattern)):
+        assert time.monotonic() < end, "no new checkpoint"
+        time.sleep(0.002)
+
+
+def last_step(folder: Path) -> int:
+    return max((int(file.name[:9]) for file in folder.glob("checkpoints/*/0*.pt")), default=0)
+
+
+@pytest.mark.timeout(600)
+def test_ten_kills_change_nothing(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    folder, moments = jobs.make(tmp_path / "job", checkpoint_seconds=0.01), random.Random(0)
+    for _ in range(10):
+        before = last_step(folder)
+        process = jobs.start(folder)
+        wait_for("checkpoints/*/0*.pt", folder, before + moments.randint(0, 3))
+        time.sleep(moments.random() * 0.01)
+        process.kill()
+        process.communicate()
+        assert not (folder / "models").exists(), "killed too late: the test needs a longer training"
+    assert "going on from step" in jobs.finish(folder)
+    assert [name for name in OUTPUTS if (folder / name).read_bytes() != undisturbed[name]] == []
+
+
+def test_asked_to_stop_it_saves_and_says_so(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    folder = jobs.make(tmp_path / "job", checkpoint_seconds=1000, images=2000)
+    process = jobs.start(folder)
+    assert process.stdout is not None
+    assert any("step" in line for line in process.stdout)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, printed
+    assert "dvc repro goes on from there" in printed
+    assert last_step(folder) > 0
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for step in (1, 2, 3, 4):
+        checkpoint.save(tmp_path, step, {"step": step, "weights": torch.ones(3)})
+    assert len(list(tmp_path.glob("*.pt"))) == 3
+    newest = max(tmp_path.glob("*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    state = checkpoint.latest(tmp_path)
+    assert state is not None
+    assert state["step"] == 3
+    assert "damaged checkpoint passed over" in capsys.readouterr().err
+
+
+def test_no_checkpoint_is_no_fault(tmp_path: Path) -> None:
+    assert checkpoint.latest(tmp_path) is None
