@@ -83,7 +83,7 @@ schedule: setup ## Retrain by schedule on this machine (CRON="0 3 * * 1"; Ctrl-C
 
 .PHONY: bench
 bench: setup ## Measure speed against a plain reference; by hand, on an idle machine
-	@for script in benchmarks/*.py; do echo "== $$script"; python "$$script"; done
+	python benchmarks/train_step.py
 
 .PHONY: clean
 clean: ## Remove data, models, reports and checkpoints (kept: .venv, MLflow's runs, DVC's cache)

@@ -42,6 +42,34 @@ def retrain() -> None:
 
 
 @app.command()
+def schedule(
+    cron: Annotated[str, typer.Option(help="When, as minute hour day month weekday.")] = "0 3 * * 1",
+) -> None:
+    """Retrain by schedule on this machine until stopped; a run that is due while another still goes is cancelled."""
+    from pipeline.retraining.command import serve_schedule
+
+    serve_schedule(paths.project_root(), cron)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) -> None:
+    """The MLflow UI: runs side by side, with curves, images and scores."""
+    from pipeline.tracking.ui import serve_ui
+
+    os.chdir(paths.project_root())
+    serve_ui(port)
+
+
+@app.command()
+def where() -> None:
+    """Say where the results lie."""
+    from pipeline.tracking import ui as tracking_ui
+
+    os.chdir(paths.project_root())
+    tracking_ui.where()
+
+
+@app.command()
 def translate(
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="Picture, DICOM file or series (folder), NIfTI volume, or a folder of files.")

@@ -25,3 +25,18 @@ def retrain_here(folder: Path) -> None:
     for result in cast(list[StageResult], outcome):
         table.add_row(result.stage, WORDS[result.outcome], f"{result.seconds:.1f}")
     Console().print(table)
+
+
+def serve_schedule(folder: Path, cron: str) -> None:
+    """Serve the flow with the schedule `cron` until stopped. Raises UserError when `cron` is none."""
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.client.schemas.schedules import CronSchedule
+
+    from pipeline.flow import retrain
+
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        raise UserError(f"--cron '{cron}': not a cron line; expected minute hour day month weekday, such as '0 3 * * 1'") from None
+    limit = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    retrain.serve(name="retrain", cron=cron, parameters={"folder": str(folder)}, global_limit=limit, pause_on_shutdown=False)
