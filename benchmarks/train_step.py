@@ -48,13 +48,13 @@ def main() -> None:
             networks.step(batch, None, random)
 
     plain = seconds(lambda: reference_update(networks, batch), device, asked.repeats)
-    print(
-        f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, resnet_9 width {asked.width}, {asked.size}², batch {asked.batch}"
-    )
+    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"resnet_9 width {asked.width}, {asked.size}x{asked.size}, batch {asked.batch}")
     print(f"{'step':24}{'seconds':>10}{'pairs/s':>10}{'ratio':>8}")
     rows = {"plain float32": plain}
     rows["batched float32"] = seconds(lambda: fast(False), device, asked.repeats)
-    rows["batched bfloat16"] = seconds(lambda: fast(True), device, asked.repeats)
+    if device.type == "cuda":
+        rows["batched bfloat16"] = seconds(lambda: fast(True), device, asked.repeats)
     for name, taken in rows.items():
         print(f"{name:24}{taken:10.3f}{asked.batch / taken:10.2f}{plain / taken:8.2f}")
 

@@ -19,7 +19,16 @@ def _small() -> dict[str, object]:
     content = yaml.safe_load((SOURCE / "params.yaml").read_text())
     content["preprocess"] |= {"size": 32, "teacher_pairs": 8}
     content["model"] |= {"generator_width": 4, "discriminator_width": 4, "discriminator_layers": 2}
-    content["train"] |= {"device": "cpu", "images": 96, "batch_size": 2, "pool_size": 4, "sample_images": 64}
+    content["train"] |= {
+        "device": "cpu",
+        "images": 96,
+        "batch_size": 2,
+        "pool_size": 4,
+        "sample_images": 64,
+        "lambda_cycle": 10.0,
+        "lambda_identity": 0.5,
+        "lambda_adversarial": 1.0,
+    }
     content["train"]["teacher"] |= {"images": 48}
     return content
 
