@@ -1,6 +1,7 @@
 """The `ctmr` command as a user runs it."""
 
 import shutil
+import re
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ def test_preset_from_a_folder_below(project: Path) -> None:
     (project / "notebooks").mkdir()
     ended = ctmr(project / "notebooks", "preset", "smoke", "--set", "train.images=12")
     assert ended.returncode == 0, ended.stderr
-    assert "train.images: 4000 -> 12\n" in ended.stdout
+    assert re.search(r"^train.images: \d+ -> 12$", ended.stdout, re.MULTILINE)
     assert "preprocess.size: 64 -> 32\n" in ended.stdout
     assert ctmr(project, "preset", "--set", "train.images=12").stdout == "params.yaml: nothing to change\n"
 
