@@ -1,7 +1,7 @@
 """The `ctmr` command as a user runs it."""
 
-import shutil
 import re
+import shutil
 import subprocess
 import sys
 import time
