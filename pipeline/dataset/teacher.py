@@ -22,9 +22,7 @@ SMALLEST = 128  # pixels a side that a head is drawn with, even for smaller netw
 JITTER = 0.02  # standard deviation of the box's place and size, share of its side: how far boxes of real slices scatter
 
 
-def build(
-    folder: Path, preprocess: params.Preprocess, workers: int | None = None, meanwhile: Callable[[], object] | None = None
-) -> None:
+def build(folder: Path, preprocess: params.Preprocess, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> None:
     """Write teacher_{ct,mr}.npy and teacher_index.parquet (row, contrast, seed) with `preprocess.teacher_pairs` pairs; nothing for 0.
 
     `meanwhile` as for `in_parallel`.
