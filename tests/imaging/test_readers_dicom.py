@@ -249,7 +249,7 @@ def test_truncated(share: float, tmp_path: Path) -> None:
 def test_damaged_run_lengths_are_one_error_and_nothing_else(place: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     dataset = pydicom.dcmread(shipped("CT_small.dcm"))
     dataset.compress(RLELossless)
-    dataset.PixelData = dataset.PixelData[:place] + b"\x81" * 500 + dataset.PixelData[place + 500 :]
+    dataset.PixelData = dataset.PixelData[:place] + b"\x83" * 500 + dataset.PixelData[place + 500 :]
     dataset.save_as(tmp_path / "a.dcm")
     with pytest.raises(readers.Unreadable, match="damaged"):
         readers.read(tmp_path / "a.dcm")
