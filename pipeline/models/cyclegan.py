@@ -92,11 +92,11 @@ class CycleGAN:
         mr = self.generators["ct_to_mr"](pairs.ct, pairs.contrast)
         return l1_loss(mr, pairs.mr) + l1_loss(self.generators["mr_to_ct"](pairs.mr), pairs.ct)
 
-    def set_learning_rate(self, factor: float) -> None:
-        """Scale the learning rate of both optimisers to `factor` times that of params."""
+    def set_learning_rate(self, rate: float) -> None:
+        """The learning rate of both optimisers from the next step on."""
         for optimiser in (self.generator_optimiser, self.discriminator_optimiser):
             for group in optimiser.param_groups:
-                group["lr"] = self.train.learning_rate * factor
+                group["lr"] = rate
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later step depends on."""

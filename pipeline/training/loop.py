@@ -16,7 +16,7 @@ from pipeline.models.bundle import translate
 from pipeline.models.cyclegan import Batch, CycleGAN
 from pipeline.training import checkpoint
 from pipeline.training.data import Slices
-from pipeline.training.schedule import learning_rate_factor
+from pipeline.training.schedule import learning_rate
 
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
@@ -89,11 +89,12 @@ class Training:
         if self.step < self.taught:
             if pairs is None:
                 raise UserError("params.yaml: train.teacher.images > 0 needs train.teacher.weight above 0 and simulated pairs")
-            if not train.images:
-                self.networks.set_learning_rate(learning_rate_factor(self.step, self.taught, train.decay_from))
+            last = train.learning_rate if train.images else 0.0
+            rate = learning_rate(self.step, self.taught, train.decay_from, train.teacher.learning_rate, last)
+            self.networks.set_learning_rate(rate)
             return self._sound(self.networks.teach(pairs))
         later = self.step - self.taught
-        self.networks.set_learning_rate(learning_rate_factor(later, self.steps - self.taught, train.decay_from))
+        self.networks.set_learning_rate(learning_rate(later, self.steps - self.taught, train.decay_from, train.learning_rate))
         random = torch.Generator().manual_seed((train.seed << 32) + self.step)
         return self._sound(self.networks.step(self._moved(self.slices.batch(later, train, paired=False)), pairs, random))
 

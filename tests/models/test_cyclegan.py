@@ -13,7 +13,7 @@ from pipeline.models.discriminator import build_discriminator
 from pipeline.models.generator import build_generator
 from pipeline.models.losses import adversarial_loss, discriminator_loss
 from pipeline.models.pool import ImagePool
-from pipeline.training.schedule import learning_rate_factor
+from pipeline.training.schedule import learning_rate
 from tests.training.jobs import PARAMS
 
 
@@ -153,4 +153,8 @@ def test_a_pool_of_none_passes_through() -> None:
 
 
 def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
-    assert [learning_rate_factor(step, 10, 0.5) for step in (0, 4, 5, 6, 9, 10)] == [1, 1, 1, 0.8, 0.2, 0]
+    assert [learning_rate(step, 10, 0.5, 1.0) for step in (0, 4, 5, 6, 9, 10)] == [1, 1, 1, 0.8, 0.2, 0]
+
+
+def test_the_learning_rate_may_end_above_zero() -> None:
+    assert [learning_rate(step, 4, 0.5, 1.0, 0.2) for step in (0, 2, 3, 4)] == pytest.approx([1, 1, 0.6, 0.2])
