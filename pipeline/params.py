@@ -120,6 +120,7 @@ class Teacher(Section):
     images: Annotated[int, Field(ge=0)]
     learning_rate: Annotated[float, Field(gt=0)]
     weight: Weight
+    augment: bool
 
 
 class Train(Section):
