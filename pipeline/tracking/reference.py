@@ -24,7 +24,7 @@ def take(model: str) -> Path:
     version = registry.version(uri, model)
     with TemporaryDirectory() as folder:
         try:
-            found = Path(store.client(uri).download_artifacts(version.run_id, f"{FOLDER}/{paths.STATISTICS_JSON.name}", folder))
+            found = Path(store.client(uri).download_artifacts(str(version.run_id), f"{FOLDER}/{paths.STATISTICS_JSON.name}", folder))
             content = found.read_bytes()
         except (MlflowException, OSError):
             raise UserError(
