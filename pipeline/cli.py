@@ -138,6 +138,15 @@ def rollback(name: str) -> None:
 
 
 @app.command()
+def reference(model: Annotated[str, typer.Argument(help="Such as mr-to-ct@champion or mr-to-ct/3.")] = "mr-to-ct@champion") -> None:
+    """Look for drift against the data that a registered model was trained on, from the next validate on."""
+    from pipeline.tracking import reference as references
+
+    os.chdir(paths.project_root())
+    print(f"{paths.PARAMS}: quality.drift_reference is {references.take(model)}, the data of {model}")
+
+
+@app.command()
 def doctor(fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended here.")] = False) -> None:
     """Say whether the MLflow store fits this folder, and what to do."""
     from pipeline.tracking import doctor
