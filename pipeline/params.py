@@ -118,7 +118,9 @@ class Teacher(Section):
     """Supervision by simulated pairs."""
 
     images: Annotated[int, Field(ge=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
     weight: Weight
+    augment: bool
 
 
 class Train(Section):

@@ -6,11 +6,6 @@ from pipeline.errors import user_errors
 from pipeline.params import load
 
 
-def _load_ahead() -> None:
-    expectations.load()
-    teacher.load()
-
-
 def main() -> None:
     with user_errors():
         params = load().preprocess
@@ -18,8 +13,8 @@ def main() -> None:
 
         slices = pd.read_parquet(paths.MANIFEST).merge(pd.read_parquet(paths.SPLIT), on="slice_id", validate="one_to_one")
         with atomic.new_folder(paths.SLICES) as folder:
-            arrays.build(folder, slices, params, meanwhile=_load_ahead)
-            teacher.build(folder, params)
+            teacher.build(folder, params, meanwhile=expectations.load)  # first, as it takes longer than that import
+            arrays.build(folder, slices, params, meanwhile=expectations.load)
         print(f"{paths.SLICES}: {len(slices)} slices and {params.teacher_pairs} simulated pairs of {params.size}×{params.size} pixels")
 
 

@@ -68,8 +68,10 @@ def complaint(judged: "pd.DataFrame", quality: params.Quality, broken: list[dict
         if share > quality.max_quarantined:
             reasons = judged.loc[(judged["modality"] == modality) & (judged["reason"] != ""), "reason"].value_counts()
             most = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+            told = judged[(judged["modality"] == modality) & (judged["complaint"] != "")]
+            example = f"; {told['path'].iloc[0]}: {told['complaint'].iloc[0].partition(': ')[2]}" if len(told) else ""
             return (
-                f"{share:.0%} of the {str(modality).upper()} slices are unfit ({most}), more than quality.max_quarantined = "
+                f"{share:.0%} of the {str(modality).upper()} slices are unfit ({most}{example}), more than quality.max_quarantined = "
                 f"{quality.max_quarantined:g}; mend the images or the thresholds in params.yaml: {where}"
             )
     first = broken[0]

@@ -1,6 +1,7 @@
 """Simulated pairs for the teacher: damaged and framed as real slices are, but pixel-aligned, so that a network can learn what is where."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +22,25 @@ SMALLEST = 128  # pixels a side that a head is drawn with, even for smaller netw
 JITTER = 0.02  # standard deviation of the box's place and size, share of its side: how far boxes of real slices scatter
 
 
-def load() -> None:
-    """Read the atlas that heads are drawn from: once here, ahead of `build`, and not in each of its processes."""
-    from pipeline.phantom.atlas import atlas
+def build(folder: Path, preprocess: params.Preprocess, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> None:
+    """Write teacher_{ct,mr}.npy and teacher_index.parquet (row, contrast, seed) with `preprocess.teacher_pairs` pairs; nothing for 0.
 
-    atlas()
-
-
-def build(folder: Path, preprocess: params.Preprocess, workers: int | None = None) -> None:
-    """Write teacher_{ct,mr}.npy and teacher_index.parquet (row, contrast, seed) with `preprocess.teacher_pairs` pairs; nothing for 0."""
+    `meanwhile` as for `in_parallel`.
+    """
     import pandas as pd
 
     count = preprocess.teacher_pairs
     if not count:
         return
+    from pipeline.phantom.atlas import atlas
+
+    atlas()  # read once here, and not in each of the processes
     files = {
         modality: store.create(folder, paths.slices("teacher", modality).name, count, preprocess.size, preprocess.bits)
         for modality in paths.MODALITIES
     }
     tasks = [(range(first, min(first + PAIRS_PER_TASK, count)), files, preprocess) for first in range(0, count, PAIRS_PER_TASK)]
-    drawn = [pair for some in in_parallel(_simulate_rows, tasks, workers) for pair in some]
+    drawn = [pair for some in in_parallel(_simulate_rows, tasks, workers, meanwhile) for pair in some]
     index = pd.DataFrame({"row": range(count), "contrast": [pair[0] for pair in drawn], "seed": [pair[1] for pair in drawn]})
     index.to_parquet(folder / paths.TEACHER_INDEX.name, index=False)
 

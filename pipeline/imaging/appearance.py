@@ -2,7 +2,8 @@
 
 A few numbers describe how brightness is spread inside the head and from its middle to its rim (bone is white in CT and black in MR;
 fluid in the middle is bright in T2, dark in T1 and FLAIR). Two logistic regressions on these numbers judge. Their weights are in
-appearance.json; benchmarks/fit_appearance.py made them and docs/data.md says how well they do on slices labelled by eye.
+appearance.json; benchmarks/fit_appearance.py fitted them on simulated heads alone, and docs/data.md says how well they do on real slices
+labelled by eye.
 """
 
 import json
@@ -22,6 +23,12 @@ SIDE = 96  # pixels that a head's bounding rectangle is brought to
 LEVELS = (2, 5, 10, 25, 50, 75, 90, 95, 98)  # percentiles
 HISTOGRAM = (0, 0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, np.inf)
 RINGS = np.arange(0.1, 1.1, 0.08)
+
+
+# Which of the numbers carry over from simulated heads to real ones: how grey levels are shared out depends on a file's display, which
+# tells CT (white bone) from MR but blurs contrasts; how brain and middle are graded tells contrasts apart.
+COUNTS = {"shares": len(HISTOGRAM) - 1, "skews": 3, "brain": len(LEVELS), "middle": len(LEVELS), "rim": 4, "rings": len(RINGS)}
+USED = {"modality": ("shares", "rim", "rings"), "contrast": ("skews", "brain", "middle", "rim", "rings")}
 
 
 def features(picture: Picture, found: Outline) -> NDArray[np.float64]:
@@ -58,9 +65,14 @@ def mr_contrast(described: NDArray[np.float64]) -> tuple[str, float]:
     return str(_weights()["contrast"]["classes"][best]), float(chances[best])
 
 
+def columns(model: str) -> NDArray[np.bool_]:
+    """Which of the `features` the regression `model` ("modality" or "contrast") looks at."""
+    return np.repeat([name in USED[model] for name in COUNTS], list(COUNTS.values()))
+
+
 def _scores(model: str, described: NDArray[np.float64]) -> NDArray[np.float64]:
     numbers = _weights()[model]
-    standard = (described - np.array(numbers["mean"])) / np.array(numbers["scale"])
+    standard = (described[..., columns(model)] - np.array(numbers["mean"])) / np.array(numbers["scale"])
     return np.asarray(np.clip(standard, -5, 5) @ np.array(numbers["weights"]).T + np.array(numbers["bias"]))
 
 

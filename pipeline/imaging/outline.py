@@ -166,11 +166,18 @@ def _within_frame(small: Picture) -> tuple[slice, slice]:
 
 
 def _open(mask: Mask, radius: float) -> Mask:
-    """Morphological opening with a disk of `radius` pixels (not necessarily whole), by two distance transforms."""
-    inner = ndimage.distance_transform_edt(np.pad(mask, 1)) > radius
-    if not inner.any():
-        return np.zeros_like(mask)
-    return np.asarray(ndimage.distance_transform_edt(~inner) <= radius)[1:-1, 1:-1]
+    """Morphological opening with a disk of `radius` pixels (not necessarily whole), by two distance transforms.
+
+    What is opened lies inside the mask, so distances are worked out in its bounding box only.
+    """
+    opened = np.zeros_like(mask)
+    places = ndimage.find_objects(mask.view(np.uint8), max_label=1)
+    if not places or places[0] is None:
+        return opened
+    inner = ndimage.distance_transform_edt(np.pad(mask[places[0]], 1)) > radius
+    if inner.any():
+        opened[places[0]] = (ndimage.distance_transform_edt(~inner) <= radius)[1:-1, 1:-1]
+    return opened
 
 
 def _largest(mask: Mask) -> Mask:

@@ -16,11 +16,19 @@ from pipeline.models.pool import ImagePool
 
 @dataclass(frozen=True)
 class Batch:
-    """Slices of both modalities, (N, 1, H, W) in [-1, 1], and the MR contrast, (N, 4). Pixel-aligned only where they are simulated."""
+    """Slices of both modalities, (N, 1, H, W) in [-1, 1], and the MR contrast, (N, 4)."""
 
     ct: Tensor
     mr: Tensor
     contrast: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs(Batch):
+    """Simulated pairs, pixel-aligned: `ct` and `mr` are the truth, `shown_ct` and `shown_mr` what the generators see of them."""
+
+    shown_ct: Tensor
+    shown_mr: Tensor
 
 
 class CycleGAN:
@@ -40,14 +48,14 @@ class CycleGAN:
         self.discriminator_optimiser = torch.optim.Adam(self.discriminators.parameters(), **settings)
         self.pools = {name: ImagePool(train.pool_size) for name in ("ct", "mr")}
 
-    def teach(self, pairs: Batch) -> dict[str, Tensor]:
+    def teach(self, pairs: Pairs) -> dict[str, Tensor]:
         """One step on simulated pairs alone."""
         loss = self.teacher_loss(pairs)
         self._step(self.generator_optimiser, self.train.teacher.weight * loss)
         self._average()
         return {"teacher": loss.detach()}
 
-    def step(self, batch: Batch, pairs: Batch | None, random: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: Batch, pairs: Pairs | None, random: torch.Generator) -> dict[str, Tensor]:
         """One step on unpaired slices, with the teacher's `pairs` kept on; gives the terms of the loss, detached and on the device."""
         losses, fake_ct, fake_mr = self.generator_losses(batch)
         weights = self.train
@@ -87,16 +95,16 @@ class CycleGAN:
         identity = l1_loss(mr_out[count:], batch.mr) + l1_loss(ct_out[count:], batch.ct) if same else torch.zeros_like(cycle)
         return {"adversarial": adversarial, "cycle": cycle, "identity": identity}, fake_ct, fake_mr
 
-    def teacher_loss(self, pairs: Batch) -> Tensor:
+    def teacher_loss(self, pairs: Pairs) -> Tensor:
         """L1 to the known truth, summed over both directions."""
-        mr = self.generators["ct_to_mr"](pairs.ct, pairs.contrast)
-        return l1_loss(mr, pairs.mr) + l1_loss(self.generators["mr_to_ct"](pairs.mr), pairs.ct)
+        mr = self.generators["ct_to_mr"](pairs.shown_ct, pairs.contrast)
+        return l1_loss(mr, pairs.mr) + l1_loss(self.generators["mr_to_ct"](pairs.shown_mr), pairs.ct)
 
-    def set_learning_rate(self, factor: float) -> None:
-        """Scale the learning rate of both optimisers to `factor` times that of params."""
+    def set_learning_rate(self, rate: float) -> None:
+        """The learning rate of both optimisers from the next step on."""
         for optimiser in (self.generator_optimiser, self.discriminator_optimiser):
             for group in optimiser.param_groups:
-                group["lr"] = self.train.learning_rate * factor
+                group["lr"] = rate
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later step depends on."""

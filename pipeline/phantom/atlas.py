@@ -65,8 +65,10 @@ def trilinear(channels: NDArray[np.generic], shape: tuple[int, ...], low: Floats
     x, y, z = parts
 
     def along_z(offset: int) -> Floats:
-        first = channels[corner + np.int32(offset)].astype(np.float32)
-        return first + (channels[corner + np.int32(offset + 1)] - first) * z
+        # np.take gathers rows several times as fast as indexing does.
+        first, second = (np.take(channels, corner + np.int32(offset + step), axis=0) for step in (0, 1))
+        first = first.astype(np.float32)
+        return first + (second - first) * z
 
     def along_y(offset: int) -> Floats:
         first = along_z(offset)

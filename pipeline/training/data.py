@@ -10,8 +10,9 @@ from torch import Tensor
 from pipeline import params, paths
 from pipeline.dataset import store
 from pipeline.errors import UserError
-from pipeline.models.cyclegan import Batch
+from pipeline.models.cyclegan import Batch, Pairs
 from pipeline.models.generator import CONTRASTS
+from pipeline.training.augment import jittered, moved
 
 
 def contrasts(names: Sequence[str]) -> Tensor:
@@ -38,17 +39,29 @@ class Slices:
             index = index[(index["split"] == split) & (index["modality"] == "mr")].sort_values("row")
         self.contrast = contrasts(index["contrast"].tolist())
 
-    def batch(self, step: int, train: params.Train, paired: bool) -> Batch:
-        """The slices of `step`: each is seen once before any is seen again; `paired` takes the same rows of both arrays."""
+    def batch(self, step: int, train: params.Train) -> Batch:
+        """The slices of `step`, unpaired: each is seen once before any is seen again."""
+        ct_rows = _rows(step, train.batch_size, len(self.ct), (train.seed, 2))
         mr_rows = _rows(step, train.batch_size, len(self.mr), (train.seed, 1))
-        ct_rows = mr_rows if paired else _rows(step, train.batch_size, len(self.ct), (train.seed, 2))
         ct, mr = networks_view(self.ct[ct_rows]), networks_view(self.mr[mr_rows])
         if train.flip:
-            random = np.random.default_rng([train.seed, 3, step])
-            flips = torch.from_numpy(random.random((2, train.batch_size)) < 0.5)
-            mr = _flip(mr, flips[0])
-            ct = _flip(ct, flips[0] if paired else flips[1])
+            flips = torch.from_numpy(np.random.default_rng([train.seed, 3, step]).random((2, train.batch_size)) < 0.5)
+            ct, mr = _flip(ct, flips[1]), _flip(mr, flips[0])
         return Batch(ct, mr, self.contrast[mr_rows])
+
+    def pairs(self, step: int, train: params.Train) -> Pairs:
+        """The simulated pairs of `step`, the same rows of both arrays; varied where `train.teacher.augment` says so."""
+        rows = _rows(step, train.batch_size, len(self.mr), (train.seed, 1))
+        ct, mr = networks_view(self.ct[rows]), networks_view(self.mr[rows])
+        seeds = np.random.default_rng([train.seed, 3, step])
+        if train.flip:
+            flips = torch.from_numpy(seeds.random(train.batch_size) < 0.5)
+            ct, mr = _flip(ct, flips), _flip(mr, flips)
+        if not train.teacher.augment:
+            return Pairs(ct, mr, self.contrast[rows], ct, mr)
+        random = torch.Generator().manual_seed(int(seeds.integers(2**63)))
+        ct, mr = moved((ct, mr), random)
+        return Pairs(ct, mr, self.contrast[rows], jittered(ct, random), jittered(mr, random))
 
 
 def _rows(step: int, count: int, total: int, seed: tuple[int, int]) -> list[int]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from pipeline.models.bundle import translate
 from pipeline.models.cyclegan import Batch, CycleGAN
 from pipeline.training import checkpoint
 from pipeline.training.data import Slices
-from pipeline.training.schedule import learning_rate_factor
+from pipeline.training.schedule import learning_rate
 from pipeline.training.warm_start import take_generators
 
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
 
+SomeBatch = TypeVar("SomeBatch", bound=Batch)
 LOG_STEPS = 25
 SHOWN = 6  # slices of a sample grid
 
@@ -88,17 +89,18 @@ class Training:
 
     def _one_step(self) -> dict[str, torch.Tensor]:
         train = self.of.train
-        pairs = self._moved(self.pairs.batch(self.step, train, paired=True)) if self.pairs and train.teacher.weight else None
+        pairs = self._moved(self.pairs.pairs(self.step, train)) if self.pairs and train.teacher.weight else None
         if self.step < self.taught:
             if pairs is None:
                 raise UserError("params.yaml: train.teacher.images > 0 needs train.teacher.weight above 0 and simulated pairs")
-            if not train.images:
-                self.networks.set_learning_rate(learning_rate_factor(self.step, self.taught, train.decay_from))
+            last = train.learning_rate if train.images else 0.0
+            rate = learning_rate(self.step, self.taught, train.decay_from, train.teacher.learning_rate, last)
+            self.networks.set_learning_rate(rate)
             return self._sound(self.networks.teach(pairs))
         later = self.step - self.taught
-        self.networks.set_learning_rate(learning_rate_factor(later, self.steps - self.taught, train.decay_from))
+        self.networks.set_learning_rate(learning_rate(later, self.steps - self.taught, train.decay_from, train.learning_rate))
         random = torch.Generator().manual_seed((train.seed << 32) + self.step)
-        return self._sound(self.networks.step(self._moved(self.slices.batch(later, train, paired=False)), pairs, random))
+        return self._sound(self.networks.step(self._moved(self.slices.batch(later, train)), pairs, random))
 
     def _sound(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Refuse to go on from a loss that is no number; asked once every LOG_STEPS, since asking makes a GPU wait."""
@@ -109,8 +111,8 @@ class Training:
             )
         return losses
 
-    def _moved(self, batch: Batch) -> Batch:
-        return Batch(*(tensor.to(self.device, non_blocking=True) for tensor in (batch.ct, batch.mr, batch.contrast)))
+    def _moved(self, batch: SomeBatch) -> SomeBatch:
+        return type(batch)(*(tensor.to(self.device, non_blocking=True) for tensor in vars(batch).values()))
 
     def _log(self, tracked: "Run", values: dict[str, float], seen: int) -> None:
         self.history += [{"images": seen, "metric": name, "value": value} for name, value in values.items()]  # type: ignore[dict-item]

@@ -245,6 +245,17 @@ def test_truncated(share: float, tmp_path: Path) -> None:
         readers.read(tmp_path / "a.dcm")
 
 
+@pytest.mark.parametrize("place", [70, 4000])
+def test_damaged_run_lengths_are_one_error_and_nothing_else(place: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    dataset = pydicom.dcmread(shipped("CT_small.dcm"))
+    dataset.compress(RLELossless)
+    dataset.PixelData = dataset.PixelData[:place] + b"\x83" * 500 + dataset.PixelData[place + 500 :]
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(readers.Unreadable, match="damaged"):
+        readers.read(tmp_path / "a.dcm")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_sizes_that_no_file_can_hold(tmp_path: Path) -> None:
     with pytest.raises(readers.Unreadable, match="claims 60000 frames"):
         readers.read(write(tmp_path / "a.dcm", STORED, NumberOfFrames=60000, Rows=65535, Columns=65535))

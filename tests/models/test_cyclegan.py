@@ -8,12 +8,12 @@ from torch import nn
 
 from pipeline import params
 from pipeline.models.bundle import translate
-from pipeline.models.cyclegan import Batch, CycleGAN
+from pipeline.models.cyclegan import Batch, CycleGAN, Pairs
 from pipeline.models.discriminator import build_discriminator
 from pipeline.models.generator import build_generator
 from pipeline.models.losses import adversarial_loss, discriminator_loss
 from pipeline.models.pool import ImagePool
-from pipeline.training.schedule import learning_rate_factor
+from pipeline.training.schedule import learning_rate
 from tests.training.jobs import PARAMS
 
 
@@ -26,6 +26,11 @@ def batch() -> Batch:
     random = torch.Generator().manual_seed(1)
     images = torch.rand(2, 3, 1, 32, 32, generator=random) * 2 - 1
     return Batch(images[0], images[1], torch.eye(4)[:3])
+
+
+@pytest.fixture(scope="module")
+def pairs(batch: Batch) -> Pairs:
+    return Pairs(batch.ct, batch.mr, batch.contrast, batch.ct, batch.mr)
 
 
 def fresh() -> CycleGAN:
@@ -86,16 +91,16 @@ def test_gradients_agree_with_the_paper(batch: Batch) -> None:
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_teaching_brings_the_known_truth_nearer(batch: Batch) -> None:
+def test_teaching_brings_the_known_truth_nearer(pairs: Pairs) -> None:
     networks = fresh()
-    losses = [float(networks.teach(batch)["teacher"]) for _ in range(12)]
+    losses = [float(networks.teach(pairs)["teacher"]) for _ in range(12)]
     assert losses[-1] < losses[0]
 
 
-def test_the_average_lags_behind_the_weights(batch: Batch) -> None:
+def test_the_average_lags_behind_the_weights(pairs: Pairs) -> None:
     networks = fresh()
     before = copy.deepcopy(list(networks.ema.parameters()))
-    networks.teach(batch)
+    networks.teach(pairs)
     decay = PARAMS.train.ema_decay
     for average, old, new in zip(networks.ema.parameters(), before, networks.generators.parameters(), strict=True):
         torch.testing.assert_close(average, decay * old + (1 - decay) * new)
@@ -153,4 +158,8 @@ def test_a_pool_of_none_passes_through() -> None:
 
 
 def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
-    assert [learning_rate_factor(step, 10, 0.5) for step in (0, 4, 5, 6, 9, 10)] == [1, 1, 1, 0.8, 0.2, 0]
+    assert [learning_rate(step, 10, 0.5, 1.0) for step in (0, 4, 5, 6, 9, 10)] == [1, 1, 1, 0.8, 0.2, 0]
+
+
+def test_the_learning_rate_may_end_above_zero() -> None:
+    assert [learning_rate(step, 4, 0.5, 1.0, 0.2) for step in (0, 2, 3, 4)] == pytest.approx([1, 1, 0.6, 0.2])

@@ -1,0 +1,39 @@
+"""Variations of simulated pairs, so that few thousands of them teach more than themselves. Random numbers come from the caller."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+TURN = 7.0  # degrees; this and the next two are standard deviations
+SCALE = 0.05
+SHIFT = 0.03  # share of the picture's half side
+GAMMA = 0.2  # standard deviation of the logarithm of the exponent: as display curves of files scatter
+GAIN = 0.08
+NOISE = 0.02  # largest standard deviation, of 0..1
+BLACK = 0.02  # below is background, which stays as it is
+
+
+def moved(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, ...]:
+    """Turn, scale and shift `images`, (N, 1, H, W) in [-1, 1], all alike but each line of a batch otherwise; outside is black."""
+    count = len(images[0])
+    angle = torch.randn(count, generator=random) * math.radians(TURN)
+    down, across = (1 + torch.randn(2, count, generator=random) * SCALE).unbind()
+    map_ = torch.zeros(count, 2, 3)
+    map_[:, 0, 0], map_[:, 0, 1] = angle.cos() * across, -angle.sin() * across
+    map_[:, 1, 0], map_[:, 1, 1] = angle.sin() * down, angle.cos() * down
+    map_[:, :, 2] = torch.randn(count, 2, generator=random) * SHIFT
+    grid = functional.affine_grid(map_, list(images[0].shape), align_corners=False)
+    return tuple(functional.grid_sample(image + 1, grid, align_corners=False) - 1 for image in images)
+
+
+def jittered(images: Tensor, random: torch.Generator) -> Tensor:
+    """Another display curve, brightness and noise for each of (N, 1, H, W) in [-1, 1]; the background stays."""
+    count = len(images)
+    values = ((images + 1) / 2).clamp(0, 1)
+    gamma = torch.exp(torch.randn(count, 1, 1, 1, generator=random) * GAMMA)
+    gain = 1 + torch.randn(count, 1, 1, 1, generator=random) * GAIN
+    noise = torch.randn(values.shape, generator=random) * NOISE * torch.rand(count, 1, 1, 1, generator=random)
+    shown = (values.clamp_min(1e-4) ** gamma * gain + noise).clamp(0, 1)
+    return torch.where(values < BLACK, images, shown * 2 - 1)
