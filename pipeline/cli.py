@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,22 +33,54 @@ def preset(
         print(f"{paths.PARAMS}: nothing to change")
 
 
+_MODE = typer.Option(help="if_changed | always | warm_start (go on from the champions' weights).")
+_SET = typer.Option("--set", metavar="KEY=VALUE", help="Change one knob for this retraining only; repeatable.")
+_NOTIFY = typer.Option(help="Whom to tell: an http(s) address, or TYPE/NAME of a Prefect block; repeatable.")
+_BRANCH = typer.Option(help="Commit each retraining on this branch as well.")
+
+
 @app.command()
-def retrain() -> None:
-    """Bring the whole graph up to date as a Prefect flow; no server has to be started."""
+def retrain(
+    mode: Annotated[Literal["if_changed", "always", "warm_start"], _MODE] = "if_changed",
+    set_: Annotated[list[str] | None, _SET] = None,
+    notify: Annotated[list[str] | None, _NOTIFY] = None,
+    branch: Annotated[str | None, _BRANCH] = None,
+) -> None:
+    """Retrain in a worktree of its own where data, params or code changed; no server has to be started."""
     from pipeline.retraining.command import retrain_here
 
-    retrain_here(paths.project_root())
+    retrain_here(paths.project_root(), mode=mode, settings=set_, notify=notify, branch=branch)
 
 
 @app.command()
 def schedule(
     cron: Annotated[str, typer.Option(help="When, as minute hour day month weekday.")] = "0 3 * * 1",
+    mode: Annotated[Literal["if_changed", "always", "warm_start"], _MODE] = "if_changed",
+    set_: Annotated[list[str] | None, _SET] = None,
+    notify: Annotated[list[str] | None, _NOTIFY] = None,
+    branch: Annotated[str | None, _BRANCH] = None,
 ) -> None:
-    """Retrain by schedule on this machine until stopped; a run that is due while another still goes is cancelled."""
+    """Retrain by schedule on this machine until stopped; a run that is due while another still goes is skipped."""
     from pipeline.retraining.command import serve_schedule
 
-    serve_schedule(paths.project_root(), cron)
+    serve_schedule(paths.project_root(), cron, mode=mode, settings=set_, notify=notify, branch=branch)
+
+
+@app.command()
+def history() -> None:
+    """Table of retrainings: data, scores, decision."""
+    from pipeline.retraining.command import show_history
+
+    show_history(paths.project_root())
+
+
+@app.command()
+def reproduce(name: Annotated[str, typer.Argument(help="A retraining, as ctmr history names it.")]) -> None:
+    """Build a retraining once more, elsewhere, and say whether bytes and scores agree."""
+    from pipeline.retraining.reproduce import reproduce as rebuild
+
+    if not rebuild(paths.project_root(), name):
+        raise typer.Exit(2)
 
 
 @app.command()

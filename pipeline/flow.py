@@ -1,47 +1,211 @@
-"""The Prefect flow `retrain`: one task per stage of dvc.yaml, run through DVC; never imports a stage."""
+"""The Prefect flow `retrain`: look for new data, run stages through DVC (one task each), decide, record, tell; never imports a stage."""
 
+import json
+import sys
+from contextlib import nullcontext
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, State
+from prefect.context import FlowRunContext
+from prefect.runtime import deployment
+from prefect.states import Cancelled, Completed, State
 
-from pipeline import paths
-from pipeline.retraining.stages import StageFailed, StageResult, order, run_stage
-from pipeline.retraining.summary import failure_section, stage_table
+from pipeline import paths, presets
+from pipeline.errors import UserError
+from pipeline.processes import ends_with_parent
+from pipeline.retraining import approval, history, results, server, summary, tell, workspace
+from pipeline.retraining.history import Record
+from pipeline.retraining.progress import Progress
+from pipeline.retraining.stages import StageFailed, StageResult, checkout, order, run_stage, tool, unchanged
+from pipeline.retraining.workspace import Busy, Workspace
+
+Mode = Literal["if_changed", "always", "warm_start"]
+
+TIMEOUT_MINUTES = {"train": 7 * 24 * 60.0}
+OTHER_TIMEOUT_MINUTES = 120.0
+AGAIN_SECONDS = [30.0, 120.0, 600.0]
+START_FROM = "train.start_from"
+_FINAL = ("(401)", "(403)", "(404)")  # answers of Kaggle that another attempt does not change
 
 
 @task(task_run_name="{stage}")
-def stage_task(stage: str, folder: Path) -> StageResult:
-    """Bring one stage up to date; its lines go to the run's log as they come."""
-    return run_stage(stage, folder, get_run_logger().info)
+def stage_task(stage: str, folder: Path, force: bool, timeout: float, env: dict[str, str]) -> StageResult:
+    """Bring one stage up to date; its lines go to the run's log as they come, its count of steps to a progress artifact."""
+    log, progress = get_run_logger().info, Progress(stage)
+
+    def line(text: str) -> None:
+        log(text)
+        progress.show(text)
+
+    return run_stage(stage, folder, line, force=force, timeout=timeout, env=env)
+
+
+@task(task_run_name="look for new data")
+def look_task(folder: Path, old: dict[str, Any], env: dict[str, str]) -> dict[str, Any]:
+    """Compare the source with the data in use, whose source.json is `old`."""
+    found: dict[str, Any] = json.loads(_python("pipeline.retraining.look", json.dumps(old), folder=folder, env=env)[-1])
+    get_run_logger().info(found["what"])
+    return found
 
 
 @flow(name="retrain")
-def retrain(folder: Path | None = None) -> "list[StageResult] | State":
-    """Bring the whole graph in `folder` (default: the project around the working folder) up to date.
+def retrain(
+    folder: Path | None = None,
+    mode: Mode = "if_changed",
+    settings: list[str] | None = None,
+    notify: list[str] | None = None,
+    branch: str | None = None,
+    approval_hours: float = 72,
+    timeout_minutes: dict[str, float] | None = None,
+    again_seconds: list[float] | None = None,
+) -> "State[Record]":
+    """Retrain the project in `folder`, in a worktree of its own, where there is reason to.
 
-    Ends as Failed, with the failed stage's own last lines, when a stage fails; the stages after it don't run.
+    Args:
+        folder: The project. Default: the one around the working folder.
+        mode: if_changed: train when data, params or code changed. always: run every stage. warm_start: as if_changed, but training goes
+            on from the champions' weights, and a new champion is reason to train as well.
+        settings: Changes to params.yaml for this retraining, such as train.images=500.
+        notify: Who hears how it ended: http(s) addresses (POST of JSON), and Prefect blocks as TYPE/NAME, such as slack-webhook/team.
+        branch: A branch on which the retraining is committed as well.
+        approval_hours: With register.promotion manual: how long a person may take to approve.
+        timeout_minutes: Longest time for a stage, by its name; default 120, for train a week.
+        again_seconds: Waits before a source that cannot be reached is tried again; default 30, 120 and 600.
     """
-    folder = folder or paths.project_root()
-    stages = order(folder)
-    results: list[StageResult] = []
-    failure: StageFailed | None = None
+    repo = (folder or paths.project_root()).resolve()
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    run, began = context.flow_run, datetime.now().astimezone()
+    due = run.expected_start_time
+    if run.auto_scheduled and due is not None and due.timestamp() < workspace.last_end(repo):
+        return _skipped(f"it was due at {due:%d %b %H:%M:%S} UTC, and another retraining ended after that")
+    record = Record(f"retrain-{began:%Y%m%d-%H%M%S}", began.isoformat(timespec="seconds"), mode, settings=settings or [])
+    retraining = Retraining(repo, record, branch, timedelta(hours=approval_hours), timeout_minutes or {}, again_seconds)
     try:
-        for stage in stages:
-            results.append(stage_task(stage, folder))
-    except StageFailed as error:
-        failure = error
-        get_run_logger().error("%s\n%s", error, "\n".join(error.lines))
-        raise
-    finally:
-        text = stage_table(stages, results, failure)
-        if failure:
-            text += "\n" + failure_section(failure)
-        create_markdown_artifact(text, key="retrain-stages", description="What each stage did")
-    return Completed(message=_message(results), data=results)
+        # A worker that is killed takes its runs with it, so that the next one does not find a run that nobody can stop.
+        with ends_with_parent() if deployment.id else nullcontext(), workspace.only_one(repo, f"{run.name}, since {began:%d %b %H:%M}"):
+            record.notes += [f"An earlier retraining, {name}, was lost." for name in server.claim(run.id, repo)]
+            try:
+                retraining.run()
+            except Exception as error:
+                record.outcome, record.error = "failed", str(error)
+                record.last_lines = error.lines if isinstance(error, StageFailed) else []
+                get_run_logger().error("%s\n%s", error, "\n".join(record.last_lines))
+                raise
+            finally:
+                tell.tell(repo, record, retraining.stages, retraining.work, notify or [])
+    except Busy as other:
+        return _skipped(f"another retraining is at work: {other}")
+    return Completed(name=record.outcome.capitalize(), message=summary.headline(record), data=record)
 
 
-def _message(results: list[StageResult]) -> str:
-    ran = [result.stage for result in results if result.outcome == "ran"]
-    return f"ran {', '.join(ran)}" if ran else "nothing changed"
+class Retraining:
+    """One retraining: what it is to do, its workspace once there is one, and the record that it fills."""
+
+    def __init__(
+        self,
+        repo: Path,
+        record: Record,
+        branch: str | None,
+        approval_time: timedelta,
+        timeout_minutes: dict[str, float],
+        again_seconds: list[float] | None,
+    ) -> None:
+        self.repo, self.record, self.branch, self.approval_time = repo, record, branch, approval_time
+        self.timeout_minutes = {**TIMEOUT_MINUTES, **timeout_minutes}
+        again = AGAIN_SECONDS if again_seconds is None else again_seconds
+        self.again: dict[str, Any] = {"retries": len(again), "retry_delay_seconds": again, "retry_condition_fn": _may_help}
+        self.work: Workspace | None = None
+        self.stages: list[str] = order(repo)
+
+    def run(self) -> None:
+        """Everything between taking the lock and telling what happened. Raises UserError, and StageFailed for a stage."""
+        record = self.record
+        if self.branch:
+            history.check_branch(self.repo, self.branch)
+        self.work = work = workspace.prepare(self.repo)
+        workspace.share_checkpoints(work)
+        record.base, record.user_lock = work.base, history.continue_from(work)
+        self.stages = order(work.folder)
+        _set(work, *record.settings)
+        old, statistics = workspace.cached(work, paths.SOURCE_JSON), workspace.cached(work, paths.QUALITY_REPORT / "statistics.json")
+        record.old_source = results.read_json(old) if old else {}
+        found = look_task.with_options(**self.again)(work.folder, record.old_source, work.env)
+        record.found = found["what"]
+        if found["version"]:
+            _set(work, f"data.kaggle.version={found['version']}")
+        done = self._unchanged(work, found["new"])
+        if len(done) == len(self.stages):
+            record.outcome, record.source = "no change", record.old_source
+            return
+        checkout(work.folder, work.env)
+        for stage in self.stages:
+            self._bring_up(stage, work, stage in done, record.mode == "always" or (stage == "download" and found["new"]))
+            if stage == "validate" and stage not in done:
+                record.drift = results.drift(work, statistics)
+        results.read(work, record)
+        self._ask(work)
+        record.ended = datetime.now().astimezone().isoformat(timespec="seconds")
+        record.commit = history.save(work, record, self.branch)
+
+    def _unchanged(self, work: Workspace, new: bool) -> list[str]:
+        """The stages that need not run; sets where training starts from."""
+        record, wanted = self.record, work.params()["train"]["start_from"]
+        last = work.lock().get("train", {}).get("params", {}).get(str(paths.PARAMS), {}).get("train", {}).get("start_from")
+        if record.mode == "warm_start":
+            place = json.loads(_python("pipeline.retraining.champion", "weights", folder=work.folder, env=work.env)[-1])
+            if place is None:
+                record.notes.append("There is no champion to go on from yet: training starts afresh.")
+            _set(work, f"{START_FROM}={place or 'null'}")
+        elif wanted is None and last is not None:
+            _set(work, f"{START_FROM}={last}")  # that the last one was a warm start is no reason to train
+        done = [] if new or record.mode == "always" else unchanged(work.folder, work.env)
+        if record.mode != "warm_start" and len(done) < len(self.stages):
+            _set(work, f"{START_FROM}={wanted or 'null'}")
+        return done
+
+    def _bring_up(self, stage: str, work: Workspace, done: bool, force: bool) -> None:
+        result = StageResult(stage, "unchanged", 0.0)
+        if not done:
+            chosen = stage_task.with_options(**self.again) if stage == "download" else stage_task
+            minutes = self.timeout_minutes.get(stage, OTHER_TIMEOUT_MINUTES)
+            result = chosen(stage, work.folder, force, 60 * minutes, {**work.env, "DVC_EXP_NAME": self.record.name})
+        entry = {"stage": stage, "result": summary.WORDS[result.outcome], "seconds": round(result.seconds, 1)}
+        self.record.stages.append(entry)
+
+    def _ask(self, work: Workspace) -> None:
+        """Let a person decide where promotion is manual and a model passed the gate."""
+        record = self.record
+        models = results.awaiting(work, record)
+        if not models:
+            return
+        yes, comment = approval.ask(tell.comparison(record), self.approval_time)
+        if yes:
+            wanted = [f"{model}={record.decisions[model]['weights']}" for model in models]
+            _python("pipeline.retraining.champion", "promote", *wanted, folder=work.folder, env=work.env)
+            record.outcome = "promoted"
+        for model in models:
+            said = f"a person's word: {'yes' if yes else 'NO'}" + (f" ({comment})" if comment else "")
+            record.decisions[model] |= {"champion": yes, "reasons": [*record.decisions[model]["reasons"], said]}
+
+
+def _set(work: Workspace, *settings: str) -> None:
+    presets.apply(None, list(settings), work.folder / paths.PARAMS, work.folder / paths.PRESETS)
+
+
+def _python(module: str, *arguments: str, folder: Path, env: dict[str, str]) -> list[str]:
+    return tool([sys.executable, "-m", module, *arguments], folder, env)
+
+
+def _may_help(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether another attempt may help: Kaggle could not be reached, or was busy."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, UserError) and "Kaggle" in str(error) and not any(answer in str(error) for answer in _FINAL)
+
+
+def _skipped(why: str) -> "State[Any]":
+    get_run_logger().warning("skipped: %s", why)
+    return Cancelled(name="Skipped", message=f"skipped: {why}")

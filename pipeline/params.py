@@ -128,6 +128,7 @@ class Train(Section):
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "float32", "bfloat16"]
+    start_from: str | None
     seed: Annotated[int, Field(ge=0)]
     images: Annotated[int, Field(ge=0)]
     batch_size: PositiveInt

@@ -43,6 +43,9 @@ REGISTER_REPORT = Path("reports/register")
 VERSIONS_JSON = REGISTER_REPORT / "versions.json"
 MODEL_CARD = REGISTER_REPORT / "model_card.md"
 
+RETRAIN_REPORT = Path("reports/retrain")  # what each retraining did; no output of the graph
+RETRAIN_WORK = Path(".dvc/tmp/retrain")  # its lock and the git worktree that it works in
+
 CHECKPOINTS = Path("checkpoints")
 MLRUNS = Path("mlruns")
 
@@ -71,3 +74,20 @@ def project_root(start: Path | None = None) -> Path:
         if (folder / "dvc.yaml").is_file() and (folder / PARAMS).is_file():
             return folder
     raise UserError(f"{start}: no dvc.yaml and params.yaml here or above; change into the project's folder")
+
+
+def home(start: Path | None = None) -> Path:
+    """The project's folder; for a copy of it below `.dvc` (of `dvc exp run --temp`, of a retraining), the project it was copied from."""
+    root = project_root(start)
+    return Path(*root.parts[: root.parts.index(".dvc")]) if ".dvc" in root.parts else root
+
+
+def as_given(name: str) -> Path:
+    """A file or folder that the user named, relative to the project or absolute.
+
+    In a copy of the project below `.dvc` it may be absent, since a copy holds what git tracks; then it is the project's own.
+    """
+    place, here = Path(name).expanduser(), Path.cwd()
+    if place.exists() or ".dvc" not in here.parts:
+        return place
+    return Path(*here.parts[: here.parts.index(".dvc")]) / place

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,6 +63,24 @@ def stop_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
                 member.send_signal(number)
         psutil.wait_procs(members, timeout=grace)
     process.wait()
+
+
+@contextmanager
+def ends_with_parent(seconds: float = 1) -> Iterator[None]:
+    """Within the block, this process gets SIGTERM when its parent is gone, which is looked for every so many `seconds`."""
+    parent, over = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(seconds):
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _session(pid: int) -> int | None:

@@ -1,35 +1,39 @@
-"""`ctmr retrain`: the flow run from the command line, with a table of what each stage did."""
+"""`ctmr retrain`, `ctmr schedule` and `ctmr history`: the flow run by hand or by schedule, and what it did."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import UserError
-from pipeline.retraining.stages import StageResult
-from pipeline.retraining.summary import WORDS
+from pipeline.retraining import history
 
 
-def retrain_here(folder: Path) -> None:
+def retrain_here(folder: Path, **parameters: Any) -> None:
     """Run the flow on the project in `folder` and print a table; raises what the flow failed with."""
     from pipeline.flow import retrain
 
-    state = retrain(folder, return_state=True)
+    state: Any = retrain(folder, **parameters, return_state=True)
+    if state.is_cancelled():
+        print(state.message)
+        return
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, BaseException):
         raise outcome
     if not state.is_completed():
         raise UserError(f"the flow ended as {state.name}: {state.message}")
-    table = Table("stage", "result", "seconds")
-    for result in cast(list[StageResult], outcome):
-        table.add_row(result.stage, WORDS[result.outcome], f"{result.seconds:.1f}")
-    Console().print(table)
+    if outcome.stages:
+        table = Table("stage", "result", "seconds")
+        for entry in outcome.stages:
+            table.add_row(entry["stage"], entry["result"], f"{entry['seconds']:.1f}")
+        Console().print(table)
+    print(state.message)
 
 
-def serve_schedule(folder: Path, cron: str) -> None:
+def serve_schedule(folder: Path, cron: str, **parameters: Any) -> None:
     """Serve the flow with the schedule `cron` until stopped. Raises UserError when `cron` is none."""
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.client.schemas.schedules import CronSchedule
 
     from pipeline.flow import retrain
@@ -38,5 +42,24 @@ def serve_schedule(folder: Path, cron: str) -> None:
         CronSchedule(cron=cron)
     except ValueError:
         raise UserError(f"--cron '{cron}': not a cron line; expected minute hour day month weekday, such as '0 3 * * 1'") from None
-    limit = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    retrain.serve(name="retrain", cron=cron, parameters={"folder": str(folder)}, global_limit=limit, pause_on_shutdown=False)
+    retrain.serve(name="retrain", cron=cron, parameters={"folder": str(folder), **parameters}, pause_on_shutdown=False)
+
+
+def show_history(repo: Path) -> None:
+    """Print the retrainings that did something, or failed at it: data, error there and back or against truth, decision."""
+    table = Table("retraining", "outcome", "data", "CT→MR error", "MR→CT error", "champion now", box=box.SIMPLE)
+    records = [record for record in history.all_records(repo) if record.outcome != "no change"]
+    for record in records:
+        errors = [_error(record.scores.get(direction, {})) for direction in ("ct_to_mr", "mr_to_ct")]
+        promoted = ", ".join(model for model, decision in record.decisions.items() if decision["champion"])
+        table.add_row(record.name, record.outcome, history.describe(record.source), *errors, promoted or "–")
+    console = Console()
+    console.width = max(console.width, 130)  # a narrower table would cut its cells
+    console.print(table if records else "no retrainings yet; ctmr retrain runs one")
+
+
+def _error(scores: dict[str, float]) -> str:
+    name = next((name for name in ("mae", "cycle_mae") if name in scores), None)
+    if name is None:
+        return "–"
+    return f"{scores[name]:.3f} [{scores.get(f'{name}_low', float('nan')):.3f}, {scores.get(f'{name}_high', float('nan')):.3f}]"

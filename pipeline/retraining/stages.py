@@ -45,6 +45,36 @@ def order(folder: Path) -> list[str]:
     return list(yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 
 
+def unchanged(folder: Path, env: Mapping[str, str]) -> list[str]:
+    """The stages, in their order, that have nothing to do before the first one that has; their outputs need not be there.
+
+    DVC says which those are before it fails for want of outputs that a later stage would read; a true fault shows again when stages run.
+    """
+    found = []
+    for line in tool([sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"], folder, env, check=False):
+        if line.startswith("Stage '") and line.endswith("didn't change, skipping"):
+            found.append(line.split("'")[1])
+        elif line.startswith(("Running stage", "Stage '")):
+            break
+    return found
+
+
+def checkout(folder: Path, env: Mapping[str, str]) -> None:
+    """Bring outputs of the last retraining from DVC's cache; what the cache lacks is made anew by its stage."""
+    tool([sys.executable, "-m", "dvc", "checkout", "--force", "--allow-missing", "-q"], folder, env)
+
+
+def tool(command: list[str], folder: Path, env: Mapping[str, str], *, check: bool = True) -> list[str]:
+    """Lines that `command` prints when run in `folder`. Raises UserError with its last one when it fails, unless `check` is off."""
+    with group(command, folder, env=env) as process:
+        assert process.stdout is not None
+        lines = list(_lines(process.stdout))
+        if process.wait() and check:
+            last = (lines or ["it printed nothing"])[-1]
+            raise UserError(last.removeprefix("error: ").removeprefix("ERROR: "))
+    return lines
+
+
 def run_stage(
     stage: str,
     folder: Path,

@@ -1,26 +1,102 @@
 """What a retraining did, as Markdown: for the Prefect UI, the report file and notifications."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
-from pipeline.retraining.stages import StageFailed, StageResult
+from pipeline import paths
+from pipeline.retraining.history import Record, describe
 
-WORDS = {"ran": "ran", "restored": "restored from cache", "unchanged": "cached, nothing changed"}
+WORDS = {"ran": "ran", "restored": "restored from cache", "unchanged": "nothing changed"}
+OUTCOMES = {
+    "promoted": "a new champion",
+    "refused": "trained, not promoted",
+    "no change": "nothing new, nothing done",
+    "failed": "failed",
+    "cancelled": "stopped from outside",
+}
+SCORES = ("mae", "ssim", "cycle_mae", "cycle_ssim", "spread")
 
 
-def stage_table(stages: Sequence[str], results: Sequence[StageResult], failure: StageFailed | None = None) -> str:
+def headline(record: Record) -> str:
+    """One line: which retraining, how it ended, and why where that is known."""
+    why = record.error or record.found
+    return f"{record.name}: {OUTCOMES[record.outcome]}" + (f" ({why})" if why else "")
+
+
+def markdown(record: Record, stages: list[str], picture: str = "", links: dict[str, str] | None = None) -> str:
+    """The whole summary; `picture` is the address of the sample grid, `links` name where to read on."""
+    parts = [f"# {headline(record)}\n\n{_facts(record)}"]
+    if record.error:
+        parts.append("## What went wrong\n" + record.error + "\n" + _quoted(record.last_lines))
+    if record.decisions:
+        parts.append("## Decision\n" + "\n".join(_decisions(record)))
+    if record.scores:
+        parts.append("## Scores on the test slices, with 95 % intervals\n" + _score_table(record))
+    parts.append("## Data\n" + "\n".join(_data(record)))
+    if record.stages or record.outcome != "no change":
+        parts.append("## Stages\n" + stage_table(record, stages))
+    if picture:
+        parts.append(f"## Samples\nRows: CT, MR made of it, MR, CT made of it.\n\n![samples]({picture})")
+    if links:
+        parts.append("## Read on\n" + "\n".join(f"- {name}: {place}" for name, place in links.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def stage_table(record: Record, stages: list[str]) -> str:
     """One row per stage of the graph: what it did and how long it took."""
-    done = {result.stage: result for result in results}
+    done = {entry["stage"]: entry for entry in record.stages}
     rows = ["| stage | result | seconds |", "| --- | --- | ---: |"]
     for stage in stages:
-        if stage in done:
-            rows.append(f"| {stage} | {WORDS[done[stage].outcome]} | {done[stage].seconds:.1f} |")
-        elif failure and failure.stage == stage:
-            rows.append(f"| {stage} | **{failure.why}** | |")
-        else:
-            rows.append(f"| {stage} | not reached | |")
-    return "\n".join(rows) + "\n"
+        entry = done.get(stage)
+        rows.append(f"| {stage} | {entry['result']} | {entry['seconds']:.1f} |" if entry else f"| {stage} | not reached | |")
+    return "\n".join(rows)
 
 
-def failure_section(failure: StageFailed) -> str:
-    """The failed stage's own last lines."""
-    return f"Last lines of {failure.stage}:\n\n```\n" + "\n".join(failure.lines) + "\n```\n"
+def _facts(record: Record) -> str:
+    took = (datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)).total_seconds() if record.ended else 0
+    facts = [f"began {record.began}", f"took {took:.0f} s", f"mode {record.mode}", f"commit {record.base[:8]}"]
+    if record.settings:
+        facts.append(f"with {', '.join(record.settings)}")
+    return ", ".join(facts) + "".join(f"  \n{note}" for note in record.notes)
+
+
+def _data(record: Record) -> Iterator[str]:
+    if record.found:
+        yield f"- looked for new data: {record.found}"
+    if record.source:
+        yield f"- in use: {describe(record.source)}, {_counts(record.source)}"
+    if record.old_source and record.source and record.old_source.get("sha256") != record.source.get("sha256"):
+        yield f"- before: {describe(record.old_source)}, {_counts(record.old_source)}"
+    if record.drift:
+        drifted = [f"{test['modality']} {test['measure']} {test['reference_median']} → {test['median']}" for test in record.drift["tests"]]
+        yield f"- drift from {record.drift['from']}: {', '.join(drifted) or 'none found'}"
+
+
+def _counts(source: dict[str, Any]) -> str:
+    counts = source.get("counts", {})
+    return " and ".join(f"{counts.get(name, 0)} {name.upper()}" for name in paths.MODALITIES)
+
+
+def _decisions(record: Record) -> Iterator[str]:
+    for model, decision in record.decisions.items():
+        yield f"- **{model}: {'champion' if decision['champion'] else 'not promoted'}**"
+        yield from (f"  - {reason}" for reason in decision["reasons"])
+
+
+def _score_table(record: Record) -> str:
+    rows = ["| direction | " + " | ".join(SCORES) + " |", "| --- |" + " ---: |" * len(SCORES)]
+    for direction, scores in record.scores.items():
+        rows.append(f"| {direction} | " + " | ".join(_score(scores, name) for name in SCORES) + " |")
+    return "\n".join(rows)
+
+
+def _score(scores: dict[str, float], name: str) -> str:
+    if name not in scores:
+        return "–"
+    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+    return f"{scores[name]:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
+
+
+def _quoted(lines: list[str]) -> str:
+    return "\n```\n" + "\n".join(lines) + "\n```" if lines else ""

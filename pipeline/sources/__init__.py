@@ -15,7 +15,7 @@ def download(data: params.Data, target: Path = paths.RAW) -> dict[str, Any]:
     its own split, and pairs.csv where registered pairs are known. Raises UserError when the source fails or a modality is empty.
     """
     with atomic.new_folder(target) as folder:
-        facts = _fetch(data, folder)
+        facts = take(data, folder)
         counts = {modality: _count(folder / modality) for modality in paths.MODALITIES}
         content = {"source": data.source, **facts, "sha256": digest(folder), "counts": counts}
         content.setdefault("version", content["sha256"][:12])
@@ -41,7 +41,7 @@ def describe(source: dict[str, Any]) -> str:
     return " ".join(str(part) for part in (source["source"], source.get("handle", ""), "version", source["version"]) if part != "")
 
 
-def _fetch(data: params.Data, folder: Path) -> dict[str, Any]:
+def take(data: params.Data, folder: Path) -> dict[str, Any]:
     # Imported here: the phantom needs scipy, Kaggle needs its client, and a stage should only wait for what it uses.
     if data.source == "kaggle":
         from pipeline.sources import kaggle

@@ -14,7 +14,7 @@ def fetch(data: params.Data, folder: Path) -> dict[str, object]:
     Gives what is known of the source. Raises UserError, naming the source, when it is missing, unreadable or of unknown layout.
     """
     assert data.folder is not None  # params refuse it
-    source = Path(data.folder).expanduser()
+    source = paths.as_given(data.folder)
     if not source.exists():
         raise UserError(f"data.folder = {source}: not found; give a directory or archive, relative to the project or absolute")
     if source.resolve().is_relative_to(paths.RAW.resolve()):

@@ -34,6 +34,23 @@ def fetch(data: params.Data, target: Path) -> dict[str, object]:
     return {"handle": handle, "version": version, "pairs": pairs}
 
 
+def current_version(handle: str) -> int:
+    """The version of the data set `handle` that Kaggle has now. Raises UserError when it cannot be asked."""
+    import kagglehub.clients
+    import kagglehub.handle
+    import requests
+    from kagglehub.http_resolver import _get_current_version
+
+    what = f"Kaggle data set {handle}"
+    try:
+        with _quiet(), kagglehub.clients.build_kaggle_client() as client:
+            return int(_get_current_version(client, kagglehub.handle.parse_dataset_handle(handle)))
+    except requests.HTTPError as error:
+        raise UserError(_refused(what, error.response.status_code if error.response is not None else 0)) from None
+    except requests.RequestException as error:
+        raise UserError(_unreachable(what, error, 0)) from None
+
+
 def _download(handle: str, version: int) -> Path:
     """The folder with the unpacked data set."""
     if not sys.stderr.isatty():

@@ -18,15 +18,9 @@ EXPERIMENT = "ctmr"
 _SQLITE = "sqlite:///"
 
 
-def home() -> Path:
-    """The project's folder; for a temporary copy that `dvc exp run` works in (below .dvc/tmp), the project it was copied from."""
-    root = paths.project_root()
-    return Path(*root.parts[: root.parts.index(".dvc")]) if ".dvc" in root.parts else root
-
-
 def tracking_uri() -> str:
     """Address of the MLflow store: `$MLFLOW_TRACKING_URI`, else SQLite in mlruns/."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{home() / paths.MLRUNS / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{paths.home() / paths.MLRUNS / 'mlflow.db'}"
 
 
 def is_server(uri: str) -> bool:
@@ -42,7 +36,7 @@ def database_file(uri: str) -> Path | None:
 def artifact_folder(uri: str) -> Path:
     """Where artifacts of a store without a server go: beside its SQLite file, else (a database elsewhere) in the project's mlruns/."""
     file = database_file(uri)
-    return (file.absolute().parent if file else home() / paths.MLRUNS) / "artifacts"
+    return (file.absolute().parent if file else paths.home() / paths.MLRUNS) / "artifacts"
 
 
 def client(uri: str) -> "MlflowClient":

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from pipeline import params
+from pipeline import params, paths
 from pipeline.errors import UserError
 from pipeline.models.bundle import translate
 from pipeline.models.cyclegan import Batch, CycleGAN
 from pipeline.training import checkpoint
 from pipeline.training.data import Slices
 from pipeline.training.schedule import learning_rate
+from pipeline.training.warm_start import take_generators
 
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
@@ -55,6 +56,8 @@ class Training:
         if (state := checkpoint.latest(self.folder)) is not None:
             self.networks.load_state_dict(state["networks"])
             self.step, self.history, self.run_id = state["step"], state["history"], state["run_id"]
+        elif train.start_from:
+            take_generators(self.networks, paths.as_given(train.start_from))
 
     def run(self, tracked: "Run", stop: threading.Event) -> Iterator[int]:
         """Train to the end, giving the count of steps done after each. Raises Interrupted when `stop` is set, after a checkpoint."""

@@ -1,0 +1,143 @@
+"""What retrainings did: each one a DVC experiment (a commit with its dvc.lock and params.yaml) whose message holds its record.
+
+A retraining that did not get as far has a record in reports/retrain only.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import paths
+from pipeline.atomic import write_json
+from pipeline.errors import UserError
+from pipeline.retraining.workspace import Workspace, git
+
+_PREFIX = "refs/exps/"
+_WORD = "Retraining record:"
+
+
+@dataclass
+class Record:
+    """One retraining. `outcome`: promoted, refused, no change, failed or cancelled; `source`: source.json of the data it used."""
+
+    name: str
+    began: str
+    mode: str
+    outcome: str = "cancelled"
+    ended: str = ""
+    base: str = ""
+    user_lock: str = ""
+    found: str = ""
+    source: dict[str, Any] = field(default_factory=dict)
+    old_source: dict[str, Any] = field(default_factory=dict)
+    settings: list[str] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    drift: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    decisions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    run: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    error: str = ""
+    last_lines: list[str] = field(default_factory=list)
+    commit: str = ""
+
+
+def write(repo: Path, record: Record) -> Path:
+    """Keep the record in reports/retrain; gives the folder for it and what belongs to it. The summary is the .md file beside that."""
+    folder = repo / paths.RETRAIN_REPORT / record.name.removeprefix("retrain-")
+    write_json(folder / "record.json", asdict(record))
+    return folder
+
+
+def save(workspace: Workspace, record: Record, branch: str | None) -> str:
+    """Commit the workspace as DVC experiment `record.name`, and on `branch` as well when one is named; gives the commit.
+
+    Raises UserError when `branch` is the one that the user works on.
+    """
+    folder, base = workspace.folder, workspace.base
+    git(folder, "add", "-u", or_else="its changes cannot be recorded")
+    git(folder, "add", "-f", str(paths.DVC_LOCK), or_else="dvc.lock cannot be recorded")
+    tree = git(folder, "write-tree", or_else="its state cannot be recorded")
+    title = f"{record.name}: {describe(record.source)}, {record.outcome}"
+    message = f"{title}\n\n{_WORD}\n{json.dumps(asdict(record), indent=1, ensure_ascii=False)}"
+    commit = git(folder, "commit-tree", tree, "-p", base, "-m", message, or_else="no commit could be made")
+    git(folder, "update-ref", f"{_PREFIX}{base[:2]}/{base[2:]}/{record.name}", commit, or_else="no experiment could be recorded")
+    if branch:
+        commit_on_branch(workspace, branch, tree, message)
+    return commit
+
+
+def commit_on_branch(workspace: Workspace, branch: str, tree: str, message: str) -> None:
+    """Add a commit with `tree` to `branch`, which begins at the base commit."""
+    check_branch(workspace.repo, branch)
+    git_in = workspace.folder
+    exists = git(git_in, "branch", "--list", branch, or_else="branches cannot be listed")
+    parent = git(git_in, "rev-parse", f"refs/heads/{branch}", or_else="") if exists else workspace.base
+    commit = git(git_in, "commit-tree", tree, "-p", parent, "-m", message, or_else="no commit could be made")
+    git(git_in, "update-ref", f"refs/heads/{branch}", commit, or_else=f"branch {branch} cannot be moved")
+
+
+def check_branch(repo: Path, branch: str) -> None:
+    """Raises UserError when `branch` is no good name, or is checked out: moving it would make the user's files look changed."""
+    git(repo, "check-ref-format", "--branch", branch, or_else=f"'{branch}' is no name for a branch")
+    if f"branch refs/heads/{branch}\n" in git(repo, "worktree", "list", "--porcelain", or_else="worktrees cannot be listed") + "\n":
+        raise UserError(f"branch {branch} is checked out; name another for retrainings, such as retrained")
+
+
+def all_records(repo: Path) -> list[Record]:
+    """Every retraining that is known here, the oldest first."""
+    found = {}
+    for file in (repo / paths.RETRAIN_REPORT).glob("*/record.json"):
+        record = _parse(file.read_text(encoding="utf-8"))
+        found[record.name] = record
+    refs = git(repo, "for-each-ref", _PREFIX, "--format=%(objectname)%09%(contents)%00", or_else="experiments cannot be listed")
+    for entry in filter(None, (part.strip() for part in refs.split("\0"))):
+        commit, _, message = entry.partition("\t")
+        if _WORD in message:
+            record = _parse(message.partition(_WORD)[2])
+            record.commit = commit
+            found[record.name] = record
+    return sorted(found.values(), key=lambda record: (record.began, record.name))
+
+
+def find(repo: Path, name: str) -> Record:
+    """The retraining `name`, which ended with models. Raises UserError when there is none."""
+    known = [record for record in all_records(repo) if record.commit]
+    for record in known:
+        if record.name == name:
+            return record
+    names = ", ".join(record.name for record in known[-5:]) or "none yet"
+    raise UserError(f"retraining {name}: not among those with models ({names}); ctmr history lists them")
+
+
+def continue_from(workspace: Workspace) -> str:
+    """Put the dvc.lock to go on from into the workspace; gives the digest of the user's own.
+
+    It is that of the last retraining, unless the user's own has changed since that one began: then it is the newer one.
+    """
+    own = workspace.repo / paths.DVC_LOCK
+    content = own.read_bytes() if own.is_file() else b""
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    last = next((record for record in reversed(all_records(workspace.repo)) if record.commit), None)
+    target = workspace.folder / paths.DVC_LOCK
+    if last is not None and last.user_lock == digest:
+        target.write_text(
+            git(workspace.repo, "show", f"{last.commit}:{paths.DVC_LOCK}", or_else="dvc.lock is lost") + "\n", encoding="utf-8"
+        )
+    elif content:
+        target.write_bytes(content)
+    else:
+        target.unlink(missing_ok=True)
+    return digest
+
+
+def describe(source: dict[str, Any]) -> str:
+    """The data of a retraining in a phrase."""
+    return " ".join(str(part) for part in (source.get("source", "no data"), source.get("handle", ""), source.get("version", "")) if part)
+
+
+def _parse(text: str) -> Record:
+    content = json.loads(text)
+    return Record(**{key: value for key, value in content.items() if key in Record.__dataclass_fields__})
