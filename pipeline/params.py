@@ -107,8 +107,12 @@ class Preprocess(Section):
 class Model(Section):
     """Architecture of generators and discriminators."""
 
-    generator: Literal["resnet_6", "resnet_9"]
+    generator: Literal["resnet_6", "resnet_9", "unet_128", "unet_256"]
     generator_width: PositiveInt
+    upsampling: Literal["transpose", "resize"]
+    norm: Literal["instance", "batch", "none"]
+    initialisation: Literal["normal", "xavier", "kaiming", "orthogonal"]
+    discriminator: Literal["patch", "pixel"]
     discriminator_layers: Annotated[int, Field(ge=1, le=6)]
     discriminator_width: PositiveInt
     condition_on_contrast: bool
@@ -127,23 +131,49 @@ class Train(Section):
     """How long and how training goes."""
 
     device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "float32", "bfloat16"]
+    devices: PositiveInt
+    precision: Literal["auto", "float32", "tf32", "bfloat16"]
+    compile: bool
     start_from: str | None
     seed: Annotated[int, Field(ge=0)]
     images: Annotated[int, Field(ge=0)]
+    epochs: PositiveInt | None
     batch_size: PositiveInt
     learning_rate: Annotated[float, Field(gt=0)]
     adam_beta1: Annotated[float, Field(ge=0, lt=1)]
+    schedule: Literal["linear", "step", "cosine", "plateau"]
     decay_from: Share
+    decay_factor: Annotated[float, Field(gt=0, lt=1)]
+    patience: PositiveInt
+    clip_gradients: Weight
+    gan_loss: Literal["lsgan", "vanilla", "wgan_gp", "hinge"]
     lambda_cycle: Weight
     lambda_identity: Weight
     lambda_adversarial: Weight
     pool_size: Annotated[int, Field(ge=0)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     flip: bool
+    crop: Annotated[float, Field(ge=0, le=0.5)]
+    affine: bool
     teacher: Teacher
     checkpoint_seconds: Annotated[float, Field(gt=0)]
     sample_images: PositiveInt
+    keep_best: bool
+    stop_after: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Train":
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size = {self.batch_size} cannot be shared by devices = {self.devices}; make it a multiple")
+        if self.precision == "tf32" and self.device == "cpu":
+            raise ValueError("precision = tf32 is of GPUs; set it to float32 for device = cpu")
+        if self.compile and self.gan_loss == "wgan_gp":
+            raise ValueError("compile = true cannot differentiate twice, as gan_loss = wgan_gp needs; set compile to false")
+        if self.teacher.images > 0 and self.teacher.weight == 0:
+            raise ValueError("teacher.images > 0 needs teacher.weight above 0")
+        if not (self.images or self.epochs or self.teacher.images):
+            raise ValueError("images and teacher.images are both 0, so there is nothing to train; raise one")
+        return self
 
 
 class Evaluate(Section):
@@ -188,6 +218,22 @@ class Params(Section):
             raise ValueError(
                 "train.teacher.images > 0 needs simulated pairs: set preprocess.teacher_pairs above 0, or train.teacher.images to 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _networks_possible(self) -> "Params":
+        model, train, size = self.model, self.train, self.preprocess.size
+        side = {"unet_128": 128, "unet_256": 256}.get(model.generator, 1)
+        if size % side:
+            raise ValueError(f"model.generator = {model.generator} needs preprocess.size in multiples of {side}, not {size}")
+        if model.discriminator == "patch" and size // 2**model.discriminator_layers < 3:
+            raise ValueError(
+                f"model.discriminator_layers = {model.discriminator_layers} leave nothing of preprocess.size = {size}; lower it"
+            )
+        if model.norm == "batch" and train.gan_loss == "wgan_gp":
+            raise ValueError("train.gan_loss = wgan_gp judges each image's gradient, which model.norm = batch mixes; use instance or none")
+        if model.norm == "batch" and train.devices > 1:
+            raise ValueError("model.norm = batch needs the whole batch on one device; use instance or none, or train.devices = 1")
         return self
 
 

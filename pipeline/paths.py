@@ -28,6 +28,7 @@ SPLIT_JSON = Path("reports/split.json")
 SLICES = Path("data/slices")
 INDEX = SLICES / "index.parquet"
 TEACHER_INDEX = SLICES / "teacher_index.parquet"
+HELD_OUT = "teacher_val"  # simulated pairs that no network is trained on
 
 MODELS = Path("models")
 MODEL_JSON = MODELS / "model.json"

@@ -36,9 +36,9 @@ def load_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
     return _table(folder / paths.INDEX.name)
 
 
-def load_teacher_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
-    """teacher_index.parquet: row, contrast and seed of each simulated pair."""
-    return _table(folder / paths.TEACHER_INDEX.name)
+def load_teacher_index(folder: Path = paths.SLICES, kind: str = "teacher") -> "pd.DataFrame":
+    """teacher_index.parquet: row, contrast and seed of each simulated pair; teacher_val_index.parquet for the kind paths.HELD_OUT."""
+    return _table(folder / f"{kind}_index.parquet")
 
 
 def create(folder: Path, name: str, count: int, size: int, bits: int) -> Path:

@@ -17,6 +17,8 @@ from pipeline.imaging.readers import Slice
 
 PAIRS_PER_TASK = 16
 FIRST_SEED = 2**40  # far from the seeds of data.phantom, whose heads are the demo's data
+HELD_OUT_SEEDS = 2**31  # from the seed of a training pair to that of a held-out one
+MOST_HELD_OUT = 32
 REDRAW = 2**32  # from the seed of a slice that shows no head to the next that is tried
 SMALLEST = 128  # pixels a side that a head is drawn with, even for smaller network pictures
 JITTER = 0.02  # standard deviation of the box's place and size, share of its side: how far boxes of real slices scatter
@@ -25,32 +27,47 @@ JITTER = 0.02  # standard deviation of the box's place and size, share of its si
 def build(folder: Path, preprocess: params.Preprocess, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> None:
     """Write teacher_{ct,mr}.npy and teacher_index.parquet (row, contrast, seed) with `preprocess.teacher_pairs` pairs; nothing for 0.
 
-    `meanwhile` as for `in_parallel`.
+    Beside them lie as many files teacher_val_* with some more pairs, by which training is judged. `meanwhile` as for `in_parallel`.
     """
-    import pandas as pd
-
     count = preprocess.teacher_pairs
     if not count:
         return
     from pipeline.phantom.atlas import atlas
 
     atlas()  # read once here, and not in each of the processes
+    _build(folder, "teacher", count, 0, preprocess, workers, meanwhile)
+    held_out = min(MOST_HELD_OUT, max(4, count // 10))
+    _build(folder, paths.HELD_OUT, held_out, HELD_OUT_SEEDS, preprocess, workers, None)
+
+
+def _build(
+    folder: Path,
+    kind: str,
+    count: int,
+    seeds: int,
+    preprocess: params.Preprocess,
+    workers: int | None,
+    meanwhile: Callable[[], object] | None,
+) -> None:
+    """Files of one `kind`; `seeds` is added to the row to get the seed of a pair."""
+    import pandas as pd
+
     files = {
-        modality: store.create(folder, paths.slices("teacher", modality).name, count, preprocess.size, preprocess.bits)
+        modality: store.create(folder, paths.slices(kind, modality).name, count, preprocess.size, preprocess.bits)
         for modality in paths.MODALITIES
     }
-    tasks = [(range(first, min(first + PAIRS_PER_TASK, count)), files, preprocess) for first in range(0, count, PAIRS_PER_TASK)]
+    tasks = [(range(first, min(first + PAIRS_PER_TASK, count)), seeds, files, preprocess) for first in range(0, count, PAIRS_PER_TASK)]
     drawn = [pair for some in in_parallel(_simulate_rows, tasks, workers, meanwhile) for pair in some]
     index = pd.DataFrame({"row": range(count), "contrast": [pair[0] for pair in drawn], "seed": [pair[1] for pair in drawn]})
-    index.to_parquet(folder / paths.TEACHER_INDEX.name, index=False)
+    index.to_parquet(folder / f"{kind}_index.parquet", index=False)
 
 
-def _simulate_rows(task: tuple[range, dict[str, Path], params.Preprocess]) -> list[tuple[str, int]]:
+def _simulate_rows(task: tuple[range, int, dict[str, Path], params.Preprocess]) -> list[tuple[str, int]]:
     """Simulate and store some rows; contrast and seed of each."""
-    rows, files, preprocess = task
+    rows, seeds, files, preprocess = task
     drawn = []
     for row in rows:
-        pictures, outlines, contrast, seed = _simulate(row, preprocess.size)
+        pictures, outlines, contrast, seed = _simulate(seeds + row, preprocess.size)
         # The box comes from one modality, as at translation, where only one is there to find it in.
         random = np.random.default_rng([seed, 2])
         framing = int(random.integers(2))

@@ -16,12 +16,15 @@ from pipeline.models.generator import CONTRASTS, Generator, build_generator
 
 __all__ = ["CONTRASTS", "load_generator", "translate"]
 
+# What models were before these could be chosen; their model.json does not say.
+BEFORE = {"upsampling": "transpose", "norm": "instance", "initialisation": "normal", "discriminator": "patch"}
+
 
 def load_generator(folder: Path, direction: str, device: str = "cpu") -> Generator:
     """The generator of `direction` in evaluation mode. Raises UserError when model.json or the weights are missing or don't fit."""
     try:
         facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        generator = build_generator(params.Model.model_validate(facts["model"]), direction)
+        generator = build_generator(params.Model.model_validate(BEFORE | facts["model"]), direction)
         generator.load_state_dict(load_file(folder / facts["directions"][direction]["weights"], device=device))
     except (FileNotFoundError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder}: no usable model for {direction} ({error}); run dvc repro, or dvc pull") from None

@@ -6,49 +6,49 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline import params
+from pipeline.models.layers import modulated, norm, upsample
+from pipeline.models.unet import UNet
 
 CONTRASTS = ("t1", "t2", "flair", "pd")
 BLOCKS = {"resnet_6": 6, "resnet_9": 9}
+HALVINGS = {"unet_128": 7, "unet_256": 8}
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with instance norm, added to the input. The contrast scales and shifts what the first norm leaves.
+    """Two 3×3 convolutions with norm, added to the input. The contrast scales and shifts what the first norm leaves.
 
     Conditional instance normalisation (arXiv 1610.07629). As constant input planes the contrast would be lost: instance norm takes out
     whatever is constant over the picture.
     """
 
-    def __init__(self, width: int, conditions: int) -> None:
+    def __init__(self, width: int, conditions: int, norms: str) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width))
-        self.second = nn.Sequential(nn.ReLU(), nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width))
+        self.first = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), norm(norms, width))
+        self.second = nn.Sequential(nn.ReLU(), nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), norm(norms, width))
         self.modulate = nn.Linear(conditions, 2 * width, bias=False) if conditions else None
 
     def forward(self, hidden: Tensor, condition: Tensor | None) -> Tensor:
-        between = self.first(hidden)
-        if self.modulate is not None and condition is not None:
-            scale, shift = self.modulate(condition)[:, :, None, None].chunk(2, dim=1)
-            between = between * (1 + scale) + shift
+        between = modulated(self.first(hidden), self.modulate, condition)
         result: Tensor = hidden + self.second(between)
         return result
 
 
-class Generator(nn.Module):
+class ResidualGenerator(nn.Module):
     """Maps (N, 1, H, W) in [-1, 1] to the same; `condition` (N, 4) is a probability of each MR contrast, zeros where unknown."""
 
-    def __init__(self, blocks: int, width: int, conditions: int) -> None:
+    def __init__(self, blocks: int, width: int, conditions: int, norms: str, upsampling: str) -> None:
         super().__init__()
         self.conditions = conditions
-        norm, relu = nn.InstanceNorm2d, nn.ReLU
+        relu = nn.ReLU
         self.encode = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), norm(width), relu(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), norm(2 * width), relu(),
-            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1), norm(4 * width), relu(),
+            nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), norm(norms, width), relu(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), norm(norms, 2 * width), relu(),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1), norm(norms, 4 * width), relu(),
         )  # fmt: skip
-        self.blocks = nn.ModuleList(ResidualBlock(4 * width, conditions) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(4 * width, conditions, norms) for _ in range(blocks))
         self.decode = nn.Sequential(
-            nn.ConvTranspose2d(4 * width, 2 * width, 3, stride=2, padding=1, output_padding=1), norm(2 * width), relu(),
-            nn.ConvTranspose2d(2 * width, width, 3, stride=2, padding=1, output_padding=1), norm(width), relu(),
+            upsample(upsampling, 4 * width, 2 * width, 3), norm(norms, 2 * width), relu(),
+            upsample(upsampling, 2 * width, width, 3), norm(norms, width), relu(),
             nn.ReflectionPad2d(3), nn.Conv2d(width, 1, 7), nn.Tanh(),
         )  # fmt: skip
 
@@ -61,10 +61,16 @@ class Generator(nn.Module):
         return result
 
 
+Generator = ResidualGenerator | UNet
+
+
 def build_generator(model: params.Model, direction: str) -> Generator:
     """The generator of `direction`, initialised by PyTorch's defaults; only CT→MR takes the contrast."""
     conditions = len(CONTRASTS) if model.condition_on_contrast and direction == "ct_to_mr" else 0
-    return Generator(BLOCKS[model.generator], model.generator_width, conditions)
+    choices = (model.generator_width, conditions, model.norm, model.upsampling)
+    if model.generator in HALVINGS:
+        return UNet(HALVINGS[model.generator], *choices)
+    return ResidualGenerator(BLOCKS[model.generator], *choices)
 
 
 def save_weights(path: Path, module: nn.Module) -> None:

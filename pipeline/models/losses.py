@@ -1,17 +1,49 @@
 """The terms of CycleGAN (arXiv 1703.10593) as functions of tensors; all give a scalar."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
-
-def adversarial_loss(scores: Tensor, real: bool) -> Tensor:
-    """Least squares GAN (arXiv 1611.04076): mean squared distance of the scores from 1 (`real`) or 0."""
-    return (scores - float(real)).square().mean()
+PENALTY = 10.0  # weight of the gradient penalty (arXiv 1704.00028, section 4)
 
 
-def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """Half the sum of both adversarial losses, which slows the discriminator down against the generator (section 4 of the paper)."""
-    return (adversarial_loss(real_scores, True) + adversarial_loss(fake_scores, False)) / 2
+def adversarial_loss(kind: str, scores: Tensor, real: bool) -> Tensor:
+    """How far a map of scores is from calling its images `real`, or not.
+
+    `lsgan`: mean squared distance from 1 or 0 (arXiv 1611.04076). `vanilla`: cross entropy (arXiv 1406.2661). `wgan_gp`: minus or plus the
+    mean (arXiv 1704.00028). `hinge`: within 1 of the border only (arXiv 1705.02894).
+    """
+    if kind == "lsgan":
+        return (scores - float(real)).square().mean()
+    if kind == "vanilla":
+        return functional.softplus(-scores if real else scores).mean()
+    if kind == "wgan_gp":
+        return -scores.mean() if real else scores.mean()
+    return functional.relu(1 - scores if real else 1 + scores).mean()
+
+
+def generator_loss(kind: str, scores: Tensor) -> Tensor:
+    """What the generator wants of the scores of its images: as real, and for `hinge` without the border, which would stop its gradient."""
+    return adversarial_loss("wgan_gp" if kind == "hinge" else kind, scores, True)
+
+
+def discriminator_loss(kind: str, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Both adversarial losses; half their sum, which slows the discriminator down (section 4 of the paper), but for `wgan_gp`."""
+    both = adversarial_loss(kind, real_scores, True) + adversarial_loss(kind, fake_scores, False)
+    return both if kind == "wgan_gp" else both / 2
+
+
+def accuracy(kind: str, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Share of patches judged right, each by the side of the border that its score lies on."""
+    border = 0.5 if kind == "lsgan" else 0.0
+    return ((real_scores > border).float().mean() + (fake_scores < border).float().mean()) / 2
+
+
+def gradient_penalty(judge: nn.Module, real: Tensor, fake: Tensor, condition: Tensor, share: Tensor) -> Tensor:
+    """Squared distance from 1 of the gradient's norm between `real` and `fake`, times 10 (arXiv 1704.00028); `share`: (N, 1, 1, 1), 0..1."""
+    between = torch.lerp(real, fake.to(real), share).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(judge(between, condition).float().sum(), between, create_graph=True)
+    return PENALTY * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
 def l1_loss(result: Tensor, wanted: Tensor) -> Tensor:

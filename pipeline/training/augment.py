@@ -24,16 +24,38 @@ def moved(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, 
     map_[:, 0, 0], map_[:, 0, 1] = angle.cos() * across, -angle.sin() * across
     map_[:, 1, 0], map_[:, 1, 1] = angle.sin() * down, angle.cos() * down
     map_[:, :, 2] = torch.randn(count, 2, generator=random) * SHIFT
-    grid = functional.affine_grid(map_, list(images[0].shape), align_corners=False)
-    return tuple(functional.grid_sample(image + 1, grid, align_corners=False) - 1 for image in images)
+    return tuple(_resampled(image, map_) for image in images)
+
+
+def cropped(images: Tensor, share: float, random: torch.Generator) -> Tensor:
+    """A random part of each of (N, 1, H, W) in [-1, 1], up to `share` of a side smaller, enlarged to the old size."""
+    count = len(images)
+    side = 1 - share * torch.rand(count, generator=random)
+    map_ = torch.zeros(count, 2, 3)
+    map_[:, 0, 0] = map_[:, 1, 1] = side
+    map_[:, :, 2] = (2 * torch.rand(count, 2, generator=random) - 1) * (1 - side)[:, None]
+    return _resampled(images, map_)
+
+
+def _resampled(images: Tensor, map_: Tensor) -> Tensor:
+    grid = functional.affine_grid(map_.to(images.device), list(images.shape), align_corners=False)
+    return functional.grid_sample(images + 1, grid, align_corners=False) - 1
 
 
 def jittered(images: Tensor, random: torch.Generator) -> Tensor:
     """Another display curve, brightness and noise for each of (N, 1, H, W) in [-1, 1]; the background stays."""
     count = len(images)
     values = ((images + 1) / 2).clamp(0, 1)
-    gamma = torch.exp(torch.randn(count, 1, 1, 1, generator=random) * GAMMA)
-    gain = 1 + torch.randn(count, 1, 1, 1, generator=random) * GAIN
-    noise = torch.randn(values.shape, generator=random) * NOISE * torch.rand(count, 1, 1, 1, generator=random)
+    gamma = torch.exp(torch.randn(count, 1, 1, 1, generator=random) * GAMMA).to(images.device)
+    gain = (1 + torch.randn(count, 1, 1, 1, generator=random) * GAIN).to(images.device)
+    noise = _noise(images, random) * NOISE * torch.rand(count, 1, 1, 1, generator=random).to(images.device)
     shown = (values.clamp_min(1e-4) ** gamma * gain + noise).clamp(0, 1)
     return torch.where(values < BLACK, images, shown * 2 - 1)
+
+
+def _noise(images: Tensor, random: torch.Generator) -> Tensor:
+    """Normal noise of their shape, drawn where the images are: a GPU is not made to wait for it."""
+    if images.device.type == "cpu":
+        return torch.randn(images.shape, generator=random)
+    there = torch.Generator(images.device).manual_seed(int(torch.randint(2**62, (), generator=random)))
+    return torch.randn(images.shape, generator=there, device=images.device)

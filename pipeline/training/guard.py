@@ -32,11 +32,12 @@ def only_one(lock: Path) -> Iterator[None]:
 
 
 def stop_asked() -> threading.Event:
-    """An event set by SIGTERM, or when the dvc above this process is gone."""
+    """An event set by SIGTERM, or when the dvc above this process, or the launcher of several devices, is gone."""
     event = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: event.set())
-    above = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
-    if above is not None:
+    parents = psutil.Process().parents()
+    watched = [parent for parent in parents if _is_dvc(parent)][:1] + (parents[:1] if "LOCAL_RANK" in os.environ else [])
+    for above in watched:
         threading.Thread(target=_watch, args=(above, event), daemon=True).start()
     return event
 

@@ -1,53 +1,81 @@
 """From params and slices to models/ and reports/train: resumes an interrupted job of the same digest, writes outputs when complete."""
 
 import hashlib
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipeline import params, paths
 from pipeline.atomic import new_folder, write_json
+from pipeline.errors import UserError
+from pipeline.models.cyclegan import SIGNAL
 from pipeline.models.generator import CONTRASTS, save_weights
-from pipeline.tracking.runs import Run, write_run_json
+from pipeline.models.ranks import Ranks, joined
+from pipeline.tracking.late import start_run
+from pipeline.tracking.runs import write_run_json
 from pipeline.training import guard
 from pipeline.training.data import Slices
-from pipeline.training.loop import Training, chosen_device
+from pipeline.training.launch import launch, launched
+from pipeline.training.loop import Data, Training, chosen_device
+from pipeline.training.progress import shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CODE = [Path(__file__).parent, Path(__file__).parents[1] / "models"]
-PLAIN_LINES = 20  # lines of progress where the output is no terminal
 
 
 def train(of: params.Params) -> None:
     """Train and write models/ and reports/train. Raises UserError on a mendable fault; an interrupted job resumes when run again."""
+    if of.train.devices > 1 and not launched():
+        launch(of.train.devices)
+        return
     torch.use_deterministic_algorithms(True, warn_only=True)
     stop = guard.stop_asked()
-    with guard.only_one(paths.CHECKPOINTS / "training.lock"):
-        pairs = Slices("teacher") if of.preprocess.teacher_pairs else None
-        folder = paths.CHECKPOINTS / job_digest(of)
-        training = Training(of, folder, chosen_device(of.train), Slices("train"), Slices("val"), pairs)
-        if training.step:
-            print(f"going on from step {training.step} of {training.steps}", flush=True)
-        run = Run.start(of, resume=training.run_id)
-        try:
-            for _ in _shown(training.run(run, stop), training):
+    with joined() as ranks:
+        if ranks.count != of.train.devices:
+            raise UserError(f"params.yaml: train.devices = {of.train.devices}, but {ranks.count} processes were started; make them agree")
+        if ranks.first:
+            with guard.only_one(paths.CHECKPOINTS / "training.lock"):
+                _train(_training(of, ranks), stop)
+        else:
+            for _ in _training(of, ranks).run(None, stop):
                 pass
-        except BaseException:
-            run.finish("KILLED" if stop.is_set() else "FAILED")
-            raise
-        training.save()
-        with new_folder(paths.TRAIN_REPORT) as report:
-            write_report(report, training)
-            run.log_folder(report, "train")
-        with new_folder(paths.MODELS) as models:
-            write_models(models, training)
-            write_run_json(run, models / paths.RUN_JSON.name)
-        run.finish()
+
+
+def _training(of: params.Params, ranks: Ranks) -> Training:
+    pairs, held_out_pairs = (Slices(kind) if of.preprocess.teacher_pairs else None for kind in ("teacher", paths.HELD_OUT))
+    data = Data(Slices("train"), Slices("val"), pairs, held_out_pairs)
+    return Training(of, paths.CHECKPOINTS / job_digest(of), chosen_device(of.train), data, ranks)
+
+
+def _train(training: Training, stop: threading.Event) -> None:
+    """Train in the first process, which alone writes."""
+    if training.step:
+        print(f"going on from step {training.step} of {training.steps}", flush=True)
+    run = start_run(training.of, training.run_id)
+    if training.run_id not in (None, run.id):
+        for value in training.history:
+            run.log_metrics({str(value["metric"]): value["value"]}, int(value["images"]))
+    try:
+        for _ in shown(training.run(run, stop), training):
+            pass
+    except BaseException:
+        run.finish("KILLED" if stop.is_set() else "FAILED")
+        raise
+    if training.step < training.steps:
+        print(f"ended at step {training.step} of {training.steps}: train.stop_after validations brought nothing better", flush=True)
+    training.save()
+    training.conclude()
+    with new_folder(paths.TRAIN_REPORT) as report:
+        write_report(report, training)
+        run.log_folder(report, "train")
+    with new_folder(paths.MODELS) as models:
+        write_models(models, training)
+        write_run_json(run, models / paths.RUN_JSON.name)
+    run.finish()
 
 
 def job_digest(of: params.Params) -> str:
@@ -91,27 +119,14 @@ def write_report(folder: Path, training: Training) -> None:
 def _plot(wide: "pd.DataFrame", file: Path) -> None:
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for axis, prefix in zip(axes, ("train/", "val/"), strict=True):
+    titles = {"train/": "training losses", "val/": "validation, mean absolute error", SIGNAL: "signals of collapse"}
+    figure, axes = pyplot.subplots(1, 3, figsize=(16, 4), layout="constrained")
+    for axis, (prefix, title) in zip(axes, titles.items(), strict=True):
         for name in (column for column in wide.columns if column.startswith(prefix)):
             known = wide[["images", name]].dropna()
             axis.plot(known["images"], known[name], label=name.removeprefix(prefix))
-        axis.set(xlabel="images seen", title="training losses" if prefix == "train/" else "validation, error there and back")
+        axis.set(xlabel="images seen", title=title, yscale="log" if prefix == SIGNAL else "linear")
         if axis.lines:
-            axis.legend()
+            axis.legend(fontsize="small")
     figure.savefig(file, dpi=90, metadata={"Software": None})
     pyplot.close(figure)
-
-
-def _shown(steps, training: Training):  # type: ignore[no-untyped-def]
-    """Pass `steps` on, with a bar on a terminal and some plain lines elsewhere."""
-    console = Console()
-    columns = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    every = max(1, training.steps // PLAIN_LINES)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("train", total=training.steps, completed=training.step)
-        for step in steps:
-            progress.update(task, completed=step)
-            if not console.is_terminal and step % every == 0:
-                print(f"step {step} of {training.steps}", flush=True)
-            yield step

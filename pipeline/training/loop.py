@@ -1,146 +1,177 @@
 """The training loop: teacher first, then unpaired slices with the teacher kept on; resumable to the bit on the CPU."""
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from pipeline import params, paths
 from pipeline.errors import UserError
-from pipeline.models.bundle import translate
-from pipeline.models.cyclegan import Batch, CycleGAN
-from pipeline.training import checkpoint
+from pipeline.models.cyclegan import CycleGAN
+from pipeline.models.ranks import ALONE, Ranks
+from pipeline.training import checkpoint, validation
 from pipeline.training.data import Slices
-from pipeline.training.schedule import learning_rate
+from pipeline.training.feed import Feed
+from pipeline.training.machine import use
+from pipeline.training.schedule import enough, learning_rate, scheduled_rate
 from pipeline.training.warm_start import take_generators
 
 if TYPE_CHECKING:
     from pipeline.tracking.runs import Run
 
-SomeBatch = TypeVar("SomeBatch", bound=Batch)
 LOG_STEPS = 25
-SHOWN = 6  # slices of a sample grid
+MOST_SKIPPED = 10  # steps in a row that may be left out because something in them was not finite
 
 
 class Interrupted(UserError):
     """Stopped from outside; what is done lies in a checkpoint."""
 
 
+@dataclass(frozen=True)
+class Data:
+    """Slices to train on, slices to validate on, and simulated pairs for both where there is a teacher."""
+
+    train: Slices
+    held_out: Slices
+    pairs: Slices | None
+    held_out_pairs: Slices | None
+
+
 @dataclass
 class Training:
-    """A training in progress: networks, the next step, the curves so far and the last sample grid."""
+    """A training in progress: networks, the next step, the curves so far, validation scores and the best weights where they are kept."""
 
     of: params.Params
     folder: Path
     device: torch.device
-    slices: Slices
-    held_out: Slices
-    pairs: Slices | None
+    data: Data
+    ranks: Ranks = ALONE
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    best: dict[str, torch.Tensor] | None = None
     run_id: str | None = None
+    latest: dict[str, float] = field(default_factory=dict)  # last values of the curves, for the display
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.of.train.seed)
-        self.networks = CycleGAN(self.of.model, self.of.train, self.device)
         train = self.of.train
+        if precision(train, self.device) == "tf32":
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+        if train.compile and self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "c++")):
+            raise UserError(
+                "params.yaml: train.compile = true needs a C++ compiler on the CPU and there is none; install g++ or set it to false"
+            )
+        self.networks = CycleGAN(self.of.model, train, self.device, self.ranks)
+        images = train.epochs * max(len(self.data.train.ct), len(self.data.train.mr)) if train.epochs else train.images
         self.taught = -(-train.teacher.images // train.batch_size)
-        self.steps = self.taught + -(-train.images // train.batch_size)
-        if not self.steps:
-            raise UserError("params.yaml: train.images and train.teacher.images are both 0, so there is nothing to train; raise one")
+        self.steps = self.taught + -(-images // train.batch_size)
+        self.feed = Feed(self.data.train, self.data.pairs, train, self.taught, self.device, self.ranks)
         if (state := checkpoint.latest(self.folder)) is not None:
             self.networks.load_state_dict(state["networks"])
             self.step, self.history, self.run_id = state["step"], state["history"], state["run_id"]
+            self.scores, self.best = state["scores"], state["best"]
         elif train.start_from:
             take_generators(self.networks, paths.as_given(train.start_from))
 
-    def run(self, tracked: "Run", stop: threading.Event) -> Iterator[int]:
-        """Train to the end, giving the count of steps done after each. Raises Interrupted when `stop` is set, after a checkpoint."""
-        self.run_id = tracked.id
+    @property
+    def done(self) -> bool:
+        """Whether the budget is used up, or validation has not got better for long enough."""
+        return self.step >= self.steps or enough(self.scores, self.of.train.stop_after)
+
+    def run(self, tracked: "Run | None", stop: threading.Event) -> Iterator[int]:
+        """Train to the end, giving the count of steps done after each; `tracked` is None in all processes but the first.
+
+        Raises Interrupted when `stop` is set, after a checkpoint, and UserError when training diverges.
+        """
+        self.run_id = tracked.id if tracked else None
         train = self.of.train
         saved = time.monotonic()
-        waiting: dict[str, torch.Tensor] = {}
         bf16 = precision(train, self.device) == "bfloat16"
-        while self.step < self.steps:
+        while not self.done:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                waiting = self._one_step()
+                losses = self._one_step()
             self.step += 1
             seen = self.step * train.batch_size
-            if self.step % LOG_STEPS == 0 or self.step == self.steps:
-                self._log(tracked, {f"train/{name}": float(value) for name, value in waiting.items()}, seen)
+            # Asked rarely on a GPU, since asking makes it wait; steps that were left out in between did no harm.
+            if self.device.type == "cpu" or self.step % LOG_STEPS == 0:
+                self._check()
+            if tracked and (self.step % LOG_STEPS == 0 or self.step == self.steps):
+                named = {name if "/" in name else f"train/{name}": float(value) for name, value in losses.items()}
+                self._log(tracked, named, seen)
+                tracked.log_metrics(use(self.device), seen)
             if seen // train.sample_images > (seen - train.batch_size) // train.sample_images or self.step == self.steps:
-                self._log(tracked, self.validate(), seen)
-                tracked.log_image(self.sample(), key="samples", step=seen)
-            if stop.is_set() or time.monotonic() - saved >= train.checkpoint_seconds:
+                self._validate(tracked, seen)
+            stopped = bool(self.ranks.of_first(float(stop.is_set())))
+            if self.ranks.first and (stopped or time.monotonic() - saved >= train.checkpoint_seconds):
                 self.save()
                 saved = time.monotonic()
-            if stop.is_set() and self.step < self.steps:
+            if stopped and not self.done:
                 raise Interrupted(f"training stopped after {self.step} of {self.steps} steps; dvc repro goes on from there")
             yield self.step
 
     def save(self) -> None:
         state = {"networks": self.networks.state_dict(), "step": self.step, "history": self.history, "run_id": self.run_id}
-        checkpoint.save(self.folder, self.step, state)
+        checkpoint.save(self.folder, self.step, state | {"scores": self.scores, "best": self.best})
+
+    def conclude(self) -> None:
+        """Make the best weights the averaged ones where they are kept."""
+        if self.best is not None:
+            self.networks.ema.load_state_dict(self.best)
 
     def _one_step(self) -> dict[str, torch.Tensor]:
         train = self.of.train
-        pairs = self._moved(self.pairs.pairs(self.step, train)) if self.pairs and train.teacher.weight else None
-        if self.step < self.taught:
-            if pairs is None:
-                raise UserError("params.yaml: train.teacher.images > 0 needs train.teacher.weight above 0 and simulated pairs")
-            last = train.learning_rate if train.images else 0.0
+        batch, pairs = self.feed.at(self.step)
+        if batch is None:
+            assert pairs is not None
+            last = train.learning_rate if self.steps > self.taught else 0.0
             rate = learning_rate(self.step, self.taught, train.decay_from, train.teacher.learning_rate, last)
             self.networks.set_learning_rate(rate)
-            return self._sound(self.networks.teach(pairs))
-        later = self.step - self.taught
-        self.networks.set_learning_rate(learning_rate(later, self.steps - self.taught, train.decay_from, train.learning_rate))
+            return self.networks.teach(pairs)
+        self.networks.set_learning_rate(scheduled_rate(self.step - self.taught, self.steps - self.taught, train, self.scores))
         random = torch.Generator().manual_seed((train.seed << 32) + self.step)
-        return self._sound(self.networks.step(self._moved(self.slices.batch(later, train)), pairs, random))
+        return self.networks.step(batch, pairs, random)
 
-    def _sound(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Refuse to go on from a loss that is no number; asked once every LOG_STEPS, since asking makes a GPU wait."""
-        if (self.step + 1) % LOG_STEPS == 0 and (bad := [name for name, loss in losses.items() if not torch.isfinite(loss)]):
+    def _check(self) -> None:
+        """Stop where several steps in a row were left out; the weights are those of the last good step, and are saved."""
+        if (skipped := int(self.networks.skipped)) >= MOST_SKIPPED:
+            if self.ranks.first:
+                self.save()
             raise UserError(
-                f"training diverged at step {self.step}: {', '.join(bad)} loss is not finite; "
-                "lower train.learning_rate or set train.precision to float32 (the last checkpoint is kept)"
+                f"training diverged: loss or gradients were not finite in the last {skipped} steps before step {self.step}; "
+                "lower train.learning_rate, set train.clip_gradients or train.precision = float32 (the last good weights are kept)"
             )
-        return losses
 
-    def _moved(self, batch: SomeBatch) -> SomeBatch:
-        return type(batch)(*(tensor.to(self.device, non_blocking=True) for tensor in vars(batch).values()))
+    def _validate(self, tracked: "Run | None", seen: int) -> None:
+        """Scores and samples by the first process; all learn the score, since schedule and end may depend on it."""
+        score = 0.0
+        if tracked:
+            values = validation.validate(self.networks.ema, self.data.held_out, self.data.held_out_pairs)
+            self._log(tracked, values, seen)
+            tracked.log_image(self.sample(), key="samples", step=seen)
+            score = values[validation.SCORE]
+        score = self.ranks.of_first(score)
+        if self.step <= self.taught < self.steps:
+            return  # the warm-up is no candidate: what the teacher says is not yet what real slices look like
+        if self.of.train.keep_best and score < min(self.scores, default=float("inf")):
+            self.best = {name: value.detach().clone() for name, value in self.networks.ema.state_dict().items()}
+        self.scores.append(score)
+
+    def sample(self) -> Any:
+        """uint8 picture of validation slices and what is made of them."""
+        return validation.sample(self.networks.ema, self.data.held_out)
 
     def _log(self, tracked: "Run", values: dict[str, float], seen: int) -> None:
         self.history += [{"images": seen, "metric": name, "value": value} for name, value in values.items()]  # type: ignore[dict-item]
+        self.latest |= values
         tracked.log_metrics(values, seen)
-
-    def _held_out(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        from pipeline.dataset.store import to_float
-        from pipeline.models.generator import CONTRASTS
-
-        ct, mr = to_float(self.held_out.ct[:16]), to_float(self.held_out.mr[:16])
-        count = min(len(ct), len(mr))
-        known = self.held_out.contrast[:count]
-        return ct[:count], mr[:count], [CONTRASTS[int(row.argmax())] if row.any() else "" for row in known]
-
-    def validate(self) -> dict[str, float]:
-        """Cycle error (0..1) of the averaged generators on up to 16 validation slices of each modality."""
-        ct, mr, contrast = self._held_out()
-        to_mr, to_ct = self.networks.ema["ct_to_mr"], self.networks.ema["mr_to_ct"]
-        back_ct = translate(to_ct, translate(to_mr, ct, contrast))
-        back_mr = translate(to_mr, translate(to_ct, mr), contrast)
-        return {"val/ct_to_mr/cycle_mae": float(np.abs(back_ct - ct).mean()), "val/mr_to_ct/cycle_mae": float(np.abs(back_mr - mr).mean())}
-
-    def sample(self) -> np.ndarray:
-        """uint8 picture of validation slices: CT, MR made of it, MR, CT made of it, a row each."""
-        ct, mr, contrast = self._held_out()
-        ct, mr, contrast = ct[:SHOWN], mr[:SHOWN], contrast[:SHOWN]
-        rows = (ct, translate(self.networks.ema["ct_to_mr"], ct, contrast), mr, translate(self.networks.ema["mr_to_ct"], mr))
-        return np.rint(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]) * 255).astype(np.uint8)
 
 
 def precision(train: params.Train, device: torch.device) -> str:
@@ -154,5 +185,9 @@ def chosen_device(train: params.Train) -> torch.device:
     """The device in use: `auto` is a GPU where there is one. Raises UserError when a GPU is asked for and absent."""
     if train.device == "cuda" and not torch.cuda.is_available():
         raise UserError("params.yaml: train.device = 'cuda' but torch finds no GPU here; set it to auto or cpu")
-    name: Any = "cuda" if train.device == "cuda" or (train.device == "auto" and torch.cuda.is_available()) else "cpu"
-    return torch.device(name)
+    if train.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    number = int(os.environ.get("LOCAL_RANK", 0))
+    if number >= torch.cuda.device_count():
+        raise UserError(f"params.yaml: train.devices = {train.devices} but torch finds {torch.cuda.device_count()} GPUs here; lower it")
+    return torch.device("cuda", number)

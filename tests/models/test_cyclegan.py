@@ -138,9 +138,9 @@ def test_a_deeper_discriminator_sees_larger_patches() -> None:
 
 
 def test_losses_by_hand() -> None:
-    assert float(adversarial_loss(torch.tensor([0.0, 2.0]), True)) == 1.0
-    assert float(adversarial_loss(torch.tensor([0.0, 2.0]), False)) == 2.0
-    assert float(discriminator_loss(torch.tensor([0.5]), torch.tensor([0.5]))) == 0.25
+    assert float(adversarial_loss("lsgan", torch.tensor([0.0, 2.0]), True)) == 1.0
+    assert float(adversarial_loss("lsgan", torch.tensor([0.0, 2.0]), False)) == 2.0
+    assert float(discriminator_loss("lsgan", torch.tensor([0.5]), torch.tensor([0.5]))) == 0.25
 
 
 def test_the_pool_gives_earlier_images_back() -> None:

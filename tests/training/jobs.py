@@ -45,13 +45,14 @@ def make(folder: Path, **train: object) -> Path:
     (folder / "dvc.yaml").write_text("stages: {}\n")
     random, rows = np.random.default_rng(0), []
     with new_folder(folder / "data/slices") as slices:
-        for split, count in (("train", 7), ("val", 3), ("teacher", 8)):
+        for split, count in (("train", 7), ("val", 3), ("teacher", 8), ("teacher_val", 4)):
             for modality in ("ct", "mr"):
                 np.save(slices / f"{split}_{modality}.npy", random.integers(0, 256, (count, 32, 32), dtype=np.uint8))
                 rows += [{"split": split, "modality": modality, "row": row, "contrast": ("t1", "t2", "")[row % 3]} for row in range(count)]
         index = pd.DataFrame(rows)
-        index[index["split"] != "teacher"].to_parquet(slices / "index.parquet")
+        index[index["split"].isin(["train", "val"])].to_parquet(slices / "index.parquet")
         pd.DataFrame({"row": range(8), "contrast": ["t1", "t2", "flair", "pd"] * 2}).to_parquet(slices / "teacher_index.parquet")
+        pd.DataFrame({"row": range(4), "contrast": ["t1", "t2", "flair", "pd"]}).to_parquet(slices / "teacher_val_index.parquet")
     return folder
 
 

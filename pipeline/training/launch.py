@@ -1,0 +1,38 @@
+"""Several devices on one host: the train stage started once for each by torchrun's own launcher."""
+
+import logging
+import os
+import sys
+
+from pipeline.errors import UserError
+
+
+def launched() -> bool:
+    """Whether this process is one of several, started here or by torchrun from outside."""
+    return "LOCAL_RANK" in os.environ
+
+
+def launch(devices: int) -> None:
+    """Run this stage in `devices` processes and wait for them; when one dies, all end.
+
+    Raises UserError naming the process that died, and SystemExit with the exit code of one that has said itself what was wrong.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # each failure is told below, in one line
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    of_one_host = LaunchConfig(1, 1, devices, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.5)
+    try:
+        elastic_launch(of_one_host, sys.executable)("-m", "stages.train")
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            raise SystemExit(failure.exitcode) from None
+        raise UserError(
+            f"training process {rank} of {devices} was killed by signal {-failure.exitcode}, so all were ended; "
+            "dvc repro goes on from the last checkpoint"
+        ) from None
+    except SignalException as error:
+        raise UserError(f"training was ended by signal {error.sigval.value}; dvc repro goes on from the last checkpoint") from None
