@@ -227,9 +227,7 @@ class Params(Section):
         if size % side:
             raise ValueError(f"model.generator = {model.generator} needs preprocess.size in multiples of {side}, not {size}")
         if model.discriminator == "patch" and size // 2**model.discriminator_layers < 3:
-            raise ValueError(
-                f"model.discriminator_layers = {model.discriminator_layers} leave nothing of preprocess.size = {size}; lower it"
-            )
+            raise ValueError(f"model.discriminator_layers = {model.discriminator_layers} are too many for preprocess.size = {size}")
         if model.norm == "batch" and train.gan_loss == "wgan_gp":
             raise ValueError("train.gan_loss = wgan_gp judges each image's gradient, which model.norm = batch mixes; use instance or none")
         if model.norm == "batch" and train.devices > 1:

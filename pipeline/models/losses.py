@@ -40,7 +40,7 @@ def accuracy(kind: str, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
 
 
 def gradient_penalty(judge: nn.Module, real: Tensor, fake: Tensor, condition: Tensor, share: Tensor) -> Tensor:
-    """Squared distance from 1 of the gradient's norm between `real` and `fake`, times 10 (arXiv 1704.00028); `share`: (N, 1, 1, 1), 0..1."""
+    """Squared distance of the gradient's norm from 1 between `real` and `fake`, times 10 (arXiv 1704.00028); `share` (N, 1, 1, 1) 0..1."""
     between = torch.lerp(real, fake.to(real), share).requires_grad_(True)
     (gradient,) = torch.autograd.grad(judge(between, condition).float().sum(), between, create_graph=True)
     return PENALTY * (gradient.flatten(1).norm(dim=1) - 1).square().mean()

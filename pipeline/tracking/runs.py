@@ -183,7 +183,18 @@ def attach(run_json: Path = paths.RUN_JSON) -> Run:
             return Run(found[0].info.run_id, found[0].info.run_name, found[0].info.experiment_id, uri)
         run = Run.start(params.load(), extra_tags={ORIGINAL_RUN: run_id, "original_name": str(written.get("name", ""))})
         client.update_run(run.id, name=f"{written.get('name', run.name)} (from another machine)")
+        _send_curves(run)
         return run
+
+
+def _send_curves(run: Run) -> None:
+    """The training's curves, which another store, or none, was given at the time."""
+    import pandas as pd
+
+    file = paths.TRAIN_REPORT / "curves.csv"
+    for line in pd.read_csv(file).to_dict("records") if file.is_file() else []:
+        values = {str(name): float(value) for name, value in line.items() if name != "images" and value == value}
+        run.log_metrics(values, int(line["images"]))
 
 
 def write_run_json(run: Run, path: Path = paths.RUN_JSON) -> None:

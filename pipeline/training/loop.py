@@ -66,9 +66,7 @@ class Training:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.allow_tf32 = True
         if train.compile and self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "c++")):
-            raise UserError(
-                "params.yaml: train.compile = true needs a C++ compiler on the CPU and there is none; install g++ or set it to false"
-            )
+            raise UserError("params.yaml: train.compile = true needs a C++ compiler here; install g++ or set it to false")
         self.networks = CycleGAN(self.of.model, train, self.device, self.ranks)
         images = train.epochs * max(len(self.data.train.ct), len(self.data.train.mr)) if train.epochs else train.images
         self.taught = -(-train.teacher.images // train.batch_size)

@@ -41,13 +41,13 @@ def validate(generators: nn.ModuleDict, slices: Slices, pairs: Slices | None) ->
 
 def sample(generators: nn.ModuleDict, slices: Slices) -> NDArray[np.uint8]:
     """uint8 picture of validation slices: CT, MR made of it, MR, CT made of it, a row each."""
-    ct, mr, contrast = (part[:SHOWN] for part in _first(slices))
+    ct, mr, contrast = _first(slices, SHOWN)
     rows = (ct, translate(generators["ct_to_mr"], ct, contrast), mr, translate(generators["mr_to_ct"], mr))
     return np.rint(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]) * 255).astype(np.uint8)
 
 
-def _first(slices: Slices) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
-    ct, mr = to_float(slices.ct[:MOST]), to_float(slices.mr[:MOST])
+def _first(slices: Slices, most: int = MOST) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
+    ct, mr = to_float(slices.ct[:most]), to_float(slices.mr[:most])
     count = min(len(ct), len(mr))
     return ct[:count], mr[:count], [_name(row) for row in slices.contrast[:count]]
 

@@ -36,7 +36,7 @@ def _small() -> dict[str, object]:
 PARAMS = params.parse(_small(), "tests")
 
 
-def make(folder: Path, **train: object) -> Path:
+def make(folder: Path, *, size: int = 32, **train: object) -> Path:
     """A project in `folder` as the preprocess stage leaves it; `train` changes that section of its params.yaml."""
     content = _small()
     content["train"] |= train  # type: ignore[operator]
@@ -47,7 +47,7 @@ def make(folder: Path, **train: object) -> Path:
     with new_folder(folder / "data/slices") as slices:
         for split, count in (("train", 7), ("val", 3), ("teacher", 8), ("teacher_val", 4)):
             for modality in ("ct", "mr"):
-                np.save(slices / f"{split}_{modality}.npy", random.integers(0, 256, (count, 32, 32), dtype=np.uint8))
+                np.save(slices / f"{split}_{modality}.npy", random.integers(0, 256, (count, size, size), dtype=np.uint8))
                 rows += [{"split": split, "modality": modality, "row": row, "contrast": ("t1", "t2", "")[row % 3]} for row in range(count)]
         index = pd.DataFrame(rows)
         index[index["split"].isin(["train", "val"])].to_parquet(slices / "index.parquet")

@@ -1,0 +1,46 @@
+"""Two processes share each batch: the result of one; when one of them is killed, all end and training goes on when run again."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from pipeline import params, paths
+from pipeline.models.bundle import load_generator, translate
+from pipeline.training.data import Slices
+from pipeline.training.loop import Data, Training
+from tests.training import jobs
+from tests.training.test_loop import Untracked
+from tests.training.test_resume import wait_for
+
+SHORT = {"images": 24, "teacher": jobs.PARAMS.train.teacher.model_dump() | {"images": 16}, "checkpoint_seconds": 0.01}
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_give_what_one_gives_even_after_one_was_killed(tmp_path: Path) -> None:
+    folder = jobs.make(tmp_path / "two", devices=2, **SHORT)
+    process = jobs.start(folder)
+    wait_for("checkpoints/*/0*.pt", folder, 2)
+    second = next(child for child in psutil.Process(process.pid).children(recursive=True) if child.environ().get("RANK") == "1")
+    second.kill()
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, printed
+    assert "error: training process 1 of 2 was killed by signal 9, so all were ended; dvc repro goes on" in printed
+    assert "Traceback" not in printed
+    assert not (folder / "models").exists()
+    assert "going on from step" in jobs.finish(folder)
+
+    alone = params.load(folder / "params.yaml")
+    alone = alone.model_copy(update={"train": alone.train.model_copy(update={"devices": 1})})
+    slices = folder / "data/slices"
+    data = Data(*(Slices(kind, slices) for kind in ("train", "val", "teacher", "teacher_val")))
+    one = Training(alone, tmp_path / "one", torch.device("cpu"), data)
+    for _ in one.run(Untracked(), threading.Event()):  # type: ignore[arg-type]
+        pass
+    images = np.random.default_rng(1).random((4, 32, 32), np.float32)
+    for direction in paths.DIRECTIONS:
+        theirs = translate(load_generator(folder / "models", direction), images, "t1")
+        assert np.abs(translate(one.networks.ema[direction], images, "t1") - theirs).max() < 2e-3

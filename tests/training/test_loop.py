@@ -1,0 +1,162 @@
+"""The loop with options beside the defaults: resumed to the bit, ended early, stopped when it diverges, best weights kept."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import params
+from pipeline.errors import UserError
+from pipeline.models.cyclegan import SIGNAL
+from pipeline.training import validation
+from pipeline.training.data import Slices
+from pipeline.training.loop import Data, Interrupted, Training
+from pipeline.training.schedule import enough, falls, scheduled_rate
+from tests.training import jobs
+
+
+class Untracked:
+    """Stands where an MLflow run would be."""
+
+    id = "none"
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, list[float]] = {}
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.metrics.setdefault(name, []).append(value)
+
+    def log_image(self, *_: object, **__: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    torch.set_num_threads(1)
+    folder = jobs.make(tmp_path_factory.mktemp("job")) / "data/slices"
+    return Data(*(Slices(kind, folder) for kind in ("train", "val", "teacher", "teacher_val")))
+
+
+def chosen(**knobs: object) -> params.Params:
+    content = jobs.PARAMS.model_dump(by_alias=True)
+    content["train"]["teacher"]["images"] = 4
+    content["train"] |= {"images": 24, "sample_images": 4}
+    for name, value in knobs.items():
+        content["model" if name in content["model"] else "train"][name] = value
+    return params.parse(content, "params.yaml")
+
+
+def training(of: params.Params, folder: Path, slices: Data) -> Training:
+    return Training(of, folder, torch.device("cpu"), slices)
+
+
+def run(made: Training, until: int | None = None) -> Untracked:
+    tracked, stop = Untracked(), threading.Event()
+    for step in made.run(tracked, stop):  # type: ignore[arg-type]
+        if until is not None and step == until - 1:
+            stop.set()
+    return tracked
+
+
+def same(first: Training, second: Training) -> bool:
+    left, right = first.networks.ema.state_dict(), second.networks.ema.state_dict()
+    return first.history == second.history and all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"norm": "batch", "schedule": "plateau", "patience": 1, "keep_best": True, "crop": 0.2, "affine": True},
+        {"gan_loss": "wgan_gp", "schedule": "cosine", "clip_gradients": 1.0, "upsampling": "resize"},
+    ],
+)
+def test_interrupted_and_resumed_ends_with_the_same_bits(knobs: dict[str, object], slices: Data, tmp_path: Path) -> None:
+    of = chosen(**knobs)
+    whole = training(of, tmp_path / "whole", slices)
+    run(whole)
+    first = training(of, tmp_path / "parts", slices)
+    with pytest.raises(Interrupted):
+        run(first, until=7)
+    second = training(of, tmp_path / "parts", slices)
+    assert second.step == 7
+    run(second)
+    for made in (whole, second):
+        made.conclude()
+    assert same(whole, second)
+    assert whole.scores == second.scores
+
+
+def test_signals_of_collapse_and_the_machine_are_logged(slices: Data, tmp_path: Path) -> None:
+    metrics = run(training(chosen(), tmp_path, slices)).metrics
+    signals = {name.removeprefix(SIGNAL) for name in metrics if name.startswith(SIGNAL)}
+    assert signals >= {"accuracy_ct", "accuracy_mr", "spread_ct", "spread_mr", "gradient_generators", "gradient_discriminators"}
+    assert signals >= {"ct_to_mr/spread", "mr_to_ct/spread"}
+    assert "system/training_memory_megabytes" in metrics
+    assert len(metrics["val/score"]) == 7
+    assert metrics["val/score"][-1] == (metrics["val/ct_to_mr/paired_mae"][-1] + metrics["val/mr_to_ct/paired_mae"][-1]) / 2
+
+
+def test_several_spoilt_steps_end_training_with_the_last_good_weights(slices: Data, tmp_path: Path) -> None:
+    made = training(chosen(learning_rate=0.0002), tmp_path, slices)
+    good, at = made.feed.at, 5
+
+    def spoilt(step: int):
+        batch, pairs = good(step)
+        if batch is not None and step >= at:
+            batch.ct.fill_(float("nan"))
+        return batch, pairs
+
+    made.feed.at = spoilt  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="training diverged: .* 10 steps before step 15"):
+        run(made)
+    again = training(chosen(learning_rate=0.0002), tmp_path, slices)
+    assert again.step == 14 or again.step == 15
+    assert all(torch.isfinite(value).all() for value in again.networks.generators.state_dict().values())
+
+
+def test_it_ends_when_nothing_gets_better_and_the_best_is_kept(slices: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.9, 0.5, 0.3, 0.4, 0.35, 0.2])  # the first is of the warm-up and does not count
+    seen = []
+
+    def validate(generators, *_: object) -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in generators.state_dict().items()})
+        return {validation.SCORE: next(scores)}
+
+    monkeypatch.setattr(validation, "validate", validate)
+    made = training(chosen(stop_after=2, keep_best=True), tmp_path, slices)
+    run(made)
+    assert made.scores == [0.5, 0.3, 0.4, 0.35]
+    assert made.step < made.steps
+    assert made.done
+    made.conclude()
+    assert all(torch.equal(value, seen[2][name]) for name, value in made.networks.ema.state_dict().items())
+
+
+def test_epochs_are_passes_over_the_larger_modality(slices: Data, tmp_path: Path) -> None:
+    made = training(chosen(epochs=3, batch_size=1), tmp_path, slices)
+    assert made.steps - made.taught == 3 * 7
+
+
+def test_slices_held_on_the_device_are_the_same(slices: Data, tmp_path: Path) -> None:
+    folder = jobs.make(tmp_path / "job") / "data/slices"
+    held, train = Slices("train", folder), jobs.PARAMS.train
+    assert held.hold(torch.device("cpu"), 10) == 10  # no room: streamed as before
+    assert held.hold(torch.device("cpu"), 10**6) == 10**6 - 2 * 7 * 32 * 32
+    for name, value in vars(held.batch(3, train)).items():
+        assert torch.equal(value, getattr(slices.train.batch(3, train), name))
+
+
+def test_schedules() -> None:
+    def rates(schedule: str, scores: tuple[float, ...] = ()) -> list[float]:
+        train = jobs.PARAMS.train.model_copy(update={"schedule": schedule, "learning_rate": 1.0, "decay_factor": 0.5, "patience": 2})
+        return [round(scheduled_rate(step, 8, train, scores), 3) for step in (0, 3, 4, 6, 7)]
+
+    assert rates("linear") == [1, 1, 1, 0.5, 0.25]
+    assert rates("cosine") == [1, 1, 1, 0.5, 0.146]
+    assert rates("step") == [1, 1, 0.5, 0.25, 0.25]
+    assert rates("plateau", (0.5, 0.6, 0.7)) == [0.5] * 5
+    assert falls([0.5, 0.6, 0.4, 0.5, 0.5, 0.5, 0.5], 2) == 2
+    assert [enough([0.5, 0.6, 0.7], patience) for patience in (0, 2, 3)] == [False, True, False]
+    assert not enough([], 1)
