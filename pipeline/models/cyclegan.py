@@ -88,6 +88,7 @@ class CycleGAN:
         Names that begin with SIGNAL are no losses: spread of translations relative to real slices, discriminators' accuracy, norms of
         gradients. A step whose loss or gradients are not finite changes nothing and counts in `skipped`.
         """
+        buffers = [(buffer, buffer.clone()) for buffer in self.discriminators.buffers()]
         losses, fake_ct, fake_mr, bad = self._update_generators(batch, pairs)
         assert fake_ct is not None
         assert fake_mr is not None
@@ -102,6 +103,7 @@ class CycleGAN:
             share = self.ranks.part(torch.rand(len(batch.ct) * self.ranks.count, 1, 1, 1, generator=random)).to(batch.ct)
         total, judged = self._judgement(batch, shown, share)
         norm, _ = update(self.discriminator_optimiser, total, self.train.clip_gradients, bad, self.ranks)
+        restore(buffers, bad)
         losses |= {name: loss.detach() for name, loss in judged.items()} | {f"{SIGNAL}gradient_discriminators": norm}
         return losses
 
@@ -201,8 +203,7 @@ class CycleGAN:
         buffers = [(buffer, buffer.clone()) for buffer in self.generators.buffers()]  # batch norm's statistics; none with other norms
         total, losses, fake_ct, fake_mr = self._objective(batch, pairs)
         norm, bad = update(self.generator_optimiser, total, self.train.clip_gradients, None, self.ranks)
-        for buffer, before in buffers:
-            buffer.copy_(torch.where(bad, before, buffer))
+        restore(buffers, bad)
         self.skipped = torch.where(bad, self.skipped + 1, torch.zeros_like(self.skipped))
         self._average()
         losses = {name: loss.detach() for name, loss in losses.items()}
@@ -215,3 +216,9 @@ class CycleGAN:
         torch._foreach_lerp_(averages, current, 1 - self.train.ema_decay)
         for average, buffer in zip(self.ema.buffers(), self.generators.buffers(), strict=True):
             average.copy_(average.lerp(buffer, 1 - self.train.ema_decay) if buffer.is_floating_point() else buffer)
+
+
+def restore(buffers: list[tuple[Tensor, Tensor]], bad: Tensor) -> None:
+    """Give each buffer back what it held before, where the step was left out."""
+    for buffer, before in buffers:
+        buffer.copy_(torch.where(bad, before, buffer))

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.errors import UserError
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -70,5 +72,11 @@ def joined() -> Iterator[Ranks]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size())
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise UserError(
+            "another process of this training is gone, so this one ends too; dvc repro goes on from the last checkpoint"
+        ) from None
     finally:
         distributed.destroy_process_group()

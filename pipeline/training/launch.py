@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 
 from pipeline.errors import UserError
@@ -27,7 +28,9 @@ def launch(devices: int) -> None:
     try:
         elastic_launch(of_one_host, sys.executable)("-m", "stages.train")
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        # A process whose partner was killed may fail before that is seen, so who was killed is asked first; SIGTERM is the launcher's own.
+        killed = [found for found in error.failures.items() if found[1].exitcode < 0 and found[1].exitcode != -signal.SIGTERM]
+        rank, failure = killed[0] if killed else error.get_first_failure()
         if failure.exitcode > 0:
             raise SystemExit(failure.exitcode) from None
         raise UserError(

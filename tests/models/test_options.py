@@ -90,13 +90,11 @@ def test_resize_convolutions_leave_no_checkerboard(generator: str) -> None:
     uneven = {}
     for upsampling in ("transpose", "resize"):
         torch.manual_seed(0)
-        of = chosen(128, generator=generator, upsampling=upsampling, norm="none")
+        of = chosen(128, generator=generator, upsampling=upsampling, norm="none", initialisation="kaiming", generator_width=4)
         with torch.no_grad():
-            middle = build_generator(of.model, "mr_to_ct")(torch.zeros(1, 1, 128, 128))[..., 40:88, 40:88]
+            middle = build_generator(of.model, "mr_to_ct")(torch.full((1, 1, 128, 128), 0.5))[..., 40:88, 40:88]
         uneven[upsampling] = float((middle[..., 1:] - middle[..., :-1]).abs().mean())
-    if generator == "resnet_6":
-        assert uneven["resize"] < 1e-6 < uneven["transpose"]
-    assert uneven["resize"] < uneven["transpose"]
+    assert uneven["resize"] < uneven["transpose"] / 10
 
 
 @pytest.mark.parametrize("kind", ["normal", "xavier", "kaiming", "orthogonal"])
@@ -154,7 +152,7 @@ def test_an_update_is_clipped_and_left_out_where_spoilt(fused: bool) -> None:
     norm, bad = update(optimiser, (3 * weight).sum(), 0.5)
     assert (float(norm), bool(bad)) == (6.0, False)
     assert float(weight.grad.norm()) == pytest.approx(0.5, rel=1e-4)
-    assert float(weight[0]) == pytest.approx(0.9)
+    assert float(weight.detach()[0]) == pytest.approx(0.9)
 
 
 def test_models_from_before_the_choice_can_be_loaded(tmp_path) -> None:

@@ -100,7 +100,7 @@ def test_signals_of_collapse_and_the_machine_are_logged(slices: Data, tmp_path: 
 
 def test_several_spoilt_steps_end_training_with_the_last_good_weights(slices: Data, tmp_path: Path) -> None:
     made = training(chosen(learning_rate=0.0002), tmp_path, slices)
-    good, at = made.feed.at, 5
+    good, at = made.feed.at, 3
 
     def spoilt(step: int):
         batch, pairs = good(step)
@@ -109,10 +109,10 @@ def test_several_spoilt_steps_end_training_with_the_last_good_weights(slices: Da
         return batch, pairs
 
     made.feed.at = spoilt  # type: ignore[method-assign]
-    with pytest.raises(UserError, match="training diverged: .* 10 steps before step 15"):
+    with pytest.raises(UserError, match=r"training diverged: .* 10 steps before step 13"):
         run(made)
     again = training(chosen(learning_rate=0.0002), tmp_path, slices)
-    assert again.step == 14 or again.step == 15
+    assert again.step == 13
     assert all(torch.isfinite(value).all() for value in again.networks.generators.state_dict().values())
 
 
