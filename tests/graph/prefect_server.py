@@ -109,7 +109,7 @@ def webhooks() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         server.server_close()
 
 
-def until(ready: Callable[[], Any], what: str, seconds: float = 150) -> Any:
+def until(ready: Callable[[], Any], what: str, seconds: float = 400) -> Any:
     """What `ready` gives as soon as that is true."""
     deadline = time.monotonic() + seconds
     while not (found := ready()):
