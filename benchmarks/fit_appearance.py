@@ -70,9 +70,8 @@ def score(archive, sure):
     print("CT files called MR:", [name for chance, name in kinds["CT"] if chance < 1 - sure])
     print("CT among MR files not found:", [name for chance, name in kinds["CT among MR"] if chance <= sure])
     told, called, chance = (np.array(column) for column in zip(*contrasts, strict=True))
-    print(
-        f"contrast right: {(told == called).mean():.3f} of {len(told)}; bright fluid or not: {((told == 't2') == (called == 't2')).mean():.3f}"
-    )
+    fluid = ((told == "t2") == (called == "t2")).mean()
+    print(f"contrast right: {(told == called).mean():.3f} of {len(told)}; bright fluid or not: {fluid:.3f}")
     for least in (0.6, 0.8, 0.95):
         kept = chance > least
         print(f"  confidence above {least}: {kept.mean():.2f} of slices, {(told == called)[kept].mean():.3f} right")

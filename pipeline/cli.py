@@ -118,6 +118,22 @@ def translate(
 
 
 @app.command()
+def evaluate(
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS", help="Folder or archive with ct/ and mr/, and pairs.csv or the same names in both.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json, pictures and report.html.")] = Path("reports/pairs"),
+    model: Annotated[Path, typer.Option(help="Folder with model.json.")] = paths.MODELS,
+    patient: Annotated[str | None, typer.Option(metavar="REGEX", help="Its first group, found in a file's name, is the patient.")] = None,
+    contrast: Annotated[str | None, typer.Option(help="Contrast of all MR: t1, t2, flair or pd; else pairs.csv's, else estimated.")] = None,
+) -> None:
+    """Score the trained models on registered pairs that no training saw, beside the baselines."""
+    from pipeline.evaluation import command
+
+    command.evaluate(pairs, out, model, patient, contrast)
+
+
+@app.command()
 def serve(
     port: Annotated[int, typer.Option(help="Port on this machine.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
@@ -151,6 +167,15 @@ def rollback(name: str) -> None:
     from pipeline.tracking import command
 
     command.rollback(name)
+
+
+@app.command()
+def reference(model: Annotated[str, typer.Argument(help="Such as mr-to-ct@champion or mr-to-ct/3.")] = "mr-to-ct@champion") -> None:
+    """Look for drift against the data that a registered model was trained on, from the next validate on."""
+    from pipeline.tracking import reference as references
+
+    os.chdir(paths.project_root())
+    print(f"{paths.PARAMS}: quality.drift_reference is {references.take(model)}, the data of {model}")
 
 
 @app.command()

@@ -18,6 +18,8 @@ QUALITY_REPORT = Path("reports/quality")
 VALIDATION_JSON = QUALITY_REPORT / "validation.json"
 QUALITY_FAILED = Path("reports/quality-failed")  # the report of data that was refused; no output of the graph
 DRIFT_JSON = QUALITY_REPORT / "drift.json"
+STATISTICS_JSON = QUALITY_REPORT / "statistics.json"
+REFERENCES = Path("references")  # statistics of the data that trusted models were trained on; kept in git
 QUARANTINE_CSV = QUALITY_REPORT / "quarantine.csv"
 
 SPLIT = Path("data/split.parquet")

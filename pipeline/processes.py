@@ -16,7 +16,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Called in a child process: end (SIGTERM) when the process that started it ends, even by SIGKILL. Linux only."""
     if _LIBC:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -42,7 +43,7 @@ def group(
         env=environment(env),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
         **pipe,  # type: ignore[call-overload]
     )
     try:

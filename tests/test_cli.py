@@ -54,7 +54,7 @@ def test_preset_from_a_folder_below(project: Path) -> None:
 def test_preset_list(project: Path) -> None:
     ended = ctmr(project, "preset", "--list")
     assert ended.returncode == 0
-    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["demo", "folder", "kaggle-gpu", "paper", "smoke"]
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["demo", "folder", "kaggle-cpu", "kaggle-gpu", "paper", "smoke"]
 
 
 def test_outside_a_project_is_one_line(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 
 PROJECT = Path(__file__).parents[1]
 FOLDER = PROJECT / "presets"
-WHOLE = ("demo", "smoke", "kaggle-gpu", "paper")
+WHOLE = ("demo", "smoke", "kaggle-cpu", "kaggle-gpu", "paper")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_there_and_back_gives_the_same_bytes(name: str, target: Path) -> None:
 def test_the_order_in_which_presets_were_tried_does_not_matter(target: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     shutil.copy(target, other)
-    for name in ("smoke", "kaggle-gpu", "paper"):
+    for name in ("smoke", "kaggle-cpu", "kaggle-gpu", "paper"):
         apply(name, target)
     apply("paper", other)
     assert target.read_bytes() == other.read_bytes()

@@ -44,7 +44,26 @@ def build(
     workers: int | None = None,
     meanwhile: Callable[[], object] | None = None,
 ) -> None:
-    """Fill `folder` with {split}_{modality}.npy, index.parquet, validation.json and, where there are pairs, truth_{ct,mr}.npy.
+    """Fill `folder` with what `fill` writes, index.parquet and validation.json, once what must hold of them holds; arguments as there."""
+    index, stored = fill(folder, slices, preprocess, raw, workers, meanwhile)
+    atomic.write_json(folder / VALIDATION, stored_checks.check(index, stored, preprocess))
+    write_index(folder, index)
+
+
+def write_index(folder: Path, index: "pd.DataFrame") -> None:
+    """index.parquet with its columns in their order."""
+    index[COLUMNS].to_parquet(folder / paths.INDEX.name, index=False)
+
+
+def fill(
+    folder: Path,
+    slices: "pd.DataFrame",
+    preprocess: params.Preprocess,
+    raw: Path,
+    workers: int | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Write {split}_{modality}.npy and, where there are pairs, truth_{ct,mr}.npy; gives the index and what was `stored` of each slice.
 
     `slices`: manifest joined with the split (slice_id, modality, split, path, frame, group, contrast, contrast_confidence, height, width,
     pair, outline). `meanwhile` as for `in_parallel`.
@@ -68,9 +87,7 @@ def build(
     index = pd.concat([index, made.drop(columns=STORED)], axis=1)
     index["pair"] = _number_pairs(index)
     _write_truth(folder, index, preprocess, raw, workers)
-    index = index.rename(columns={"height": "source_height", "width": "source_width"})
-    atomic.write_json(folder / VALIDATION, stored_checks.check(index, made[STORED], preprocess))
-    index[COLUMNS].to_parquet(folder / paths.INDEX.name, index=False)
+    return index.rename(columns={"height": "source_height", "width": "source_width"}), made[STORED]
 
 
 COLUMNS = [

@@ -94,8 +94,8 @@ def write_drift(folder: Path, judged: "pd.DataFrame", reference: str | None) -> 
     compared: dict[str, Any] = {"drifted": False, "tests": []}
     if reference is not None:
         compared = drift.compare(judged, _read_statistics(paths.as_given(reference)))
-    atomic.write_json(folder / "statistics.json", drift.statistics(judged))
-    atomic.write_json(folder / "drift.json", {**compared, "reference": reference})
+    atomic.write_json(folder / paths.STATISTICS_JSON.name, drift.statistics(judged))
+    atomic.write_json(folder / paths.DRIFT_JSON.name, {**compared, "reference": reference})
     _write_page(folder / "drift.html", "drift_page.html", **compared, reference=reference, alpha=drift.ALPHA, large=drift.LARGE)
     return bool(compared["drifted"])
 

@@ -3,6 +3,7 @@
 Row i of `{split}_{modality}.npy` is the line of index.parquet with that split and modality whose `row` is i.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,14 @@ def load_teacher_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
 
 
 def create(folder: Path, name: str, count: int, size: int, bits: int) -> Path:
-    """An array file `name` in `folder`, shape (count, size, size), zero, ready for `write_row`; gives its path."""
+    """An array file `name` in `folder`, shape (count, size, size), zero, ready for `write_row`; gives its path.
+
+    Its place on the disk is taken now: a mapped file that finds the disk full when it is written to kills its process.
+    """
     file = folder / name
     np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8 if bits == 8 else np.uint16, shape=(count, size, size)).flush()
+    with file.open("r+b") as opened:
+        os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
     return file
 
 

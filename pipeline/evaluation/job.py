@@ -1,5 +1,6 @@
 """From models and test slices to reports/evaluate, and the same into the MLflow run."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,19 @@ from pipeline.tracking.runs import attach
 
 def evaluate(rules: params.Evaluate) -> dict[str, Any]:
     """Score both directions, write reports/evaluate and log it; gives what metrics.json holds."""
-    scored = [score.score(direction, rules) for direction in paths.DIRECTIONS]
+    figures = write(rules, paths.EVALUATE_REPORT)
+    _log(figures)
+    return figures
+
+
+def write(
+    rules: params.Evaluate, target: Path, slices: Path = paths.SLICES, models: Path = paths.MODELS, data: str | None = None
+) -> dict[str, Any]:
+    """Score `models` on the test slices in the store `slices` and write the folder `target`; `data` names slices other than the graph's."""
+    scored = [score.score(direction, rules, slices, models) for direction in paths.DIRECTIONS]
     rows = score.table(scored)
     figures = score.figures(scored, rows, rules)
-    with new_folder(paths.EVALUATE_REPORT) as folder:
+    with new_folder(target) as folder:
         rows.to_parquet(folder / paths.PER_SLICE.name, index=False)
         write_json(folder / paths.METRICS_JSON.name, figures)
         drawn = {}
@@ -24,11 +34,10 @@ def evaluate(rules: params.Evaluate) -> dict[str, Any]:
             chosen = pictures.examples(rows, direction, rules.examples)
             if chosen:
                 file = folder / f"{direction}.png"
-                pictures.write(pictures.draw(chosen, direction, rules), file)
+                pictures.write(pictures.draw(chosen, direction, rules, slices, models), file)
                 drawn[direction] = (file, [caption for _, caption in chosen])
         _errors(rows).to_csv(folder / "errors.csv", index=False)
-        report.write(folder / paths.REPORT_HTML.name, figures, drawn)
-    _log(figures)
+        report.write(folder / paths.REPORT_HTML.name, figures, drawn, data)
     return figures
 
 

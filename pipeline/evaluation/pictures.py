@@ -32,18 +32,20 @@ def examples(rows: "pd.DataFrame", direction: str, count: int) -> list[tuple[str
     return [(ranked.iloc[i]["slice_id"], f"{ranked.iloc[i]['slice_id']}: {what} {ranked.iloc[i][name]:.3f}") for i in picks]
 
 
-def draw(chosen: list[tuple[str, str]], direction: str, rules: params.Evaluate) -> NDArray[np.uint8]:
+def draw(
+    chosen: list[tuple[str, str]], direction: str, rules: params.Evaluate, slices: Path = paths.SLICES, models: Path = paths.MODELS
+) -> NDArray[np.uint8]:
     """uint8 RGB picture, a line for each chosen slice: source, translation, truth or what comes back, difference (red: too bright)."""
     source, target = direction.split("_to_")
-    there, back = load_generator(paths.MODELS, direction), load_generator(paths.MODELS, f"{target}_to_{source}")
-    rows = {row["slice_id"]: row for row in slices_of_test(direction).to_dict("records")}
+    there, back = load_generator(models, direction), load_generator(models, f"{target}_to_{source}")
+    rows = {row["slice_id"]: row for row in slices_of_test(direction, slices).to_dict("records")}
     lines = []
     for slice_id, _ in chosen:
         row = rows[slice_id]
-        image = store.to_float(store.load_array("test", source)[int(row["row"])])
+        image = store.to_float(store.load_array("test", source, slices)[int(row["row"])])
         made = translate(there, image[None], row["contrast"], rules.batch_size)[0]
         if row["pair"] >= 0:
-            third = store.to_float(store.load_array("truth", target)[int(row["pair"])])
+            third = store.to_float(store.load_array("truth", target, slices)[int(row["pair"])])
             difference = made - third
         else:
             third = translate(back, made[None], row["contrast"], rules.batch_size)[0]

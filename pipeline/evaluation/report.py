@@ -19,15 +19,15 @@ NAMES = {
 TITLES = {"ct_to_mr": "CT → MR", "mr_to_ct": "MR → CT"}
 
 
-def write(file: Path, figures: dict[str, Any], pictures: dict[str, tuple[Path, list[str]]]) -> None:
-    """Render `figures` (metrics.json) with a picture and its captions for each direction."""
-    facts = json.loads(paths.SOURCE_JSON.read_text(encoding="utf-8")) if paths.SOURCE_JSON.is_file() else {}
+def write(file: Path, figures: dict[str, Any], pictures: dict[str, tuple[Path, list[str]]], data: str | None = None) -> None:
+    """Render `figures` (metrics.json) with a picture and its captions for each direction. `data` names slices other than the graph's."""
+    facts = json.loads(paths.SOURCE_JSON.read_text(encoding="utf-8")) if paths.SOURCE_JSON.is_file() and data is None else {}
     template = Environment(
         loader=PackageLoader("pipeline.evaluation", "."), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
     ).get_template("report.html")
     curves = paths.TRAIN_REPORT / "curves.png"
     page = template.render(
-        data=facts.get("handle") or facts.get("source", "unknown source"),
+        data=data or facts.get("handle") or facts.get("source", "unknown source"),
         simulated=facts.get("source") == "phantom",
         directions=[_direction(name, figures, pictures) for name in figures["test"]],
         curves=_inlined(curves) if curves.is_file() else None,

@@ -46,11 +46,16 @@ class Scored:
     spread: float | None = None
 
 
-def score(direction: str, rules: params.Evaluate, slices: Path = paths.SLICES, models: Path = paths.MODELS) -> Scored:
-    """Translate and score the test slices of `direction`; memory does not grow with their number."""
+def score(
+    direction: str, rules: params.Evaluate, slices: Path = paths.SLICES, models: Path = paths.MODELS, training: Path = paths.SLICES
+) -> Scored:
+    """Translate and score the test slices of `direction` in the store `slices`; baselines learn from the store `training`.
+
+    Memory does not grow with the number of slices.
+    """
     there = load_generator(models, direction)
     back = load_generator(models, "_to_".join(reversed(direction.split("_to_"))))
-    trivial = baselines(direction, slices)
+    trivial = baselines(direction, training)
     found, made_spread = Scored(direction), Spread()
     for part in parts(direction, rules.batch_size, slices):
         made = translate(there, part.images, part.contrast, rules.batch_size)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import paths, presets
+from pipeline import paths, presets, privacy
 from pipeline.params import Params
 
 Flat = dict[str, Any]
@@ -19,8 +19,12 @@ _BEFORE_TRAINING = ("download", "validate", "split", "preprocess")
 
 
 def flatten(params: Params) -> Flat:
-    """Every knob under its dotted name in params.yaml, such as `train.batch_size`."""
-    return dict(_flat(params.model_dump(by_alias=True), ""))
+    """Every knob under its dotted name in params.yaml, such as `train.batch_size`; a folder of the user's, whose name may tell of a
+    patient, as keyed hash."""
+    knobs = dict(_flat(params.model_dump(by_alias=True), ""))
+    if knobs["data.folder"]:
+        knobs["data.folder"] = f"p-{privacy.pseudonym('folder', knobs['data.folder'])}"
+    return knobs
 
 
 def preset_of(knobs: Flat) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline import params, paths
 from pipeline.atomic import new_folder, write_json
 from pipeline.errors import UserError
-from pipeline.tracking import contest, facts, gate, model_card, promotion, registry, runs
+from pipeline.tracking import contest, facts, gate, model_card, promotion, reference, registry, runs
 from pipeline.tracking.promotion import Decision
 
 
@@ -48,6 +48,8 @@ def register(rules: params.Register, comparison: params.Evaluate) -> dict[str, D
         write_json(folder / paths.VERSIONS_JSON.name, entries)
         (folder / paths.MODEL_CARD.name).write_text(card, encoding="utf-8")
     run.log_folder(paths.REGISTER_REPORT, "register")
+    if paths.STATISTICS_JSON.is_file():
+        run.log_file(paths.STATISTICS_JSON, reference.FOLDER)
     run.set_tags({"dvc.lock": facts.lock_digest()})
     run.finish()
     return decisions

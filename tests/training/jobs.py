@@ -55,11 +55,20 @@ def make(folder: Path, **train: object) -> Path:
     return folder
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """What a command sees that runs in the project `folder`."""
+    return {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+
+
 def start(folder: Path) -> subprocess.Popen[str]:
     """The train stage as dvc starts it."""
-    env = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "GIT_CEILING_DIRECTORIES": str(folder.parent)}
     return subprocess.Popen(
-        [sys.executable, "-m", "stages.train"], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "stages.train"],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 

@@ -1,0 +1,88 @@
+"""`ctmr evaluate PAIRS`: models scored on registered pairs from outside the graph."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import phantom
+from pipeline.atomic import write_json
+from pipeline.models.generator import build_generator, save_weights
+from tests.training import jobs
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with slices, untrained models and six registered pairs of two patients."""
+    folder = jobs.make(tmp_path_factory.mktemp("pairs") / "project")
+    models = folder / "models"
+    models.mkdir()
+    torch.manual_seed(0)
+    directions = ("ct_to_mr", "mr_to_ct")
+    for direction in directions:
+        save_weights(models / f"{direction}.safetensors", build_generator(jobs.PARAMS.model, direction))
+    sections = {"model": jobs.PARAMS.model.model_dump(mode="json"), "preprocess": jobs.PARAMS.preprocess.model_dump(mode="json")}
+    write_json(models / "model.json", {**sections, "directions": {name: {"weights": f"{name}.safetensors"} for name in directions}})
+    for number in range(6):
+        head = phantom.simulate(number // 3, size=128, contrast="t2")
+        for modality, picture in zip(("ct", "mr"), phantom.as_files_look(head, number), strict=True):
+            file = folder / "mine" / modality.upper() / f"{number // 3}-{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(file)
+    return folder
+
+
+def evaluate(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline.cli", "evaluate", *arguments]
+    return subprocess.run(command, cwd=project, env=jobs.environment(project), capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_pairs_by_name_are_scored_by_patient(project: Path) -> None:
+    ended = evaluate(project, "mine", "--patient", r"^(\d+)-", "--contrast", "t2")
+    assert ended.returncode == 0, ended.stderr
+    report = project / "reports/pairs"
+    figures = json.loads((report / "metrics.json").read_text())
+    assert {test["slices"] for test in figures["test"].values()} == {6}
+    assert {test["groups"] for test in figures["test"].values()} == {2}
+    rows = pd.read_parquet(report / "per_slice.parquet")
+    model = rows[rows["method"] == "model"]
+    assert set(model["contrast"]) == {"t2"}
+    assert figures["test"]["mr_to_ct"]["mae"] == pytest.approx(
+        model[model["direction"] == "mr_to_ct"].groupby("group")["mae"].mean().mean()
+    )
+    assert "registered pairs from mine" in (report / "report.html").read_text()
+    assert (report / "ct_to_mr.png").is_file()
+    assert "mr_to_ct: 6 slices of 2 groups" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere",), "nowhere: not found"),
+        (("mine", "--patient", "("), "--patient (: no regular expression"),
+        (("mine", "--patient", "x"), "needs one group in parentheses"),
+        (("mine", "--contrast", "swi"), "--contrast swi: expected one of t1, t2, flair, pd"),
+        (("mine", "--model", "mine"), "no usable model.json"),
+    ],
+)
+def test_bad_input_is_one_line(project: Path, arguments: tuple[str, ...], said: str) -> None:
+    ended = evaluate(project, *arguments, "--out", "reports/bad")
+    assert ended.returncode == 2, ended.stderr
+    assert said in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert not (project / "reports/bad").exists()
+
+
+def test_no_common_names(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project / "mine", tmp_path / "other")
+    for file in (tmp_path / "other/MR").iterdir():
+        file.rename(file.with_name(f"x{file.name}"))
+    ended = evaluate(project, str(tmp_path / "other"))
+    assert ended.returncode == 2
+    assert "no pairs.csv, and no file name that is in ct and mr alike" in ended.stderr
