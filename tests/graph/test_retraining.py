@@ -101,7 +101,7 @@ def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
         _training(place, run)
         kill(first)
         assert place.outcome(run) == "Crashed"
-        assert not _at_work(place.project)
+        until(lambda: not _at_work(place.project), "end of all that the run started", 30)  # it reports, then goes
     assert _champions(place) == champions
     with worker(place.project):
         run = place.server.start("new-data", settings=LONG)
