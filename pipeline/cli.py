@@ -110,11 +110,12 @@ def translate(
     to: Annotated[str, typer.Option(help="ct or mr: what to make.")],
     model: Annotated[str | None, typer.Option(help="Such as mr-to-ct@champion, mr-to-ct/3, or a folder with model.json.")] = None,
     contrast: Annotated[str | None, typer.Option(help="MR contrast wanted: t1, t2, flair or pd.")] = None,
+    doubt: Annotated[Path | None, typer.Option(help="File for a map of where the translation wavers; picture or NIfTI.")] = None,
 ) -> None:
     """Translate brain slices or volumes to the other modality, in the same geometry."""
     from pipeline.serving import command
 
-    command.translate(source, target, to, model, contrast)
+    command.translate(source, target, to, model, contrast, doubt)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger, task
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment
-from prefect.states import Cancelled, Completed, State
+from prefect.states import Completed, State
 
 from pipeline import paths, presets
 from pipeline.errors import UserError
@@ -208,4 +208,4 @@ def _may_help(_task: Any, _run: Any, state: State[Any]) -> bool:
 
 def _skipped(why: str) -> "State[Any]":
     get_run_logger().warning("skipped: %s", why)
-    return Cancelled(name="Skipped", message=f"skipped: {why}")
+    return Completed(name="Skipped", message=f"skipped: {why}")

@@ -60,8 +60,7 @@ def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str
     groups = find_groups(manifest, split)
     table = pd.DataFrame({"slice_id": manifest["slice_id"].to_numpy(), "sha256": manifest["sha256"].to_numpy(), "number": groups})
     table["modality"] = manifest["modality"].to_numpy()
-    anchors = np.array([key or sha for key, sha in zip(manifest["group_key"], manifest["sha256"], strict=True)], object)
-    table["group"] = pd.Series(anchors).groupby(groups).transform("min").map(lambda anchor: _digest(anchor)[:16]).to_numpy()
+    table["group"] = _names(manifest, groups)
     chance = {group: _chance(group, split.seed) for group in table["group"].unique()}
     table["chance"] = table["group"].map(chance)
 
@@ -81,7 +80,18 @@ def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str
         _keep_earlier(table, earlier)
     table.loc[paired, "split"] = "test"
     _complain_if_empty(table)
+    kept = (table["split"] != LEFT_OUT).to_numpy()
+    if not kept.all():  # without the images that tied them together, groups are apart again
+        table.loc[kept, "group"] = _names(manifest[kept], find_groups(manifest[kept], split))
     return table[["slice_id", "split", "group"]]
+
+
+def _names(manifest: "pd.DataFrame", groups: NDArray[np.int64]) -> NDArray[Any]:
+    """A name for the group of each row, from its steadiest member."""
+    import pandas as pd
+
+    anchors = np.array([key or sha for key, sha in zip(manifest["group_key"], manifest["sha256"], strict=True)], object)
+    return pd.Series(anchors).groupby(groups).transform("min").map(lambda anchor: _digest(anchor)[:16]).to_numpy()
 
 
 def write(file: Path, manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Split) -> None:

@@ -16,7 +16,7 @@ def retrain_here(folder: Path, **parameters: Any) -> None:
     from pipeline.flow import retrain
 
     state: Any = retrain(folder, **parameters, return_state=True)
-    if state.is_cancelled():
+    if state.name == "Skipped":
         print(state.message)
         return
     outcome = state.result(raise_on_failure=False)
@@ -47,11 +47,11 @@ def serve_schedule(folder: Path, cron: str, **parameters: Any) -> None:
 
 def show_history(repo: Path) -> None:
     """Print the retrainings that did something, or failed at it: data, error there and back or against truth, decision."""
-    table = Table("retraining", "outcome", "data", "CT→MR error", "MR→CT error", "champion now", box=box.SIMPLE)
+    table = Table("retraining", "outcome", "data", "CT→MR error", "MR→CT error", "promoted", box=box.SIMPLE)
     records = [record for record in history.all_records(repo) if record.outcome != "no change"]
     for record in records:
         errors = [_error(record.scores.get(direction, {})) for direction in ("ct_to_mr", "mr_to_ct")]
-        promoted = ", ".join(model for model, decision in record.decisions.items() if decision["champion"])
+        promoted = ", ".join(model for model, decision in record.decisions.items() if decision["champion"] and record.outcome == "promoted")
         table.add_row(record.name, record.outcome, history.describe(record.source), *errors, promoted or "–")
     console = Console()
     console.width = max(console.width, 130)  # a narrower table would cut its cells

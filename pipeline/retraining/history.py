@@ -20,7 +20,7 @@ _WORD = "Retraining record:"
 
 @dataclass
 class Record:
-    """One retraining. `outcome`: promoted, refused, no change, failed or cancelled; `source`: source.json of the data it used."""
+    """One retraining. `outcome`: promoted, refused, repeated, no change, failed or cancelled; `source`: source.json of the data it used."""
 
     name: str
     began: str

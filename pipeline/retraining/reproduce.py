@@ -64,7 +64,7 @@ def _compare_bytes(work: Workspace, before: dict[str, Any]) -> bool:
 
 def _files(work: Workspace, stage: dict[str, Any]) -> dict[str, str]:
     """Digest of every file that a stage wrote."""
-    found = {}
+    found: dict[str, str] = {}
     for out in stage["outs"]:
         if out["md5"].endswith(".dir"):
             found |= {f"{out['path']}/{name}": digest for name, digest in workspace.listing(work.cache, out["md5"]).items()}

@@ -12,7 +12,7 @@ from pipeline.retraining.workspace import Workspace
 
 
 def read(workspace: Workspace, record: Record) -> None:
-    """Data, scores, decisions and run of the finished graph; `outcome` becomes promoted or refused."""
+    """Data, scores, decisions and run of the finished graph; `outcome` becomes promoted, refused, or repeated where nothing was decided."""
     record.source = read_json(workspace.folder / paths.SOURCE_JSON)
     for direction, scores in read_json(workspace.folder / paths.METRICS_JSON).get("test", {}).items():
         kept = [name for score in SCORES for name in (score, f"{score}_low", f"{score}_high")]
@@ -20,7 +20,10 @@ def read(workspace: Workspace, record: Record) -> None:
     versions = read_json(workspace.folder / paths.VERSIONS_JSON)
     record.decisions = {model: {key: entry[key] for key in ("champion", "reasons", "weights")} for model, entry in versions.items()}
     record.run = {key: str(value) for key, value in read_json(workspace.folder / paths.RUN_JSON).items()}
-    record.outcome = "promoted" if any(entry["champion"] for entry in record.decisions.values()) else "refused"
+    if {"stage": "register", "result": "ran"}.items() <= record.stages[-1].items():
+        record.outcome = "promoted" if any(entry["champion"] for entry in record.decisions.values()) else "refused"
+    else:
+        record.outcome = "repeated"
 
 
 def awaiting(workspace: Workspace, record: Record) -> list[str]:

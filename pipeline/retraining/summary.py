@@ -11,6 +11,7 @@ WORDS = {"ran": "ran", "restored": "restored from cache", "unchanged": "nothing 
 OUTCOMES = {
     "promoted": "a new champion",
     "refused": "trained, not promoted",
+    "repeated": "the same models as of an earlier training, whose decision stands",
     "no change": "nothing new, nothing done",
     "failed": "failed",
     "cancelled": "stopped from outside",

@@ -53,10 +53,14 @@ def create_app(translators: Mapping[str, Translator], limits: Limits | None = No
 
     @app.post("/api/translations", status_code=202)
     async def begin(
-        request: Request, files: list[UploadFile], to: Annotated[str, Form()], contrast: Annotated[str, Form()] = ""
+        request: Request,
+        files: list[UploadFile],
+        to: Annotated[str, Form()],
+        contrast: Annotated[str, Form()] = "",
+        doubt: Annotated[bool, Form()] = False,
     ) -> dict[str, str]:
-        """Upload one file, or the files of one DICOM series; the answer's id leads to the result."""
-        job = await _uploaded(request.app.state.jobs, files, to, contrast, limits)
+        """Upload one file, or the files of one DICOM series; the answer's id leads to the result. Doubt takes eight times as long."""
+        job = await _uploaded(request.app.state.jobs, files, to, contrast, limits, doubt)
         request.app.state.jobs.start(job)
         return {"id": job.id}
 
@@ -67,12 +71,14 @@ def create_app(translators: Mapping[str, Translator], limits: Limits | None = No
 
     @app.get("/api/translations/{number}/slices/{which}")
     async def pixels(request: Request, number: str, which: int) -> Response:
-        """Source and translation of one slice, little-endian int16 after each other: Hounsfield units, or thousandths of grey."""
+        """Source, translation and, where asked for, doubt of one slice, little-endian int16 after each other: Hounsfield units, or
+        thousandths of grey."""
         job = _finished(request, number)
+        names = ("before", "after", "doubt") if job.with_doubt else ("before", "after")
         if not 0 <= which < job.facts["slices"]:
             raise HTTPException(404, f"no slice {which}")
-        both = [np.load(job.folder / f"{name}.npy", mmap_mode="r")[which].tobytes() for name in ("before", "after")]
-        return Response(b"".join(both), media_type="application/octet-stream")
+        pixels = [np.load(job.folder / f"{name}.npy", mmap_mode="r")[which].tobytes() for name in names]
+        return Response(b"".join(pixels), media_type="application/octet-stream")
 
     @app.get("/api/translations/{number}/download")
     async def download(request: Request, number: str) -> FileResponse:
@@ -152,10 +158,10 @@ def _facts(to: str, translator: Translator) -> dict[str, Any]:
     }
 
 
-async def _uploaded(jobs: Jobs, files: list[UploadFile], to: str, contrast: str, limits: Limits) -> Job:
+async def _uploaded(jobs: Jobs, files: list[UploadFile], to: str, contrast: str, limits: Limits, doubt: bool = False) -> Job:
     if len(files) > limits.files:
         raise UserError(f"{len(files)} files; at most {limits.files} are taken at once")
-    job = jobs.new(to, contrast or None)
+    job = jobs.new(to, contrast or None, doubt)
     try:
         for number, file in enumerate(files):
             name = Path(file.filename or "upload").name.replace("\0", "")[-100:].lstrip(".") or "upload"

@@ -9,10 +9,13 @@ from pipeline.serving.translator import Summary, Translator
 MODELS = {"ct": "mr-to-ct", "mr": "ct-to-mr"}
 
 
-def translate(source: Path, target: Path, to: str, model: str | None = None, contrast: str | None = None) -> None:
+def translate(
+    source: Path, target: Path, to: str, model: str | None = None, contrast: str | None = None, doubt: Path | None = None
+) -> None:
     """Translate `source` and print what was done. Without `model`, the registry's champion for this direction.
 
     `model` may be a registered model (mr-to-ct@champion, mr-to-ct/3) or a folder with model.json, such as models/.
+    `doubt`: file for how far the translation wavers, of one picture or NIfTI volume.
     Raises UserError for whatever the user can mend; of a folder of files, those that cannot be translated are named at the end.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,6 +29,8 @@ def translate(source: Path, target: Path, to: str, model: str | None = None, con
     began = time.monotonic()
     translator = choose(model, to)
     jobs = _jobs(source, target)
+    if doubt is not None and len(jobs) > 1:
+        raise UserError(f"--doubt {doubt}: one file for {len(jobs)}; translate one picture or volume at a time")
     done: list[Summary] = []
     failed: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -39,6 +44,7 @@ def translate(source: Path, target: Path, to: str, model: str | None = None, con
                         one_out,
                         contrast,
                         lambda step, total, task=task: display.update(task, advance=step, total=total),  # type: ignore[misc]
+                        doubt,
                     )
                 )
             except UserError as error:

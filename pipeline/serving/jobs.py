@@ -51,6 +51,7 @@ class Job:
     folder: Path
     to: str
     contrast: str | None
+    with_doubt: bool = False
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     done: int = 0
     slices: int = 0
@@ -72,7 +73,7 @@ class Jobs:
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="translate")
 
-    def new(self, to: str, contrast: str | None) -> Job:
+    def new(self, to: str, contrast: str | None, with_doubt: bool = False) -> Job:
         """An empty job, whose in/ is to be filled. Raises UserError for a direction without a model, Busy when too many wait."""
         if to not in self.translators:
             raise UserError(f"to {to}: this server translates to {' and '.join(self.translators)}")
@@ -80,7 +81,7 @@ class Jobs:
         with self._lock:
             if sum(job.state in ("waiting", "running") for job in self._jobs.values()) >= self.limits.waiting:
                 raise Busy("too many translations are waiting; try again in a minute")
-            job = Job(secrets.token_urlsafe(12), self.folder / secrets.token_hex(12), to, contrast)
+            job = Job(secrets.token_urlsafe(12), self.folder / secrets.token_hex(12), to, contrast, with_doubt)
             (job.folder / "in").mkdir(parents=True)
             self._jobs[job.id] = job
         return job
@@ -149,11 +150,13 @@ class Jobs:
         if len(volume.slices) > self.limits.slices or len(volume.slices) * height * width > self.limits.pixels:
             raise UserError(f"{len(volume.slices)} slices of {width} × {height} pixels are too many here; use ctmr translate")
         began = time.monotonic()
-        translation = translator.translate_volume(volume, job.contrast, progress)
+        translation = translator.translate_volume(volume, job.contrast, progress, job.with_doubt)
         job.output = _packed(translator.write(volume, translation, source, job.folder / "out" / _name(volume, source), job.contrast))
         before, kind = _shown(volume, translator.source)
         np.save(job.folder / "before.npy", before)
         np.save(job.folder / "after.npy", _levels(np.stack(translation.images), translation.unit))
+        if job.with_doubt:
+            np.save(job.folder / "doubt.npy", _levels(np.stack(translation.doubt), "grey"))
         shutil.rmtree(job.folder / "in")
         spacing = volume.slices[0].spacing
         job.facts = {
@@ -163,6 +166,7 @@ class Jobs:
             "aspect": spacing[0] / spacing[1] if spacing else 1,
             "before": kind,
             "after": translation.unit,
+            "doubt": job.with_doubt,
             "without_head": len(translation.without_head),
             "middle": _middle(translation),
             "warnings": [*volume.warnings, *translation.warnings],

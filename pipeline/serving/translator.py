@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,12 +34,14 @@ class Translation:
     """images: one (H, W) float32 for each slice, in its geometry: Hounsfield units (unit "hu") or grey values in 0..1 (unit "grey").
 
     `without_head`: slices in which no head was found; they are empty. `warnings`: what a person should know before believing the result.
+    `doubt`, where asked for: one (H, W) float32 for each slice, 0..1, how far the translation wavers (`pipeline.models.uncertainty`).
     """
 
     images: list[Images]
     unit: str
     without_head: list[int]
     warnings: list[str]
+    doubt: list[Images] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -97,45 +99,58 @@ class Translator:
         return cls.from_folder(folder, direction, label, device)
 
     def translate_slices(
-        self, slices: Sequence[Slice], contrast: str | None = None, *, hounsfield: bool = False, progress: Progress | None = None
+        self,
+        slices: Sequence[Slice],
+        contrast: str | None = None,
+        *,
+        hounsfield: bool = False,
+        with_doubt: bool = False,
+        progress: Progress | None = None,
     ) -> Translation:
-        """Translate slices of any size. `contrast` (t1, t2, flair, pd) is the MR contrast wanted from CT.
+        """Translate slices of any size. `contrast` (t1, t2, flair, pd) is the MR contrast wanted from CT. Doubt takes eight times as long.
 
         CT comes in Hounsfield units where `hounsfield` is set, else, as MR does, as grey values in 0..1.
         Raises UserError for an unknown contrast and where no slice shows a head.
         """
         from pipeline.models.bundle import translate
+        from pipeline.models.uncertainty import doubt
 
         self._check(contrast)
         unit = "hu" if self.target == "ct" and hounsfield else "grey"
         images: list[Images] = []
+        doubts: list[Images] = []
         without_head: list[int] = []
         for first in range(0, len(slices), BATCH):
             batch = slices[first : first + BATCH]
             prepared = [self._prepare(one) for one in batch]
             heads = [one for one in prepared if one is not None]
-            patches: Iterator[Images] = iter(
-                translate(self.generator, np.stack([one.array for one in heads]), contrast, BATCH) if heads else []
-            )
+            arrays = np.stack([one.array for one in heads]) if heads else None
+            patches: Iterator[Images] = iter([] if arrays is None else translate(self.generator, arrays, contrast, BATCH))
+            wavering: Iterator[Images] = iter([] if arrays is None or not with_doubt else doubt(self.generator, arrays, contrast, BATCH))
             for number, (one, its) in enumerate(zip(batch, prepared, strict=True), start=first):
                 if its is None:
                     without_head.append(number)
                     images.append(np.full(one.pixels.shape, AIR if unit == "hu" else 0, np.float32))
+                    doubts.append(np.zeros(one.pixels.shape, np.float32))
                 else:
                     images.append(self._put_back(next(patches), its, one.pixels.shape, unit))
+                    if with_doubt:
+                        doubts.append(self._put_back(next(wavering), its, one.pixels.shape, "grey"))
             if progress:
                 progress(len(batch), len(slices))
         if len(without_head) == len(slices):
             where = "the picture" if len(slices) == 1 else f"any of {len(slices)} slices"
             raise NoHead(f"no head found in {where}; expected axial {self.source.upper()} slices of a head")
-        return Translation(images, unit, without_head, self._warnings(slices, without_head))
+        return Translation(images, unit, without_head, self._warnings(slices, without_head), doubts if with_doubt else [])
 
-    def translate_volume(self, volume: Volume, contrast: str | None = None, progress: Progress | None = None) -> Translation:
+    def translate_volume(
+        self, volume: Volume, contrast: str | None = None, progress: Progress | None = None, with_doubt: bool = False
+    ) -> Translation:
         """Translate all slices of a volume; CT made from DICOM or NIfTI is in Hounsfield units. Raises UserError as `translate_slices`."""
         sizes = {one.pixels.shape for one in volume.slices}
         if len(sizes) > 1:
             raise UserError(f"pages of different sizes ({', '.join(f'{w} × {h}' for h, w in sorted(sizes))}); give them as single files")
-        return self.translate_slices(volume.slices, contrast, hounsfield=volume.kind != "picture", progress=progress)
+        return self.translate_slices(volume.slices, contrast, hounsfield=volume.kind != "picture", with_doubt=with_doubt, progress=progress)
 
     def write(self, volume: Volume, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
         """Write the translation of `volume`, which was read from `path_in`, in its format; gives the path written."""
@@ -146,14 +161,21 @@ class Translator:
         made = outputs.Made(images, translation.unit, self.label, contrast or "", (window.level, window.width))
         return outputs.write(volume, made, path_in, path_out)
 
-    def translate(self, path_in: Path, path_out: Path, contrast: str | None = None, progress: Progress | None = None) -> Summary:
+    def translate(
+        self, path_in: Path, path_out: Path, contrast: str | None = None, progress: Progress | None = None, doubt: Path | None = None
+    ) -> Summary:
         """Translate a picture, a DICOM file or series (folder) or a NIfTI volume and write the result, in its format, to `path_out`.
 
-        Raises UserError for what cannot be read or shows no head.
+        `doubt`: where to write how far the translation wavers, 0..1, as a picture or NIfTI volume beside it. Raises UserError for what
+        cannot be read or shows no head, and for doubt asked for with DICOM, which has no place for it.
         """
         volume = read_volume(path_in)
-        translation = self.translate_volume(volume, contrast, progress)
+        if doubt is not None and volume.kind == "dicom":
+            raise UserError(f"{path_in}: doubt is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
+        translation = self.translate_volume(volume, contrast, progress, doubt is not None)
         output = self.write(volume, translation, path_in, path_out, contrast)
+        if doubt is not None:
+            self.write(volume, replace(translation, images=translation.doubt, unit="grey"), path_in, doubt, contrast)
         return Summary(output, len(volume.slices), len(translation.without_head), [*volume.warnings, *translation.warnings])
 
     def _check(self, contrast: str | None) -> None:

@@ -123,7 +123,10 @@ def test_a_new_image_that_would_tie_two_splits_together_is_left_out() -> None:
     train, test = (before.loc[before["split"] == name].index[0] for name in ("train", "test"))
     bridge = manifest(1, first=999).assign(phash=old.loc[train, "phash"], sha256="new", group_key="p")
     old.loc[test, "group_key"] = "p"
-    assert places(pd.concat([old, bridge], ignore_index=True), earlier=history)["ct/999"] == split.LEFT_OUT
+    both = pd.concat([old, bridge], ignore_index=True)
+    assert places(both, earlier=history)["ct/999"] == split.LEFT_OUT
+    kept = split.assign(both, PARAMS, history).query("split != ''")
+    assert (kept.groupby("group")["split"].nunique() == 1).all()
 
 
 def test_the_history_is_kept_in_the_file_and_only_for_the_same_params(tmp_path: Path) -> None:

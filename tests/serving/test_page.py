@@ -161,11 +161,21 @@ def test_in_a_browser(server: str, to_ct: Translator, heads, tmp_path: Path) -> 
             got = {Path(name).name: packed.read(name) for name in packed.namelist()}
         assert got == {file.name: file.read_bytes() for file in (tmp_path / "cli").iterdir()}
 
+        page.click("#side")
+        page.click("#wavers")
+        expect(page.locator("#doubt")).to_be_visible(timeout=20_000)
+        assert page.evaluate(
+            "[...document.querySelector('#doubt').getContext('2d').getImageData(0, 0, 128, 128).data].some((v, i) => i % 4 == 3 && v > 0)"
+        )
+        page.screenshot(path=tmp_path / "5-doubt.png")
+        page.click("#wavers")
+        expect(page.locator("#doubt")).to_be_hidden()
+
         page.set_input_files("#files", tmp_path / "notes.txt")
         expect(page.locator("#message")).to_contain_text("notes.txt", timeout=20_000)
-        page.screenshot(path=tmp_path / "5-refused.png")
+        page.screenshot(path=tmp_path / "6-refused.png")
         page.set_viewport_size({"width": 480, "height": 900})
-        page.screenshot(path=tmp_path / "6-narrow.png")
+        page.screenshot(path=tmp_path / "7-narrow.png")
         browser.close()
     assert complaints == []
     assert [url for url in asked if not url.startswith((server, "data:", "blob:"))] == []

@@ -104,6 +104,24 @@ def test_one_dicom_file_becomes_one_file(to_mr: Translator, heads, tmp_path: Pat
     assert made.pixel_array.max() > 0
 
 
+def test_doubt_is_written_beside_in_the_same_geometry(to_ct: Translator, heads, tmp_path: Path) -> None:
+    before = examinations.nifti(tmp_path / "mr.nii.gz", heads[1])
+    to_ct.translate(tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz", doubt=tmp_path / "doubt.nii.gz")
+    doubt = nibabel.load(tmp_path / "doubt.nii.gz")
+    values = doubt.get_fdata()
+    assert np.allclose(doubt.affine, before.affine)
+    assert values.shape == before.shape
+    assert 0 < values.max() <= 1
+    assert values.min() == 0  # outside the head there is nothing to doubt
+
+
+def test_dicom_has_no_place_for_doubt(to_ct: Translator, heads, tmp_path: Path) -> None:
+    examinations.dicom_series(tmp_path / "mr", heads[1], "MR")
+    with pytest.raises(UserError, match="for DICOM look at it with ctmr serve"):
+        to_ct.translate(tmp_path / "mr", tmp_path / "out", doubt=tmp_path / "doubt.png")
+    assert not (tmp_path / "out").exists()
+
+
 def test_slices_without_a_head_stay_empty_and_are_counted(to_ct: Translator, heads, tmp_path: Path) -> None:
     examinations.nifti(tmp_path / "mr.nii", np.concatenate([heads[1], np.zeros_like(heads[1][:2])]))
     summary = to_ct.translate(tmp_path / "mr.nii", tmp_path / "ct.nii")

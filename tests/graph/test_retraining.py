@@ -1,0 +1,166 @@
+"""Retraining on a real Prefect server (on PostgreSQL) with a process worker. One story: each test goes on where the one before ended."""
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline import params
+from pipeline.sources import phantom
+from tests.graph.prefect_server import Server, kill, prefect_server, until, webhooks, worker
+from tests.graph.projects import SOURCE, Project, copy_project, tree_bytes
+from tests.tracking.servers import POSTGRES
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(POSTGRES is None, reason="PostgreSQL absent: apt-get install postgresql")]
+
+LONG = ["train.images=240", "train.checkpoint_seconds=0.5"]  # half a minute of training, to be interrupted
+
+
+@dataclass
+class Place:
+    """A project whose slices lie in a folder of its owner's, deployed to a server; `posted` is what the webhook got."""
+
+    project: Project
+    server: Server
+    slices: Path
+    posted: list[dict[str, Any]]
+    before: dict[str, bytes]
+
+    def user_files(self) -> dict[str, bytes]:
+        return tree_bytes(self.project.folder, "params.yaml", "dvc.yaml", "pipeline/flow.py", ".git/HEAD", "notes.txt")
+
+    def outcome(self, run: str) -> str:
+        """How the run ended."""
+        return str(until(lambda: (state := self.server.state(run)) not in _GOING and state, f"end of {run}"))
+
+
+_GOING = ("Running", "Scheduled", "Pending", "Late", "Cancelling")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("retraining")
+    slices = folder / "slices"
+    _simulate(slices, subjects=6)
+    without_teacher = ("preprocess.teacher_pairs=0", "train.teacher.images=0")
+    project = copy_project(folder, "smoke", "data.source=folder", f"data.folder={slices}", "register.floors.spread=0.0", *without_teacher)
+    (project.folder / "notes.txt").write_text("not git's business yet")
+    project.settings(None, "train.images=8")  # not committed: a retraining uses params as they stand
+    with prefect_server(folder) as server, webhooks() as (address, posted):
+        project = Project(project.folder, {**project.env, "PREFECT_API_URL": server.address})
+        deployments = project.folder / "prefect.yaml"
+        deployments.write_text(deployments.read_text().replace("notify: []", f"notify: ['{address}']"))
+        project.run("prefect", "work-pool", "create", "retraining", "--type", "process")
+        project.run("prefect", "--no-prompt", "deploy", "--all")
+        found = Place(project, server, slices, posted, {})
+        found.before = found.user_files()
+        yield found
+
+
+def test_by_schedule_one_at_a_time_until_nothing_is_new(place: Place) -> None:
+    deployment = place.server.ask("GET", "/deployments/name/retrain/new-data")
+    for schedule in deployment["schedules"]:
+        place.server.ask("DELETE", f"/deployments/{deployment['id']}/schedules/{schedule['id']}")
+    every = {"schedule": {"interval": 30}, "active": True}
+    (made,) = place.server.ask("POST", f"/deployments/{deployment['id']}/schedules", [every])
+    with worker(place.project):
+        until(lambda: "No change" in [run["state_name"] for run in place.server.runs()], "no change")
+        place.server.ask("DELETE", f"/deployments/{deployment['id']}/schedules/{made['id']}")
+        until(lambda: not {"Running", "Pending"} & {run["state_name"] for run in place.server.runs()}, "quiet")
+    names = [run["state_name"] for run in place.server.runs()]
+    assert names[0] in ("Promoted", "Refused")
+    assert names[1] == "Skipped"
+    assert set(names[1:]) <= {"Skipped", "No change"}
+    quick = next(run for run in place.server.runs() if run["state_name"] == "No change")
+    assert quick["total_run_time"] < 15
+    assert [posted["outcome"] for posted in place.posted][:2] == [names[0].lower(), "no change"]
+    assert "| train | ran |" in place.posted[0]["text"]
+    shown = place.server.ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": ["retrain-summary"]}}})
+    assert any("data:image/jpeg" in artifact["data"] for artifact in shown)
+
+
+def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
+    _simulate(place.slices, subjects=8)
+    champions = _champions(place)
+    with worker(place.project) as first:
+        run = place.server.start("new-data", settings=LONG)
+        _training(place, run)
+        place.server.ask("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        began = time.monotonic()
+        until(lambda: not _at_work(place.project), "end of the stage", 20)
+        assert time.monotonic() - began < 10
+        assert place.outcome(run) == "Cancelled"
+
+        run = place.server.start("new-data", settings=LONG)
+        _training(place, run)
+        kill(first)
+        assert place.outcome(run) == "Crashed"
+        until(lambda: not _at_work(place.project), "end of all that the run started", 30)  # it reports, then goes
+    assert _champions(place) == champions
+    with worker(place.project):
+        run = place.server.start("new-data", settings=LONG)
+        assert place.outcome(run) in ("Promoted", "Refused")
+    assert any("going on from step" in line for line in place.server.logs(run))
+    told = place.posted[-1]
+    assert told["outcome"] in ("promoted", "refused")
+    assert "not worse than the champion" in told["text"]
+    assert "20 CT and 20 MR" in told["text"]
+    assert "before: folder" in told["text"]
+
+
+def test_the_user_finds_everything_as_it_was(place: Place) -> None:
+    assert place.user_files() == place.before
+    assert not (place.project.folder / "data").exists()
+    status = place.project.run("git", "status", "--porcelain").stdout.splitlines()
+    assert sorted(line[3:] for line in status) == ["notes.txt", "params.yaml", "prefect.yaml"]
+
+
+def test_history_names_what_dvc_can_bring_back(place: Place) -> None:
+    printed = place.project.run("ctmr", "history").stdout
+    names = place.project.run("dvc", "exp", "list", "--name-only").stdout.split()
+    assert len(names) == 2
+    for name in names:
+        assert name in printed
+    assert "cancelled" in printed
+    reports = sorted((place.project.folder / "reports/retrain").glob("*.md"))
+    assert reports[-1].read_text().startswith(f"# {max(names)}")
+
+
+def _simulate(folder: Path, subjects: int) -> None:
+    """Slices of simulated heads in `folder`, more of them for more subjects, the first ones the same."""
+    data = params.load(SOURCE / "params.yaml").data
+    few = data.phantom.model_copy(update={"subjects": subjects, "test_subjects": 2, "slices": 2, "size": 96})
+    shutil.rmtree(folder, ignore_errors=True)
+    phantom.fetch(data.model_copy(update={"phantom": few}), folder, workers=1)
+
+
+def _training(place: Place, run: str) -> None:
+    until(lambda: any(line.startswith("step ") for line in place.server.logs(run)), "training")
+
+
+def _champions(place: Place) -> list[tuple[str, int]]:
+    """Model and version of each champion in the project's MLflow store."""
+    database = sqlite3.connect(place.project.folder / "mlruns/mlflow.db")
+    try:
+        query = "SELECT name, version FROM registered_model_aliases WHERE alias = 'champion' ORDER BY name"
+        return database.execute(query).fetchall()
+    finally:
+        database.close()
+
+
+def _at_work(project: Project) -> list[int]:
+    """Processes of a retraining of this project."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("CTMR_RETRAINING", "").startswith(str(project.folder)):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
