@@ -12,6 +12,7 @@ from pipeline.evaluation import compare, metrics
 from pipeline.evaluation.baselines import baselines
 from pipeline.evaluation.slices import parts
 from pipeline.models.bundle import load_generator, translate
+from pipeline.models.uncertainty import doubt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +62,7 @@ def score(
         made = translate(there, part.images, part.contrast, rules.batch_size)
         returned = translate(back, made, part.contrast, rules.batch_size)
         made_spread.add(made)
+        wavers = doubt(there, part.images, part.contrast, rules.batch_size) if part.known.any() else None
         outcomes = {MODEL: made} | ({name: method(part.images) for name, method in trivial.items()} if part.known.any() else {})
         for i, row in enumerate(part.rows.to_dict("records")):
             facts = {"direction": direction, "slice_id": row["slice_id"], "group": str(row["group"]), "contrast": part.contrast[i]}
@@ -69,6 +71,8 @@ def score(
                 scores = metrics.against_truth(images[i], part.truth[i], inside) if part.known[i] else {}
                 if method == MODEL:
                     scores |= metrics.back_again(returned[i], part.images[i])
+                    if part.known[i] and wavers is not None:
+                        scores["doubt_correlation"] = metrics.correlation(wavers[i], np.abs(made[i] - part.truth[i]), inside)
                 if scores:
                     found.rows.append({**facts, "method": method, **scores})
     found.spread = _relative(made_spread, direction, rules, slices)
