@@ -49,7 +49,7 @@ demo: setup ## Run the whole graph on simulated heads and register two models
 
 .PHONY: test
 test: .venv/.installed-dev test-packages ## Run all tests, two at a time (PYTEST_ARGS adds options)
-	pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: test-packages
 test-packages:

@@ -12,13 +12,9 @@ PROJECT = Path(__file__).parents[1]
 os.environ["CTMR_SALT"] = "salt of the tests, no secret"  # else tests that read DICOM would leave a .salt in the working folder
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give xdist one file at a time, so that what a file sets up is made once; the long graph files first, one worker each."""
+    """The long graph files first; a worker takes a whole file (`--dist loadfile`), so that what it sets up is made once."""
     items.sort(key=lambda item: "graph" not in item.path.relative_to(PROJECT).parts)
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(PROJECT))))
 
 
 @pytest.fixture(scope="session")
