@@ -40,7 +40,7 @@ class Place:
         return str(until(lambda: (state := self.server.state(run)) not in _GOING and state, f"end of {run}"))
 
 
-_GOING = ("Running", "Scheduled", "Pending", "Late", "Cancelling")
+_GOING = ("Running", "Scheduled", "Pending", "Late", "Cancelling", "Submitting", "InfrastructurePending", "Retrying", "AwaitingRetry")
 
 
 @pytest.fixture(scope="module")
