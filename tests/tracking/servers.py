@@ -48,9 +48,9 @@ def postgresql() -> Iterator[str]:
 
 
 @contextmanager
-def mlflow_server(backend: str, folder: Path) -> Iterator[str]:
-    """Address of an MLflow server that keeps runs in `backend` and artifacts, which clients get through it, in `folder`."""
-    port = free_port()
+def mlflow_server(backend: str, folder: Path, port: int = 0) -> Iterator[str]:
+    """Address of an MLflow server that keeps runs in `backend` and artifacts, served by it, in `folder`; port 0: any free one."""
+    port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--artifacts-destination", folder.as_uri()]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with group(command, folder, env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, capture=False):

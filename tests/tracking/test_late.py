@@ -1,0 +1,66 @@
+"""A store that is away when training starts: nothing of what was logged is lost once it answers, and a run without it ends all the same."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import params
+from pipeline.tracking import late, store
+from tests.tracking import projects, servers
+
+STEPS = 5
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Where nobody listens yet; a project is the working folder and is told to send its runs there."""
+    monkeypatch.chdir(projects.make(tmp_path / "project"))
+    found = servers.free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{found}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return found
+
+
+def logged(run: late.Run, first: int) -> None:
+    for step in range(first, first + STEPS):
+        run.log_metrics({"train/cycle": float(step)}, step)
+
+
+def test_what_waited_is_sent_when_the_server_comes_up(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    run = late.start_run(params.load(), resume=None)
+    assert run.id.startswith("unsent-")
+    assert "Training goes on" in capsys.readouterr().err
+    picture = np.full((16, 16), 40, np.uint8)
+    run.log_image(picture, "samples", step=2)
+    picture[:] = 0  # training draws into the same array again
+    logged(run, 0)
+    (artifacts := tmp_path / "artifacts").mkdir()
+    with servers.mlflow_server(f"sqlite:///{tmp_path}/late.db", artifacts, port) as address:
+        monkeypatch.setattr(late, "AGAIN", 0.0)
+        logged(run, STEPS)
+        deadline = time.monotonic() + 60
+        while run.id.startswith("unsent-"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        logged(run, 2 * STEPS)
+        (written := Path("reports/train")).mkdir(parents=True)
+        (written / "curves.csv").write_text("step")
+        run.log_folder(written, "train")
+        run.finish()
+        client = store.client(address)
+        history = client.get_metric_history(run.id, "train/cycle")
+        assert [point.value for point in sorted(history, key=lambda point: point.step)] == [float(step) for step in range(3 * STEPS)]
+        assert client.get_run(run.id).info.status == "FINISHED"
+        assert [file.path for file in client.list_artifacts(run.id, "train")] == ["train/curves.csv"]
+        assert client.list_artifacts(run.id, "images")
+    assert "everything so far was sent" in capsys.readouterr().err
+
+
+def test_away_to_the_end_is_said_and_nothing_fails(port: int, capsys) -> None:
+    run = late.start_run(params.load(), resume=None)
+    logged(run, 0)
+    run.log_folder(Path("presets"))
+    run.finish()
+    assert "MLflow was away to the end" in capsys.readouterr().err
