@@ -1,16 +1,22 @@
-"""Whole volumes for translation: slices from foot to head, and what it takes to write others in the same geometry."""
+"""Whole volumes for translation: slices from foot to head, and what it takes to write others in the same geometry.
+
+As in readers.py, pydicom and nibabel are imported with the first file that needs them.
+"""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.imaging import dicom, nifti, pictures, series
+from pipeline.imaging import pictures
 from pipeline.imaging.formats import kind_of
 from pipeline.imaging.slices import Slice, Unreadable
+
+if TYPE_CHECKING:
+    from pipeline.imaging.series import Reference
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Volume:
     slices: list[Slice] = field(repr=False)
     kind: Literal["nifti", "dicom", "picture"]
     image: Any = field(default=None, repr=False)
-    references: list[series.Reference] = field(default_factory=list, repr=False)
+    references: "list[Reference]" = field(default_factory=list, repr=False)
     warnings: list[str] = field(default_factory=list)
 
     def stored(self, slices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -36,6 +42,8 @@ class Volume:
         if len(slices) != len(self.slices):
             raise ValueError(f"{len(slices)} pictures for {len(self.slices)} slices")
         if self.kind == "nifti":
+            from pipeline.imaging import nifti
+
             return nifti.store(slices, self.image)
         if self.kind == "dicom":
             return np.stack([reference.plane.store(one) for one, reference in zip(slices, self.references, strict=True)])
@@ -52,6 +60,8 @@ def read_volume(path: Path) -> Volume:
         return _from_series(path, [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")])
     kind = kind_of(path)
     if kind == "nifti":
+        from pipeline.imaging import nifti
+
         return Volume(nifti.read(path), "nifti", image=nifti.load(path))
     if kind == "dicom":
         return _from_series(path, [path])
@@ -59,6 +69,8 @@ def read_volume(path: Path) -> Volume:
 
 
 def _from_series(path: Path, files: list[Path]) -> Volume:
+    from pipeline.imaging import dicom, series
+
     found = series.find(files)
     if not found and len(files) == 1:
         dicom.read(files[0])  # says what is wrong with it
@@ -86,8 +98,10 @@ def _from_series(path: Path, files: list[Path]) -> Volume:
     return Volume(slices, "dicom", references=chosen.references, warnings=warnings)
 
 
-def _slices(references: list[series.Reference]) -> list[Slice]:
+def _slices(references: "list[Reference]") -> list[Slice]:
     """The slices in their order; a file of many frames is opened once."""
+    from pipeline.imaging import dicom
+
     frames: dict[Path, list[int]] = defaultdict(list)
     for reference in references:
         frames[reference.file].append(reference.frame)

@@ -12,7 +12,7 @@ from pipeline import paths
 from pipeline.atomic import write_json
 from pipeline.errors import UserError
 from pipeline.serving.label import Label
-from pipeline.tracking import store
+from pipeline.tracking import lookup, store
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -90,12 +90,10 @@ def version(uri: str, model: str) -> "ModelVersion":
 
     Raises UserError when there is none.
     """
-    name, at, wanted = model.partition("@") if "@" in model else model.partition("/")
-    if name not in NAMES.values():
-        raise UserError(f"model {model}: expected {' or '.join(NAMES.values())}, with @alias or /version")
-    found = alias(uri, name, wanted or CHAMPION) if at != "/" else _numbered(uri, name, wanted)
+    name, at, wanted = _parts(model)
+    found = alias(uri, name, wanted) if at != "/" else _numbered(uri, name, wanted)
     if found is None:
-        what = f"version {wanted}" if at == "/" else f"{wanted or CHAMPION}"
+        what = f"version {wanted}" if at == "/" else wanted
         known = [f"{one.version} ({', '.join(one.aliases) or 'no alias'})" for one in versions(uri, name)]
         has = f"it has versions {', '.join(known)}" if known else "it has no versions; dvc repro --single-item --force register fills it"
         raise UserError(f"model {model}: the registry {uri} has no {what} of {name}; {has}")
@@ -130,16 +128,33 @@ def files(uri: str, found: "ModelVersion") -> Path:
     except (MlflowException, OSError) as error:
         first = next(iter(str(error).splitlines()), "")
         raise UserError(f"{found.name} version {found.version}: its files cannot be read ({first}); try ctmr doctor --fix") from None
-    return Path(folder) / "artifacts" / _ARTIFACT
+    return _translator(Path(folder))
 
 
 def fetch(model: str) -> tuple[Path, str, Label]:
     """(folder, direction, label) of a registered model, as `Translator.from_registry` needs them. Raises UserError."""
     uri = store.tracking_uri()
-    found = version(uri, model)
-    scores = json.loads(found.tags.get(SCORES, "{}"))
-    label = Label(found.name, version=str(found.version), digest=found.tags.get(WEIGHTS, ""), scores=scores)
-    return files(uri, found), found.name.replace("-", "_"), label
+    name, at, wanted = _parts(model)
+    if quick := lookup.look_up(uri, name, at, wanted):
+        folder, number, tags = _translator(quick.folder), quick.number, quick.tags
+    else:
+        found = version(uri, model)
+        folder, number, tags = files(uri, found), str(found.version), found.tags
+    label = Label(name, version=number, digest=tags.get(WEIGHTS, ""), scores=json.loads(tags.get(SCORES, "{}")))
+    return folder, name.replace("-", "_"), label
+
+
+def _parts(model: str) -> tuple[str, str, str]:
+    """`model` as name, "@" or "/", and alias or number; a bare name means its champion. Raises UserError for another name."""
+    name, at, wanted = model.partition("@") if "@" in model else model.partition("/")
+    if name not in NAMES.values():
+        raise UserError(f"model {model}: expected {' or '.join(NAMES.values())}, with @alias or /version")
+    return name, at or "@", wanted if at == "/" else wanted or CHAMPION
+
+
+def _translator(version_files: Path) -> Path:
+    """Where the files of a version hold model.json and the weights."""
+    return version_files / "artifacts" / _ARTIFACT
 
 
 def _numbered(uri: str, name: str, number: str) -> "ModelVersion | None":
