@@ -14,13 +14,15 @@ _NIFTI_SIZES = {(348).to_bytes(4, order) for order in ("little", "big")} | {(540
 
 
 def kind_of(path: Path) -> Kind:
-    """Raises Unreadable for an empty file and for what is none of the known formats."""
+    """Raises Unreadable for an empty file, for one of zeros, and for what is none of the known formats."""
     with path.open("rb") as file:
         start = file.read(132)
     if not start:
         raise Unreadable(f"{path}: an empty file")
     if start[128:] == b"DICM":
         return "dicom"
+    if not any(start):  # pydicom would look for an element through all of it, for minutes in a file of gigabytes
+        raise Unreadable(f"{path}: starts with zeros only, as a file whose copying was cut off; copy it again")
     if start.startswith(_PICTURES):
         return "picture"
     if start.startswith(b"\x1f\x8b"):
