@@ -18,6 +18,7 @@ from pipeline.models.cyclegan import Batch, CycleGAN
 from pipeline.training.data import Slices
 from pipeline.training.loop import Data, Training
 from tests.models.test_cyclegan import reference_update
+from tests.models.test_winograd import as_pytorch
 from tests.training import jobs
 
 GIB = 2**30
@@ -50,6 +51,7 @@ def steps(asked: argparse.Namespace) -> dict[str, Callable[[], object]]:
         return step
 
     plain, batch = networks(asked)
+    as_pytorch(plain.generators)
     rows: dict[str, Callable[[], object]] = {
         "reference float32": lambda: reference_update(plain, batch),
         "fast float32": fast(False, False),

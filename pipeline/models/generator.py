@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pipeline import params
 from pipeline.models.layers import modulated, norm, upsample
 from pipeline.models.unet import UNet
+from pipeline.models.winograd import WideConv2d
 
 CONTRASTS = ("t1", "t2", "flair", "pd")
 BLOCKS = {"resnet_6": 6, "resnet_9": 9}
@@ -23,8 +24,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, conditions: int, norms: str) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), norm(norms, width))
-        self.second = nn.Sequential(nn.ReLU(), nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), norm(norms, width))
+        self.first = nn.Sequential(nn.ReflectionPad2d(1), WideConv2d(width, width, 3), norm(norms, width))
+        self.second = nn.Sequential(nn.ReLU(), nn.ReflectionPad2d(1), WideConv2d(width, width, 3), norm(norms, width))
         self.modulate = nn.Linear(conditions, 2 * width, bias=False) if conditions else None
 
     def forward(self, hidden: Tensor, condition: Tensor | None) -> Tensor:

@@ -1,0 +1,77 @@
+"""Convolutions by Winograd's way against PyTorch's own, and a whole training step with them against one without."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.models import winograd
+from pipeline.models.cyclegan import Batch, CycleGAN
+from pipeline.models.winograd import WideConv2d
+from tests.training.jobs import PARAMS
+
+CPU = torch.device("cpu")
+
+
+def with_gradients(layer: nn.Conv2d, image: Tensor) -> tuple[Tensor, ...]:
+    """Result, and the gradients of image, weight and bias for a loss that weighs each pixel differently."""
+    image = image.clone().requires_grad_()
+    made = layer(image)
+    asked = torch.rand(made.shape, generator=torch.Generator().manual_seed(3))
+    return made, *torch.autograd.grad(made, (image, layer.weight, layer.bias), asked)
+
+
+def apart(mine: Tensor, theirs: Tensor) -> float:
+    return float((mine - theirs).detach().abs().max() / theirs.detach().abs().max())
+
+
+def as_pytorch(network: nn.Module) -> nn.Module:
+    """`network`, in which from now on every wide convolution is PyTorch's own."""
+    for layer in network.modules():
+        if isinstance(layer, WideConv2d):
+            layer.__class__ = nn.Conv2d
+    return network
+
+
+@pytest.mark.parametrize(
+    ("count", "inputs", "outputs", "height", "width"), [(1, 128, 128, 4, 4), (2, 128, 160, 8, 12), (3, 160, 128, 16, 4)]
+)
+def test_result_and_gradients_agree(count: int, inputs: int, outputs: int, height: int, width: int) -> None:
+    torch.manual_seed(0)
+    layer, image = WideConv2d(inputs, outputs, 3), torch.randn(count, inputs, height + 2, width + 2)
+    assert layer._pays(image)
+    for mine, theirs in zip(with_gradients(layer, image), with_gradients(as_pytorch(copy.deepcopy(layer)), image), strict=True):
+        assert mine.shape == theirs.shape
+        assert apart(mine, theirs) < 2e-5
+
+
+def test_by_hand() -> None:
+    """A kernel that is 1 in its upper left corner moves the picture by a pixel both ways."""
+    layer = WideConv2d(winograd.WIDE, winograd.WIDE, 3, bias=False)
+    nn.init.zeros_(layer.weight)
+    with torch.no_grad():
+        layer.weight[:, :, 0, 0] = torch.eye(winograd.WIDE)
+    image = torch.rand(1, winograd.WIDE, 10, 10)
+    assert layer._pays(image)
+    torch.testing.assert_close(layer(image), image[..., :-2, :-2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "side", "dtype"), [(16, 10, torch.float32), (128, 11, torch.float32), (128, 10, torch.float64)])
+def test_elsewhere_it_is_pytorchs_own(channels: int, side: int, dtype: torch.dtype) -> None:
+    layer, image = WideConv2d(channels, channels, 3, dtype=dtype), torch.rand(1, channels, side, side, dtype=dtype)
+    assert torch.equal(layer(image), as_pytorch(copy.deepcopy(layer))(image))
+
+
+def test_a_training_step_agrees() -> None:
+    """Losses of two steps: the second's tell that the first's gradients were right."""
+    torch.manual_seed(0)
+    fast = CycleGAN(PARAMS.model.model_copy(update={"generator_width": winograd.WIDE // 4}), PARAMS.train, CPU)
+    plain = copy.deepcopy(fast)
+    as_pytorch(plain.generators)
+    images = torch.rand(2, 2, 1, 32, 32) * 2 - 1
+    batch = Batch(images[0], images[1], torch.eye(4)[:2])
+    for _ in range(2):
+        mine, theirs = (networks.step(batch, None, torch.Generator().manual_seed(0)) for networks in (fast, plain))
+        for name in ("adversarial", "cycle", "discriminator_ct", "discriminator_mr"):
+            torch.testing.assert_close(mine[name], theirs[name], rtol=2e-3, atol=1e-4)
