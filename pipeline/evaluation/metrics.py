@@ -1,6 +1,7 @@
 """Scores of one slice as pure functions of arrays (H, W) in 0..1 and a mask of the pixels that count; NaN where undefined, never silently.
 
 SSIM: Wang et al., IEEE TIP 13(4), 2004, Gaussian window of standard deviation 1.5 (11 × 11 pixels), data range 1.
+Multi-scale SSIM: Wang, Simoncelli, Bovik, Asilomar 2003, same window and range, torchmetrics.
 """
 
 import numpy as np
@@ -12,6 +13,8 @@ Mask = NDArray[np.bool_]
 
 HEAD = 0.1  # with truth, a pixel is inside the head where source and target together are brighter than this
 PERFECT_PSNR = 100.0  # dB shown for identical pictures, whose PSNR is infinite
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the five scales, finest first, as in the paper
+WINDOW = 11  # pixels a side; a scale counts only if the picture, halved once per scale before it, is at least this large
 SCORES = ("mae", "psnr", "ssim", "correlation")
 
 
@@ -41,6 +44,27 @@ def ssim(made: Image, wanted: Image, mask: Mask) -> float:
         np.float64(made), np.float64(wanted), data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
     )
     return float(similar[mask].mean())
+
+
+def multi_scale_ssim(made: Image, wanted: Image) -> NDArray[np.float64]:
+    """Multi-scale SSIM (N,) of whole pictures (N, H, W) in 0..1.
+
+    Pictures too small for five scales (shorter side under 176 pixels) get fewer, the weights of which are made to add up to 1; below 11
+    pixels NaN. Negative similarity at a scale counts as 0.
+    """
+    scales = sum(min(made.shape[1:]) // 2**scale >= WINDOW for scale in range(len(SCALE_WEIGHTS)))
+    if not scales:
+        return np.full(len(made), np.nan)
+    import torch
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    weights = SCALE_WEIGHTS[:scales]
+    made_tensor, wanted_tensor = (torch.from_numpy(np.ascontiguousarray(images, np.float32))[:, None] for images in (made, wanted))
+    betas = tuple(one / sum(weights) for one in weights)
+    found = multiscale_structural_similarity_index_measure(
+        made_tensor, wanted_tensor, data_range=1.0, betas=betas, normalize="relu", reduction="none"
+    )
+    return np.asarray(found.reshape(-1).numpy(), np.float64)
 
 
 def correlation(made: Image, wanted: Image, mask: Mask) -> float:

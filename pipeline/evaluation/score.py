@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import params, paths
-from pipeline.evaluation import compare, metrics
+from pipeline.evaluation import compare, metrics, structure, texture, tissues
 from pipeline.evaluation.baselines import baselines
 from pipeline.evaluation.slices import parts
 from pipeline.models.bundle import load_generator, translate
@@ -40,11 +40,12 @@ class Spread:
 
 @dataclass
 class Scored:
-    """One direction: a row a slice and method, and the spread of translations relative to real target slices."""
+    """One direction: a row a slice and method; spread of translations relative to real target slices, distances to these in texture."""
 
     direction: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     spread: float | None = None
+    texture: dict[str, float] = field(default_factory=dict)
 
 
 def score(
@@ -58,32 +59,45 @@ def score(
     back = load_generator(models, "_to_".join(reversed(direction.split("_to_"))))
     trivial = baselines(direction, training)
     found, made_spread = Scored(direction), Spread()
+    made_texture, source_texture = [], []
     for part in parts(direction, rules.batch_size, slices):
         made = translate(there, part.images, part.contrast, rules.batch_size)
         returned = translate(back, made, part.contrast, rules.batch_size)
         made_spread.add(made)
+        made_texture.append(texture.features(made))
+        source_texture.append(texture.features(part.images))
         wavers = doubt(there, part.images, part.contrast, rules.batch_size) if part.known.any() else None
         outcomes = {MODEL: made} | ({name: method(part.images) for name, method in trivial.items()} if part.known.any() else {})
+        deep = {name: metrics.multi_scale_ssim(images, part.truth) for name, images in outcomes.items()} if part.known.any() else {}
         for i, row in enumerate(part.rows.to_dict("records")):
             facts = {"direction": direction, "slice_id": row["slice_id"], "group": str(row["group"]), "contrast": part.contrast[i]}
             inside = metrics.inside_head(part.images[i], part.truth[i])
             for method, images in outcomes.items():
-                scores = metrics.against_truth(images[i], part.truth[i], inside) if part.known[i] else {}
+                scores: dict[str, float] = {}
+                if part.known[i]:
+                    scores = metrics.against_truth(images[i], part.truth[i], inside) | {"whole_ms_ssim": float(deep[method][i])}
+                    if direction == "mr_to_ct":
+                        scores |= tissues.tissue_dice(images[i], part.truth[i], inside)
+                        scores["mae_hu"] = scores["mae"] * part.hounsfield[i]
                 if method == MODEL:
-                    scores |= metrics.back_again(returned[i], part.images[i])
+                    scores |= metrics.back_again(returned[i], part.images[i]) | structure.kept(part.images[i], made[i])
                     if part.known[i] and wavers is not None:
                         scores["doubt_correlation"] = metrics.correlation(wavers[i], np.abs(made[i] - part.truth[i]), inside)
                 if scores:
                     found.rows.append({**facts, "method": method, **scores})
-    found.spread = _relative(made_spread, direction, rules, slices)
+    real_spread, real_texture = Spread(), []
+    for part in parts("_to_".join(reversed(direction.split("_to_"))), rules.batch_size, slices):
+        real_spread.add(part.images)
+        real_texture.append(texture.features(part.images))
+    found.spread = _relative(made_spread, real_spread)
+    real = np.concatenate(real_texture)
+    copied = texture.distances(np.concatenate(source_texture), real)
+    found.texture = texture.distances(np.concatenate(made_texture), real) | {f"copy_{name}": value for name, value in copied.items()}
     return found
 
 
-def _relative(made: Spread, direction: str, rules: params.Evaluate, slices: Path) -> float | None:
+def _relative(made: Spread, real: Spread) -> float | None:
     """Spread of translations over that of the real test slices of the target modality; None where one slice tells nothing."""
-    real = Spread()
-    for part in parts("_to_".join(reversed(direction.split("_to_"))), rules.batch_size, slices):
-        real.add(part.images)
     if made.count < 2 or real.count < 2 or real.mean() == 0:
         return None
     return made.mean() / real.mean()
@@ -113,7 +127,7 @@ def figures(scored: list[Scored], rows: "pd.DataFrame", rules: params.Evaluate) 
         mine = rows[rows["direction"] == one.direction]
         model = mine[mine["method"] == MODEL]
         content["test"][one.direction] = summary(model, rules) | ({"spread": one.spread} if one.spread is not None else {})
-        content["test"][one.direction] |= {"slices": len(model), "groups": int(model["group"].nunique())}
+        content["test"][one.direction] |= one.texture | {"slices": len(model), "groups": int(model["group"].nunique())}
         known = sorted(set(model["contrast"]) - {""})
         content["per_contrast"][one.direction] = {name: summary(model[model["contrast"] == name], rules) for name in known}
         for method in sorted(set(mine["method"]) - {MODEL}):

@@ -20,13 +20,17 @@ CONTRASTS = ("t1", "t2", "flair", "pd")
 
 @dataclass(frozen=True)
 class Part:
-    """images (N, size, size) in 0..1; truth where `known`, elsewhere zero; MR contrast of each ("" unknown)."""
+    """images (N, size, size) in 0..1; truth where `known`, elsewhere zero; MR contrast of each ("" unknown).
+
+    `hounsfield`: HU from black to white where the truth is a CT whose file knew them, else NaN.
+    """
 
     rows: "pd.DataFrame"
     images: NDArray[np.float32]
     truth: NDArray[np.float32]
     known: NDArray[np.bool_]
     contrast: list[str]
+    hounsfield: NDArray[np.float64]
 
 
 def slices_of_test(direction: str, folder: Path = paths.SLICES) -> "pd.DataFrame":
@@ -44,6 +48,12 @@ def slices_of_test(direction: str, folder: Path = paths.SLICES) -> "pd.DataFrame
         partners = test[(test["modality"] == "mr") & (test["pair"] >= 0)].set_index("pair")["contrast"].to_dict()
         found["contrast"] = [partners.get(pair, "") for pair in found["pair"]]
     found["contrast"] = found["contrast"].where(found["contrast"].isin(CONTRASTS), "")
+    found["hounsfield"] = np.nan
+    if target == "ct":
+        ct = test[(test["modality"] == "ct") & (test["pair"] >= 0)].set_index("pair")
+        width = (ct["intensity_high"] - ct["intensity_low"]).to_dict()
+        # Grey pictures span 0..1: which window made them is not known.
+        found["hounsfield"] = [width[pair] if width.get(pair, 1.0) != 1.0 else np.nan for pair in found["pair"]]
     return found
 
 
@@ -60,4 +70,4 @@ def parts(direction: str, size: int, folder: Path = paths.SLICES) -> Iterator[Pa
         wanted = np.zeros_like(seen)
         if truth is not None and known.any():
             wanted[known] = store.to_float(truth[rows["pair"].to_numpy()[known]])
-        yield Part(rows, seen, wanted, known, rows["contrast"].tolist())
+        yield Part(rows, seen, wanted, known, rows["contrast"].tolist(), rows["hounsfield"].to_numpy(np.float64))

@@ -94,3 +94,18 @@ def test_undefined_values_are_left_out_and_none_left_is_none() -> None:
 )
 def test_verdicts(difference: tuple[float, float, float], lower_is_better: bool, groups: int, expected: str) -> None:
     assert compare.verdict(difference, lower_is_better, groups) == expected
+
+
+@pytest.mark.parametrize("side", [11, 64, 176])
+def test_multi_scale_ssim_of_constants_by_hand(side: int) -> None:
+    # Without variance every scale's contrast term is 1; the coarsest scale's luminance counts with its share of the weights.
+    scales = {11: 1, 64: 3, 176: 5}[side]
+    share = metrics.SCALE_WEIGHTS[scales - 1] / sum(metrics.SCALE_WEIGHTS[:scales])
+    light = (2 * 0.5 * 0.25 + 1e-4) / (0.25 + 0.0625 + 1e-4)
+    made, wanted = np.full((2, side, side), 0.5, np.float32), np.full((2, side, side), 0.25, np.float32)
+    assert metrics.multi_scale_ssim(made, wanted) == pytest.approx([light**share] * 2, abs=1e-4)
+
+
+def test_multi_scale_ssim_of_one_slice_and_of_one_too_small() -> None:
+    assert metrics.multi_scale_ssim(RAMP[None], RAMP[None]) == pytest.approx([1])
+    assert np.isnan(metrics.multi_scale_ssim(RAMP[None, :8], RAMP[None, :8])).all()

@@ -1,0 +1,46 @@
+"""What is kept of the input's structure: by hand, and where it has no meaning."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation import structure
+
+BOX = np.zeros((32, 32), np.float32)
+BOX[8:24, 8:24] = 0.5
+BOX[12:20, 12:20] = 1.0
+
+
+def test_a_copy_keeps_everything() -> None:
+    expected = {"outline_dice": 1, "gradient_correlation": 1, "mind_distance": 0, "nmi": 2}
+    assert structure.kept(BOX, BOX) == pytest.approx(expected)
+
+
+def test_other_brightness_of_the_same_parts_keeps_the_structure() -> None:
+    swapped = np.select([BOX == 1.0, BOX == 0.5], [0.5, 1.0], 0).astype(np.float32)
+    assert structure.kept(BOX, swapped)["nmi"] == pytest.approx(2)
+
+
+def test_a_moved_outline_by_hand() -> None:
+    assert structure.kept(BOX, np.roll(BOX, 8, axis=1))["outline_dice"] == pytest.approx(0.5)
+
+
+def test_a_flat_translation_of_a_head() -> None:
+    scores = structure.kept(BOX, np.full_like(BOX, 0.5))
+    assert (scores["gradient_correlation"], scores["nmi"]) == (0, 1)
+    assert scores["mind_distance"] > 0
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_a_flat_source_has_no_structure_to_keep(level: float) -> None:
+    scores = structure.kept(np.full_like(BOX, level), BOX)
+    assert math.isnan(scores["gradient_correlation"])
+    assert math.isnan(scores["nmi"])
+
+
+def test_nan_and_other_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        structure.kept(BOX, BOX * np.float32("nan"))
+    with pytest.raises(ValueError, match="differ in size"):
+        structure.kept(BOX, BOX[:8])
