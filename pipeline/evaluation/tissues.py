@@ -11,7 +11,7 @@ from scipy import ndimage
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-BONE = 0.95  # 76 HU and more
+BONE = 0.85  # 68 HU and more: above brain; fresh blood reaches it, but a smooth translation of thin bone must too
 FLUID = (0.03, 0.22)  # 2 to 18 HU
 AIR = 0.03  # 2 HU and less: air, and fat too
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.imaging import dicom
 from pipeline.imaging.dicom_plane import Plane, plane
+from pipeline.imaging.formats import kind_of
 from pipeline.imaging.slices import Unreadable
 
 SAME_PLACE = 0.01  # millimetres
@@ -44,6 +45,8 @@ def find(files: list[Path]) -> list[Series]:
     found: dict[tuple[Any, ...], list[Reference]] = defaultdict(list)
     for file in sorted(files):
         try:
+            if kind_of(file) != "dicom":
+                continue
             with dicom.own_words(file):
                 dataset = dicom.load(file, pixels=False)
                 key = (str(dataset.get("SeriesInstanceUID", "")), dataset.Rows, dataset.Columns)

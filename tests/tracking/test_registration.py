@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import params, paths
 from pipeline.errors import UserError
-from pipeline.tracking import promotion, registry, store
+from pipeline.tracking import lookup, promotion, registry, store
 from pipeline.tracking.registration import register
 from tests.tracking import projects, servers
 
@@ -115,3 +115,23 @@ np.save("out.npy", model.predict(np.load("in.npy")))
     np.save(tmp_path / "in.npy", np.stack([disk * 0.5, disk * 0.8]).astype(np.float32))
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120)
     assert np.load(tmp_path / "out.npy").shape == (2, 90, 80)
+
+
+def test_a_local_store_is_read_without_mlflow_and_says_the_same(project) -> None:
+    uri = store.tracking_uri()
+    for name, at, wanted in (("ct-to-mr", "@", "champion"), ("mr-to-ct", "@", "challenger"), ("mr-to-ct", "/", "1")):
+        quick = lookup.look_up(uri, name, at, wanted)
+        if not uri.startswith("sqlite"):
+            assert quick is None  # a server is asked through MLflow
+            continue
+        asked = registry.version(uri, f"{name}{at}{wanted}")
+        assert quick is not None
+        assert (quick.number, quick.tags) == (str(asked.version), asked.tags)
+        assert quick.folder / "artifacts" / "translator" == registry.files(uri, asked)
+        # In a process of its own it can be seen that MLflow, whose import takes seconds, is not needed.
+        script = (
+            f"import sys; from pipeline.tracking import registry; registry.fetch('{name}{at}{wanted}'); assert 'mlflow' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True)
+    assert lookup.look_up(uri, "ct-to-mr", "@", "nobody") is None
+    assert lookup.look_up("sqlite:///absent.db", "ct-to-mr", "@", "champion") is None
