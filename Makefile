@@ -82,7 +82,7 @@ schedule: setup ## Retrain by schedule on this machine (CRON="0 3 * * 1"; Ctrl-C
 	ctmr schedule --cron '$(CRON)'
 
 .PHONY: bench
-bench: setup ## Measure speed against a plain reference; by hand, on an idle machine
+bench: .venv/.installed-dev ## Measure speed against a plain reference; by hand, on an idle machine
 	python benchmarks/train_step.py
 
 .PHONY: clean
