@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipeline import params
 from pipeline.models.layers import modulated, norm, upsample
+from pipeline.models.thin import ThinConv2d
 from pipeline.models.unet import UNet
 from pipeline.models.winograd import WideConv2d
 
@@ -42,7 +43,7 @@ class ResidualGenerator(nn.Module):
         self.conditions = conditions
         relu = nn.ReLU
         self.encode = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), norm(norms, width), relu(),
+            nn.ReflectionPad2d(3), ThinConv2d(1, width, 7), norm(norms, width), relu(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), norm(norms, 2 * width), relu(),
             nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1), norm(norms, 4 * width), relu(),
         )  # fmt: skip
@@ -50,7 +51,7 @@ class ResidualGenerator(nn.Module):
         self.decode = nn.Sequential(
             upsample(upsampling, 4 * width, 2 * width, 3), norm(norms, 2 * width), relu(),
             upsample(upsampling, 2 * width, width, 3), norm(norms, width), relu(),
-            nn.ReflectionPad2d(3), nn.Conv2d(width, 1, 7), nn.Tanh(),
+            nn.ReflectionPad2d(3), ThinConv2d(width, 1, 7), nn.Tanh(),
         )  # fmt: skip
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:

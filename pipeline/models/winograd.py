@@ -80,19 +80,11 @@ def _tiles(image: Tensor) -> Tensor:
 
 def _together(tiles: Tensor, count: int, channels: int, down: int, across: int) -> Tensor:
     """The transpose of `_tiles`: each pixel the sum of what the tiles that cover it hold."""
-    tile = SIDE + 2
+    tile, shared = SIDE + 2, 2
     split = tiles.view(tile, tile, channels, count, down, across).permute(3, 2, 4, 0, 5, 1)
-    rows = _overlapped(split.reshape(count * channels * down * tile, across, tile))
-    rows = rows.view(count * channels, down, tile * rows.shape[-1])
-    width = SIDE * across + 2
-    return _overlapped(rows, width).view(count, channels, SIDE * down + 2, width)
-
-
-def _overlapped(pieces: Tensor, run: int = 1) -> Tensor:
-    """(M, P, 6 · run), where a piece's last two runs lie on the next one's first two: summed to (M, (4 P + 2) · run)."""
-    many, count, _ = pieces.shape
-    own, shared = SIDE * run, 2 * run
-    result = pieces.new_zeros(many, count * own + shared)
-    result[:, :-shared].view(many, count, own).copy_(pieces[..., :own])
-    result[:, own:].unfold(1, shared, own).add_(pieces[..., own:])
-    return result
+    result = tiles.new_zeros(count, channels, down + 1, SIDE, across + 1, SIDE)
+    result[:, :, :-1, :, :-1] = split[:, :, :, :SIDE, :, :SIDE]
+    result[:, :, 1:, :shared, :-1] += split[:, :, :, SIDE:, :, :SIDE]
+    result[:, :, :-1, :, 1:, :shared] += split[:, :, :, :SIDE, :, SIDE:]
+    result[:, :, 1:, :shared, 1:, :shared] += split[:, :, :, SIDE:, :, SIDE:]
+    return result.view(count, channels, SIDE * (down + 1), SIDE * (across + 1))[..., :-shared, :-shared]

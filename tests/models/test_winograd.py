@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's way against PyTorch's own, and a whole training step with them against one without."""
+"""Convolutions by other ways against PyTorch's own, and a whole training step with them against one without."""
 
 import copy
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.models import winograd
 from pipeline.models.cyclegan import Batch, CycleGAN
+from pipeline.models.thin import ThinConv2d
 from pipeline.models.winograd import WideConv2d
 from tests.training.jobs import PARAMS
 
@@ -27,9 +28,9 @@ def apart(mine: Tensor, theirs: Tensor) -> float:
 
 
 def as_pytorch(network: nn.Module) -> nn.Module:
-    """`network`, in which from now on every wide convolution is PyTorch's own."""
+    """`network`, in which from now on every convolution is PyTorch's own."""
     for layer in network.modules():
-        if isinstance(layer, WideConv2d):
+        if isinstance(layer, WideConv2d | ThinConv2d):
             layer.__class__ = nn.Conv2d
     return network
 
@@ -44,6 +45,17 @@ def test_result_and_gradients_agree(count: int, inputs: int, outputs: int, heigh
     for mine, theirs in zip(with_gradients(layer, image), with_gradients(as_pytorch(copy.deepcopy(layer)), image), strict=True):
         assert mine.shape == theirs.shape
         assert apart(mine, theirs) < 2e-5
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 6), (6, 1), (1, 1)])
+@pytest.mark.parametrize(("kernel", "height", "width"), [(7, 12, 9), (4, 8, 8), (3, 3, 5)])
+def test_a_single_channel(inputs: int, outputs: int, kernel: int, height: int, width: int) -> None:
+    torch.manual_seed(0)
+    layer, image = ThinConv2d(inputs, outputs, kernel), torch.randn(2, inputs, height, width)
+    assert layer._pays(image)
+    for mine, theirs in zip(with_gradients(layer, image), with_gradients(as_pytorch(copy.deepcopy(layer)), image), strict=True):
+        assert mine.shape == theirs.shape
+        assert apart(mine, theirs) < 1e-5
 
 
 def test_by_hand() -> None:
