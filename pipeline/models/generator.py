@@ -78,3 +78,4 @@ def build_generator(model: params.Model, direction: str) -> Generator:
 def save_weights(path: Path, module: nn.Module) -> None:
     """Write the weights of `module` as safetensors, on the CPU and contiguous, so that the same weights give the same bytes."""
     save_file({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}, path)
+    path.chmod(0o644)  # safetensors leaves it for nobody else to read

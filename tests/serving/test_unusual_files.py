@@ -52,6 +52,6 @@ def test_a_real_ct_of_a_head_keeps_its_geometry(to_mr: Translator, tmp_path: Pat
 def _refused(translator: Translator, source: Path, target: Path) -> None:
     with pytest.raises(UserError) as refusal:
         translator.translate(source, target)
-    assert source.name in str(refusal.value) or "head" in str(refusal.value)
+    assert source.name in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert not target.exists()
