@@ -1,13 +1,17 @@
 """Outputs that appear under their name only when complete: written beside, then renamed."""
 
+import glob
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 
 @contextmanager
@@ -27,9 +31,17 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` to fill; it replaces `path` on success and is removed on any error."""
+    """Yield an empty folder beside `path` to fill; it replaces `path` on success and is removed on any error.
+
+    What a process that was killed left of the same kind is removed first: it may be gigabytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    ours = f".{path.name}.{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(ours)}*"):
+        process = left.name.removeprefix(ours).split("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{ours}{os.getpid()}-"))
     beside.chmod(0o755)
     try:
         yield beside

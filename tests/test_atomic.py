@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,19 @@ def test_user_error_is_one_line_and_exit_code_2(error: Exception, expected: str,
 def test_a_defect_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), user_errors():
         print(1 / 0)
+
+
+def test_what_a_killed_process_left_is_removed_and_nobody_elses(tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from pipeline import atomic\\n"
+    code += "with atomic.new_folder(Path(sys.argv[1])) as beside: print(beside, flush=True); time.sleep(60)"
+    killed, working = (subprocess.Popen([sys.executable, "-c", code, tmp_path / "slices"], stdout=subprocess.PIPE, text=True) for _ in "ab")
+    left, held = (Path(one.stdout.readline().strip()) for one in (killed, working))
+    try:
+        killed.kill()
+        killed.wait()
+        assert left.is_dir()
+        with atomic.new_folder(tmp_path / "slices") as beside:
+            assert sorted(tmp_path.iterdir()) == sorted([beside, held])
+    finally:
+        working.kill()
+        working.wait()
