@@ -84,7 +84,7 @@ def test_a_defect_keeps_its_traceback() -> None:
 
 
 def test_what_a_killed_process_left_is_removed_and_nobody_elses(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from pipeline import atomic\\n"
+    code = "import sys, time; from pathlib import Path; from pipeline import atomic\n"
     code += "with atomic.new_folder(Path(sys.argv[1])) as beside: print(beside, flush=True); time.sleep(60)"
     killed, working = (subprocess.Popen([sys.executable, "-c", code, tmp_path / "slices"], stdout=subprocess.PIPE, text=True) for _ in "ab")
     left, held = (Path(one.stdout.readline().strip()) for one in (killed, working))
