@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -23,23 +24,27 @@ from tests.training import jobs
 
 GIB = 2**30
 OVERHEAD_STEPS = 6
+REFERENCE = "reference float32"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def networks(asked: argparse.Namespace, compiled: bool = False) -> tuple[CycleGAN, Batch]:
-    """ResNet-9 with all losses, the contrast condition on, and random slices."""
+Step = Callable[[], object]
+
+
+def networks(asked: argparse.Namespace, count: int, compiled: bool = False) -> tuple[CycleGAN, Batch]:
+    """ResNet-9 with all losses, the contrast condition on, and `count` random slices of each modality."""
     widths = {"generator_width": asked.width, "discriminator_width": asked.width}
     model = jobs.PARAMS.model.model_copy(update={"generator": "resnet_9", "discriminator_layers": 3, **widths})
-    images = torch.rand(2, asked.batch, 1, asked.size, asked.size, device=DEVICE) * 2 - 1
-    batch = Batch(images[0], images[1], torch.eye(4, device=DEVICE)[:1].repeat(asked.batch, 1))
+    images = torch.rand(2, count, 1, asked.size, asked.size, device=DEVICE) * 2 - 1
+    batch = Batch(images[0], images[1], torch.eye(4, device=DEVICE)[:1].repeat(count, 1))
     return CycleGAN(model, jobs.PARAMS.train.model_copy(update={"compile": compiled}), DEVICE), batch
 
 
-def steps(asked: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """What is compared, by name; each with networks of its own."""
+def steps(asked: argparse.Namespace) -> dict[tuple[str, int], Step]:
+    """What is compared, by name and batch size; each with networks of its own."""
 
-    def fast(compiled: bool, bfloat16: bool, channels_last: bool = False) -> Callable[[], object]:
-        made, batch = networks(asked, compiled)
+    def fast(count: int, compiled: bool, bfloat16: bool, channels_last: bool = False) -> Step:
+        made, batch = networks(asked, count, compiled)
         if channels_last:
             for part in (made.generators, made.discriminators):
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -50,23 +55,41 @@ def steps(asked: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
         return step
 
-    plain, batch = networks(asked)
-    as_pytorch(plain.generators)
-    rows: dict[str, Callable[[], object]] = {
-        "reference float32": lambda: reference_update(plain, batch),
-        "fast float32": fast(False, False),
-    }
-    if asked.all:
-        rows["fast float32 channels last"] = fast(False, False, True)
-        rows["fast float32 compiled"] = fast(True, False)
-    if DEVICE.type == "cuda" or asked.all:
-        rows["fast bfloat16"] = fast(False, True)
-    if DEVICE.type == "cuda":
-        rows["fast bfloat16 compiled"] = fast(True, True)
+    rows: dict[tuple[str, int], Step] = {(REFERENCE, 1): reference(asked)}
+    for count in asked.batch:
+        rows["fast float32", count] = fast(count, False, False)
+        if asked.all:
+            rows["fast float32 channels last", count] = fast(count, False, False, True)
+            rows["fast float32 compiled", count] = fast(count, True, False)
+        if DEVICE.type == "cuda" or asked.all:
+            rows["fast bfloat16", count] = fast(count, False, True)
+        if DEVICE.type == "cuda":
+            rows["fast bfloat16 compiled", count] = fast(count, True, True)
     return rows
 
 
-def once(step: Callable[[], object]) -> float:
+def reference(asked: argparse.Namespace) -> Step:
+    """The plain float32 step, one slice of each modality."""
+    plain, batch = networks(asked, 1)
+    as_pytorch(plain.generators)
+    return lambda: reference_update(plain, batch)
+
+
+def work(asked: argparse.Namespace) -> float:
+    """Floating-point operations of the reference step."""
+    with FlopCounterMode(display=False) as counted:
+        reference(asked)()
+    return float(counted.get_total_flops())
+
+
+def product_rate(kind: torch.dtype) -> float:
+    """Operations a second of the device's own matrix product, the best of ten."""
+    side = 8192 if DEVICE.type == "cuda" else 2048
+    left, right = torch.rand(2, side, side, device=DEVICE).to(kind)
+    return 2 * side**3 / min(once(lambda: left @ right) for _ in range(10))
+
+
+def once(step: Step) -> float:
     """Seconds of one step."""
     start = time.perf_counter()
     step()
@@ -76,15 +99,15 @@ def once(step: Callable[[], object]) -> float:
 
 
 def peak(asked: argparse.Namespace) -> float:
-    """GiB at most of a process that makes two fast steps."""
+    """GiB at most of a process that makes two fast steps with a slice of each modality."""
     if DEVICE.type == "cpu":
-        command = [sys.executable, __file__, "--peak", *(f"--{name}={getattr(asked, name)}" for name in ("size", "width", "batch"))]
+        command = [sys.executable, __file__, "--peak", f"--size={asked.size}", f"--width={asked.width}"]
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return two_steps(asked)
 
 
 def two_steps(asked: argparse.Namespace) -> float:
-    made, batch = networks(asked)
+    made, batch = networks(asked, 1)
     for _ in range(2):
         made.step(batch, None, torch.Generator())
     if DEVICE.type == "cuda":
@@ -105,7 +128,7 @@ def overhead(asked: argparse.Namespace) -> float:
     with tempfile.TemporaryDirectory() as folder:
         slices = jobs.make(Path(folder), size=asked.size) / "data/slices"
         widths = {"generator": "resnet_9", "generator_width": asked.width, "discriminator_width": asked.width}
-        rare = {"batch_size": asked.batch, "sample_images": 10**6, "checkpoint_seconds": 1e6, "images": 10**6}
+        rare = {"batch_size": 1, "sample_images": 10**6, "checkpoint_seconds": 1e6, "images": 10**6}
         train = jobs.PARAMS.train.model_copy(update=rare | {"teacher": jobs.PARAMS.train.teacher.model_copy(update={"images": 0})})
         of = jobs.PARAMS.model_copy(update={"train": train, "model": jobs.PARAMS.model.model_copy(update=widths)})
         kinds = ("train", "val", "teacher", "teacher_val")
@@ -129,9 +152,10 @@ def overhead(asked: argparse.Namespace) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=128, help="pixels a side")
+    gpu = DEVICE.type == "cuda"
+    parser.add_argument("--size", type=int, default=256 if gpu else 128, help="pixels a side")
     parser.add_argument("--width", type=int, default=64, help="feature maps of the first layers")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16] if gpu else [1, 4], help="slices of each modality in a fast step")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--all", action="store_true", help="also what does not help on a CPU: compiled, channels last, bfloat16")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
@@ -139,21 +163,26 @@ def main() -> None:
     if asked.peak:
         print(two_steps(asked))
         return
-    name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}, torch {torch.__version__}; resnet_9 width {asked.width}, {asked.size}x{asked.size}, batch {asked.batch}", flush=True)
+    name = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{name}, torch {torch.__version__}; resnet_9 width {asked.width}, {asked.size}x{asked.size}", flush=True)
+    operations, best = work(asked), product_rate(torch.bfloat16 if gpu else torch.float32)
     rows = steps(asked)
-    taken: dict[str, list[float]] = {kind: [] for kind in rows}
+    taken: dict[tuple[str, int], list[float]] = {row: [] for row in rows}
     for repeat in range(asked.repeats + 1):  # turn by turn, so that other load on the machine meets all alike; the first warms up
-        for kind, step in rows.items():
+        for row, step in rows.items():
             seconds = once(step)
             if repeat:
-                taken[kind].append(seconds)
-    typical = {kind: sorted(times)[len(times) // 2] for kind, times in taken.items()}
-    print(f"{'step':28}{'seconds':>10}{'pairs/s':>10}{'ratio':>8}")
-    for kind, seconds in typical.items():
-        print(f"{kind:28}{seconds:10.3f}{asked.batch / seconds:10.2f}{typical['reference float32'] / seconds:8.2f}")
+                taken[row].append(seconds)
+    typical = {row: sorted(times)[len(times) // 2] for row, times in taken.items()}
+    print(f"{'step':28}{'batch':>6}{'seconds':>10}{'pairs/s':>10}{'ratio':>8}{'share':>8}")
+    for (kind, count), seconds in typical.items():
+        rate = count / seconds
+        ratio, share = rate * typical[REFERENCE, 1], rate * operations / best
+        print(f"{kind:28}{count:6}{seconds:10.3f}{rate:10.2f}{ratio:8.2f}{share:8.2f}")
+    of = "bfloat16" if gpu else "float32"
+    print(f"share: operations of the reference step, of the {best / 1e12:.2f}e12 a second that a plain {of} matrix product makes")
     print(f"loop beyond the step: {100 * overhead(asked):.1f} %", flush=True)
-    asked.size, asked.batch = 256, 1
+    asked.size = 256
     print(f"memory at 256x256, batch 1: {peak(asked):.2f} GiB")
 
 
