@@ -1,5 +1,6 @@
 """Every test slice translated and scored, beside the baselines; means with intervals out of that."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import params, paths
+from pipeline.errors import UserError
 from pipeline.evaluation import compare, metrics, structure, texture, tissues
 from pipeline.evaluation.baselines import baselines
 from pipeline.evaluation.slices import parts
@@ -40,12 +42,16 @@ class Spread:
 
 @dataclass
 class Scored:
-    """One direction: a row a slice and method; spread of translations relative to real target slices, distances to these in texture."""
+    """One direction: a row a slice and method; spread of translations relative to real target slices, distances to these in texture.
+
+    `undefined` counts, by method and score, the slices on which a score has no meaning (the correlation with a constant truth, say).
+    """
 
     direction: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     spread: float | None = None
     texture: dict[str, float] = field(default_factory=dict)
+    undefined: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def score(
@@ -63,6 +69,8 @@ def score(
     for part in parts(direction, rules.batch_size, slices):
         made = translate(there, part.images, part.contrast, rules.batch_size)
         returned = translate(back, made, part.contrast, rules.batch_size)
+        if not (np.isfinite(made).all() and np.isfinite(returned).all()):
+            raise UserError(f"{models}: translations {direction} or back hold NaN, so training has diverged; lower train.learning_rate")
         made_spread.add(made)
         made_texture.append(texture.features(made))
         source_texture.append(texture.features(part.images))
@@ -78,13 +86,15 @@ def score(
                     scores = metrics.against_truth(images[i], part.truth[i], inside) | {"whole_ms_ssim": float(deep[method][i])}
                     if direction == "mr_to_ct":
                         scores |= tissues.tissue_dice(images[i], part.truth[i], inside)
-                        scores["mae_hu"] = scores["mae"] * part.hounsfield[i]
+                        if np.isfinite(part.hounsfield[i]):
+                            scores["mae_hu"] = scores["mae"] * part.hounsfield[i]
                 if method == MODEL:
                     scores |= metrics.back_again(returned[i], part.images[i]) | structure.kept(part.images[i], made[i])
                     if part.known[i] and wavers is not None:
                         scores["doubt_correlation"] = metrics.correlation(wavers[i], np.abs(made[i] - part.truth[i]), inside)
                 if scores:
                     found.rows.append({**facts, "method": method, **scores})
+                    found.undefined.update((method, name) for name, value in scores.items() if np.isnan(value))
     real_spread, real_texture = Spread(), []
     for part in parts("_to_".join(reversed(direction.split("_to_"))), rules.batch_size, slices):
         real_spread.add(part.images)
@@ -121,12 +131,19 @@ def summary(rows: "pd.DataFrame", rules: params.Evaluate) -> dict[str, float]:
 
 
 def figures(scored: list[Scored], rows: "pd.DataFrame", rules: params.Evaluate) -> dict[str, Any]:
-    """What metrics.json holds: test, baselines, per contrast, and the model's paired difference to each baseline."""
-    content: dict[str, Any] = {"test": {}, "baselines": {}, "per_contrast": {}, "difference": {}}
+    """What metrics.json holds: test, baselines, per contrast, the model's paired difference to each baseline, what was undefined how often.
+
+    Raises UserError where no test slice shows a head.
+    """
+    content: dict[str, Any] = {"test": {}, "baselines": {}, "per_contrast": {}, "difference": {}, "undefined": {}}
     for one in scored:
         mine = rows[rows["direction"] == one.direction]
         model = mine[mine["method"] == MODEL]
         content["test"][one.direction] = summary(model, rules) | ({"spread": one.spread} if one.spread is not None else {})
+        if not {"mae", "cycle_mae"} & set(content["test"][one.direction]):
+            raise UserError(f"{one.direction}: no test slice has a pixel brighter than {metrics.HEAD}, so there is nothing to score")
+        for (method, name), count in sorted(one.undefined.items()):
+            content["undefined"].setdefault(one.direction, {}).setdefault(method, {})[name] = count
         content["test"][one.direction] |= one.texture | {"slices": len(model), "groups": int(model["group"].nunique())}
         known = sorted(set(model["contrast"]) - {""})
         content["per_contrast"][one.direction] = {name: summary(model[model["contrast"] == name], rules) for name in known}
