@@ -23,7 +23,7 @@ def baselines(direction: str, folder: Path = paths.SLICES) -> Mapping[str, Calla
     return {
         "copy": lambda images: images,
         "histogram": lambda images: np.stack([matched(image, levels, quantiles) for image in images]),
-        "mean": lambda images: np.repeat(_resized(mean, images.shape[1:])[None], len(images), axis=0),
+        "mean": lambda images: np.repeat(_resized(mean, (images.shape[1], images.shape[2]))[None], len(images), axis=0),
         "black": np.zeros_like,
     }
 
@@ -41,6 +41,6 @@ def matched(image: NDArray[np.float32], levels: NDArray[np.float64], quantiles: 
     return np.interp(np.cumsum(counts) / image.size, quantiles, levels)[place].reshape(image.shape).astype(np.float32)
 
 
-def _resized(mean: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _resized(mean: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """The mean picture at the size of the slices: models from elsewhere may be of another size than this project's training slices."""
-    return mean if mean.shape == shape else np.asarray(Image.fromarray(mean).resize(shape[::-1], Image.Resampling.BILINEAR))
+    return mean if mean.shape == shape else np.asarray(Image.fromarray(mean).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline import params, paths
 from pipeline.dataset import store
-from pipeline.evaluation.score import MODEL
+from pipeline.evaluation.rows import MODEL
 from pipeline.evaluation.slices import slices_of_test
 from pipeline.models.bundle import load_generator, translate
 
