@@ -55,6 +55,8 @@ def _log(figures: dict[str, Any]) -> None:
     run = attach()
     for direction, scores in figures["test"].items():
         run.log_metrics({f"test/{direction}/{name}": value for name, value in scores.items()})
+        lesion = figures["lesions"][direction]
+        run.log_metrics({f"lesions/{direction}/{name}": lesion[name] for name in ("contrast", "kept") if name in lesion})
         file = paths.EVALUATE_REPORT / f"{direction}.png"
         if file.is_file():
             run.log_image(np.asarray(Image.open(file)), key=f"test_{direction}")
