@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.exposure import match_histograms
+from PIL import Image
 
 from pipeline import paths
 from pipeline.dataset import store
@@ -17,13 +17,30 @@ MOST = 200  # training slices that the target modality's mean and histogram are 
 def baselines(direction: str, folder: Path = paths.SLICES) -> Mapping[str, Callable[[Images], Images]]:
     """By name, functions from source slices (N, H, W) in 0..1 to what a trivial method makes of them."""
     training = store.load_array("train", direction.split("_to_")[1], folder)
-    some = store.to_float(training[np.unique(np.linspace(0, len(training) - 1, MOST).round().astype(int))])
-    mean = some.mean(axis=0)
+    some = np.asarray(training[np.unique(np.linspace(0, len(training) - 1, MOST).round().astype(int))])
+    mean = np.asarray(some.mean(axis=0) / np.iinfo(some.dtype).max, np.float32)
+    levels, quantiles = histogram(some)
     return {
         "copy": lambda images: images,
-        "histogram": lambda images: np.stack([match_histograms(one.ravel(), some.ravel()).reshape(one.shape) for one in images]).astype(
-            np.float32
-        ),
-        "mean": lambda images: np.broadcast_to(mean, images.shape),
+        "histogram": lambda images: np.stack([matched(image, levels, quantiles) for image in images]),
+        "mean": lambda images: np.repeat(_resized(mean, (images.shape[1], images.shape[2]))[None], len(images), axis=0),
         "black": np.zeros_like,
     }
+
+
+def histogram(stored: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Brightness levels in 0..1 that occur in `stored` and the share of pixels at or below each."""
+    counts = np.bincount(stored.ravel())
+    levels = np.flatnonzero(counts)
+    return levels / np.iinfo(stored.dtype).max, np.cumsum(counts[levels]) / stored.size
+
+
+def matched(image: NDArray[np.float32], levels: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArray[np.float32]:
+    """`image` (H, W) with that histogram: as skimage.exposure.match_histograms, which would count the histogram again for each image."""
+    _, place, counts = np.unique(image.ravel(), return_inverse=True, return_counts=True)
+    return np.interp(np.cumsum(counts) / image.size, quantiles, levels)[place].reshape(image.shape).astype(np.float32)
+
+
+def _resized(mean: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """The mean picture at the size of the slices: models from elsewhere may be of another size than this project's training slices."""
+    return mean if mean.shape == shape else np.asarray(Image.fromarray(mean).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))

@@ -8,7 +8,8 @@ from PIL import Image
 
 from pipeline import params, paths
 from pipeline.atomic import new_folder, write_json
-from pipeline.evaluation import pictures, report, score
+from pipeline.evaluation import lesions, pictures, report, score, summary
+from pipeline.evaluation.rows import MODEL
 from pipeline.tracking.runs import attach
 
 
@@ -23,9 +24,9 @@ def write(
     rules: params.Evaluate, target: Path, slices: Path = paths.SLICES, models: Path = paths.MODELS, data: str | None = None
 ) -> dict[str, Any]:
     """Score `models` on the test slices in the store `slices` and write the folder `target`; `data` names slices other than the graph's."""
-    scored = [score.score(direction, rules, slices, models) for direction in paths.DIRECTIONS]
-    rows = score.table(scored)
-    figures = score.figures(scored, rows, rules)
+    scored = score.score(rules, slices, models)
+    rows = summary.table(scored)
+    figures = summary.figures(scored, rows, rules) | {"lesions": lesions.score(rules, models)}
     with new_folder(target) as folder:
         rows.to_parquet(folder / paths.PER_SLICE.name, index=False)
         write_json(folder / paths.METRICS_JSON.name, figures)
@@ -43,7 +44,7 @@ def write(
 
 def _errors(rows: Any) -> Any:
     """Model's errors slice by slice, from best to worst, for `dvc plots`."""
-    model = rows[rows["method"] == score.MODEL]
+    model = rows[rows["method"] == MODEL]
     name = "mae" if "mae" in model and model["mae"].notna().any() else "cycle_mae"
     ranked = model.dropna(subset=[name]).sort_values(["direction", name, "slice_id"])
     ranked = ranked.assign(rank=ranked.groupby("direction").cumcount() + 1, error=ranked[name])
@@ -54,6 +55,8 @@ def _log(figures: dict[str, Any]) -> None:
     run = attach()
     for direction, scores in figures["test"].items():
         run.log_metrics({f"test/{direction}/{name}": value for name, value in scores.items()})
+        lesion = figures["lesions"][direction]
+        run.log_metrics({f"lesions/{direction}/{name}": lesion[name] for name in ("contrast", "kept") if name in lesion})
         file = paths.EVALUATE_REPORT / f"{direction}.png"
         if file.is_file():
             run.log_image(np.asarray(Image.open(file)), key=f"test_{direction}")

@@ -1,7 +1,6 @@
 """Models scored on registered pairs that no graph has seen: prepared as the models' own slices were, in a store that lasts as long."""
 
 import csv
-import json
 import re
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from pipeline import params, paths, sources
 from pipeline.dataset import arrays, manifest
 from pipeline.errors import UserError
 from pipeline.evaluation import job
+from pipeline.models.bundle import load_preprocess
 from pipeline.sources.layout import stem
 
 if TYPE_CHECKING:
@@ -32,17 +32,9 @@ def evaluate_pairs(
         if not (raw / paths.PAIRS_CSV.name).is_file():
             _pair_by_name(raw, source)
         slices.mkdir()
-        index, _ = arrays.fill(slices, _paired(manifest.build(raw), source, patient, contrast), _preprocess(models), raw)
+        index, _ = arrays.fill(slices, _paired(manifest.build(raw), source, patient, contrast), load_preprocess(models), raw)
         arrays.write_index(slices, index)
         return job.write(of.evaluate, target, slices, models, f"registered pairs from {source.name}")
-
-
-def _preprocess(models: Path) -> params.Preprocess:
-    """How the models' own slices were prepared."""
-    try:
-        return params.Preprocess.model_validate(json.loads((models / paths.MODEL_JSON.name).read_text(encoding="utf-8"))["preprocess"])
-    except (FileNotFoundError, KeyError, ValueError) as error:
-        raise UserError(f"{models}: no usable model.json ({error}); run dvc repro, or name a folder with --model") from None
 
 
 def _pair_by_name(raw: Path, source: Path) -> None:

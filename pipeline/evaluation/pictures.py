@@ -1,4 +1,4 @@
-"""Grids of source, translation, truth (or what comes back) and difference, from the best to the worst slice."""
+"""Grids of source, translation, truth (or what comes back) and difference, of the best, the median and the worst slices."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline import params, paths
 from pipeline.dataset import store
-from pipeline.evaluation.score import MODEL
+from pipeline.evaluation.rows import MODEL
 from pipeline.evaluation.slices import slices_of_test
 from pipeline.models.bundle import load_generator, translate
 
@@ -20,16 +20,15 @@ SMALLEST = 128  # pixels a side that a slice is shown with
 
 
 def examples(rows: "pd.DataFrame", direction: str, count: int) -> list[tuple[str, str]]:
-    """Slice ids and captions of `count` slices evenly spread from the best to the worst error, the median among them."""
+    """Slice ids and captions of at most `count` slices: the best, the median and the worst ones, by the error inside the head."""
     mine = rows[(rows["direction"] == direction) & (rows["method"] == MODEL)]
     truth = "mae" in mine and mine["mae"].notna().any()
     name = "mae" if truth else "cycle_mae"
     ranked = mine.dropna(subset=[name]).sort_values([name, "slice_id"])
-    if ranked.empty:
-        return []
-    picks = np.unique(np.linspace(0, len(ranked) - 1, count).round().astype(int))
-    what = "error" if truth else "error there and back"
-    return [(ranked.iloc[i]["slice_id"], f"{ranked.iloc[i]['slice_id']}: {what} {ranked.iloc[i][name]:.3f}") for i in picks]
+    last, what = len(ranked) - 1, "error" if truth else "error there and back"
+    picks = {0: "best", last // 2: "median"} | {last - n: f"{n + 1}. worst" if n else "worst" for n in reversed(range(max(1, count - 2)))}
+    chosen = [(ranked.iloc[i], label) for i, label in sorted(picks.items()) if i >= 0]
+    return [(row["slice_id"], f"{label}: {row['slice_id']}, {what} {row[name]:.3f}") for row, label in chosen]
 
 
 def draw(

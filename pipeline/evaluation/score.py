@@ -1,39 +1,50 @@
-"""Every test slice translated and scored, beside the baselines; means with intervals out of that."""
+"""Every test slice translated and scored, beside the baselines; a chunk of slices on each core, in memory only while it is worked on."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline import params, paths
-from pipeline.evaluation import compare, metrics, structure, texture, tissues
+from pipeline.dataset import store
+from pipeline.errors import UserError
+from pipeline.evaluation import texture
 from pipeline.evaluation.baselines import baselines
-from pipeline.evaluation.slices import parts
+from pipeline.evaluation.rows import Methods, rows_of
+from pipeline.evaluation.slices import Part, parts, slices_of_test
 from pipeline.models.bundle import load_generator, translate
-from pipeline.models.uncertainty import doubt
 
-if TYPE_CHECKING:
-    import pandas as pd
+AT_ONCE = 2**15  # pixels that go through a network together: more is not faster on a CPU and takes memory
+DOUBTED = 20  # test slices, evenly spread, whose doubt is worked out, which takes seven translations more
 
-MODEL = "model"
+Images = NDArray[np.float32]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass
-class Spread:
-    """Standard deviation of each pixel over many slices, without holding them: how much translations differ from each other."""
+class Looks:
+    """What many slices look like, without holding them: how much they differ from each other, and their texture."""
 
     count: int = 0
     total: Any = 0.0
     squares: Any = 0.0
+    textures: list[texture.Features] = field(default_factory=list)
 
-    def add(self, images: NDArray[np.float32]) -> None:
+    def add(self, images: Images, textures: texture.Features) -> None:
         self.count += len(images)
         self.total = self.total + images.sum(0, dtype=np.float64)
         self.squares = self.squares + np.square(images, dtype=np.float64).sum(0)
+        self.textures.append(textures)
 
-    def mean(self) -> float:
+    def spread(self) -> float:
+        """Standard deviation of each pixel over the slices, averaged."""
         variance = self.squares / self.count - np.square(self.total / self.count)
         return float(np.sqrt(np.maximum(variance, 0)).mean())
 
@@ -43,109 +54,84 @@ class Scored:
     """One direction: a row a slice and method; spread of translations relative to real target slices, distances to these in texture."""
 
     direction: str
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]]
     spread: float | None = None
     texture: dict[str, float] = field(default_factory=dict)
 
 
-def score(
-    direction: str, rules: params.Evaluate, slices: Path = paths.SLICES, models: Path = paths.MODELS, training: Path = paths.SLICES
-) -> Scored:
-    """Translate and score the test slices of `direction` in the store `slices`; baselines learn from the store `training`.
+def score(rules: params.Evaluate, slices: Path = paths.SLICES, models: Path = paths.MODELS, training: Path = paths.SLICES) -> list[Scored]:
+    """Translate and score the test slices in the store `slices` both ways; baselines learn from the store `training`.
 
-    Memory does not grow with the number of slices.
+    Memory does not grow with the number of slices. Raises UserError when there are no slices, or translations hold NaN.
     """
-    there = load_generator(models, direction)
-    back = load_generator(models, "_to_".join(reversed(direction.split("_to_"))))
-    trivial = baselines(direction, training)
-    found, made_spread = Scored(direction), Spread()
-    made_texture, source_texture = [], []
-    for part in parts(direction, rules.batch_size, slices):
-        made = translate(there, part.images, part.contrast, rules.batch_size)
-        returned = translate(back, made, part.contrast, rules.batch_size)
-        made_spread.add(made)
-        made_texture.append(texture.features(made))
-        source_texture.append(texture.features(part.images))
-        wavers = doubt(there, part.images, part.contrast, rules.batch_size) if part.known.any() else None
-        outcomes = {MODEL: made} | ({name: method(part.images) for name, method in trivial.items()} if part.known.any() else {})
-        deep = {name: metrics.multi_scale_ssim(images, part.truth) for name, images in outcomes.items()} if part.known.any() else {}
-        for i, row in enumerate(part.rows.to_dict("records")):
-            facts = {"direction": direction, "slice_id": row["slice_id"], "group": str(row["group"]), "contrast": part.contrast[i]}
-            inside = metrics.inside_head(part.images[i], part.truth[i])
-            for method, images in outcomes.items():
-                scores: dict[str, float] = {}
-                if part.known[i]:
-                    scores = metrics.against_truth(images[i], part.truth[i], inside) | {"whole_ms_ssim": float(deep[method][i])}
-                    if direction == "mr_to_ct":
-                        scores |= tissues.tissue_dice(images[i], part.truth[i], inside)
-                        scores["mae_hu"] = scores["mae"] * part.hounsfield[i]
-                if method == MODEL:
-                    scores |= metrics.back_again(returned[i], part.images[i]) | structure.kept(part.images[i], made[i])
-                    if part.known[i] and wavers is not None:
-                        scores["doubt_correlation"] = metrics.correlation(wavers[i], np.abs(made[i] - part.truth[i]), inside)
-                if scores:
-                    found.rows.append({**facts, "method": method, **scores})
-    real_spread, real_texture = Spread(), []
-    for part in parts("_to_".join(reversed(direction.split("_to_"))), rules.batch_size, slices):
-        real_spread.add(part.images)
-        real_texture.append(texture.features(part.images))
-    found.spread = _relative(made_spread, real_spread)
-    real = np.concatenate(real_texture)
-    copied = texture.distances(np.concatenate(source_texture), real)
-    found.texture = texture.distances(np.concatenate(made_texture), real) | {f"copy_{name}": value for name, value in copied.items()}
-    return found
-
-
-def _relative(made: Spread, real: Spread) -> float | None:
-    """Spread of translations over that of the real test slices of the target modality; None where one slice tells nothing."""
-    if made.count < 2 or real.count < 2 or real.mean() == 0:
-        return None
-    return made.mean() / real.mean()
-
-
-def table(scored: list[Scored]) -> "pd.DataFrame":
-    """All rows of all directions."""
-    import pandas as pd
-
-    return pd.DataFrame([row for one in scored for row in one.rows])
-
-
-def summary(rows: "pd.DataFrame", rules: params.Evaluate) -> dict[str, float]:
-    """Mean of every score over groups, with `_low` and `_high` of its 95 % interval; scores that no slice has are left out."""
-    found: dict[str, float] = {}
-    for name in [column for column in rows.columns if rows[column].dtype == np.float64]:
-        result = compare.interval(rows[name].to_numpy(), rows["group"].tolist(), rules.bootstrap, rules.seed)
-        if result is not None:
-            found |= dict(zip((name, f"{name}_low", f"{name}_high"), result, strict=True))
-    return found
-
-
-def figures(scored: list[Scored], rows: "pd.DataFrame", rules: params.Evaluate) -> dict[str, Any]:
-    """What metrics.json holds: test, baselines, per contrast, and the model's paired difference to each baseline."""
-    content: dict[str, Any] = {"test": {}, "baselines": {}, "per_contrast": {}, "difference": {}}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # chunks of slices are spread over the cores instead, which shares the work of the scores as well
+    try:
+        scored, looks = [], {}
+        for direction in paths.DIRECTIONS:
+            source, target = direction.split("_to_")
+            there, back = load_generator(models, direction), load_generator(models, f"{target}_to_{source}")
+            rows, looks[source], looks[f"made {target}"] = _score(
+                Methods(direction, there, back, baselines(direction, training)), rules.batch_size, slices, threads
+            )
+            scored.append(Scored(direction, rows))
+    except FloatingPointError as error:
+        raise UserError(f"{models}: {error}, so training has diverged; lower train.learning_rate") from None
+    finally:
+        torch.set_num_threads(threads)
     for one in scored:
-        mine = rows[rows["direction"] == one.direction]
-        model = mine[mine["method"] == MODEL]
-        content["test"][one.direction] = summary(model, rules) | ({"spread": one.spread} if one.spread is not None else {})
-        content["test"][one.direction] |= one.texture | {"slices": len(model), "groups": int(model["group"].nunique())}
-        known = sorted(set(model["contrast"]) - {""})
-        content["per_contrast"][one.direction] = {name: summary(model[model["contrast"] == name], rules) for name in known}
-        for method in sorted(set(mine["method"]) - {MODEL}):
-            theirs = mine[mine["method"] == method]
-            content["baselines"].setdefault(method, {})[one.direction] = summary(theirs, rules)
-            content["difference"].setdefault(method, {})[one.direction] = _difference(model, theirs, rules)
-    return content
+        source, target = one.direction.split("_to_")
+        made, real, copied = looks[f"made {target}"], looks[target], looks[source]
+        one.spread = _relative(made, real)
+        one.texture = _distances(made, real) | {f"copy_{name}": value for name, value in _distances(copied, real).items()}
+    return scored
 
 
-def _difference(model: "pd.DataFrame", other: "pd.DataFrame", rules: params.Evaluate) -> dict[str, Any]:
-    """Model minus baseline on the same slices, score by score, with the verdict."""
-    both = model.merge(other, on="slice_id", suffixes=("", "_other"))
-    content: dict[str, Any] = {}
-    for name in metrics.SCORES:
-        values = (both[name] - both[f"{name}_other"]).to_numpy()
-        result = compare.interval(values, both["group"].tolist(), rules.bootstrap, rules.seed)
-        if result is not None:
-            groups = len(compare.group_means(values, both["group"].tolist()))
-            content |= dict(zip((name, f"{name}_low", f"{name}_high"), result, strict=True))
-            content[f"{name}_verdict"] = compare.verdict(result, name == "mae", groups)
-    return content
+def _score(methods: Methods, batch_size: int, slices: Path, threads: int) -> tuple[list[dict[str, Any]], Looks, Looks]:
+    """Rows of one direction; looks of its source slices and of their translations. Raises FloatingPointError for NaN in these."""
+    index = slices_of_test(methods.direction, slices)
+    pixels = store.load_array("test", methods.direction.split("_to_")[0], slices)[0].size
+    doubted = _some(index.loc[index["pair"] >= 0, "row"].tolist(), DOUBTED)
+    at_once = min(batch_size, max(1, AT_ONCE // pixels))
+
+    def work(part: Part) -> tuple[Part, Images, list[dict[str, Any]], texture.Features, texture.Features]:
+        made = translate(methods.there, part.images, part.contrast, at_once)
+        returned = translate(methods.back, made, part.contrast, at_once)
+        if not (np.isfinite(made).all() and np.isfinite(returned).all()):
+            raise FloatingPointError(f"translations {methods.direction} or back hold NaN")
+        return part, made, rows_of(methods, part, made, returned, doubted), texture.features(made), texture.features(part.images)
+
+    rows, seen, translated = [], Looks(), Looks()
+    for part, made, some, made_texture, seen_texture in in_threads(work, parts(methods.direction, at_once, slices), threads):
+        rows += some
+        seen.add(part.images, seen_texture)
+        translated.add(made, made_texture)
+    return rows, seen, translated
+
+
+def _some(rows: list[int], most: int) -> set[int]:
+    """At most `most` of `rows`, evenly spread."""
+    return {rows[i] for i in np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)}
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """work(item) of each, in order; no more items are taken than are worked on, so that memory does not grow with their number."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            if len(waiting) == threads:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(work, item))
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _distances(made: Looks, real: Looks) -> dict[str, float]:
+    return texture.distances(np.concatenate(made.textures), np.concatenate(real.textures))
+
+
+def _relative(made: Looks, real: Looks) -> float | None:
+    """Spread of translations over that of the real test slices of the target modality; None where one slice tells nothing."""
+    if made.count < 2 or real.count < 2 or real.spread() == 0:
+        return None
+    return made.spread() / real.spread()

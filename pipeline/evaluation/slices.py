@@ -58,11 +58,14 @@ def slices_of_test(direction: str, folder: Path = paths.SLICES) -> "pd.DataFrame
 
 
 def parts(direction: str, size: int, folder: Path = paths.SLICES) -> Iterator[Part]:
-    """The test slices in batches of `size`; only these are in memory."""
+    """The test slices in batches of `size`; only these are in memory. Raises UserError when truth and slices do not fit together."""
     source, target = direction.split("_to_")
     index = slices_of_test(direction, folder)
     images = store.load_array("test", source, folder)
     truth = store.load_array("truth", target, folder) if (index["pair"] >= 0).any() else None
+    if truth is not None and (truth.shape[1:] != images.shape[1:] or len(truth) <= index["pair"].max()):
+        found = f"{len(truth)} of {truth.shape[2]}×{truth.shape[1]} for slices of {images.shape[2]}×{images.shape[1]}"
+        raise UserError(f"{folder}: truth_{target}.npy does not fit test_{source}.npy: {found}; run dvc repro --force preprocess")
     for first in range(0, len(index), size):
         rows = index.iloc[first : first + size]
         seen = store.to_float(images[rows["row"].to_numpy()])

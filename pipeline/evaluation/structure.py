@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.metrics import normalized_mutual_information
 
 from pipeline.evaluation.tissues import dice
 
@@ -39,9 +38,10 @@ def kept(source: Image, made: Image) -> dict[str, float]:
 
 def mind(image: Image) -> NDArray[np.float64]:
     """MIND descriptor (4, H, W) in 0..1 of a picture: exp(-patch distance to each neighbour / local variance), its largest made 1."""
-    picture = np.float64(image)
+    picture, (height, width) = np.float64(image), image.shape
+    wide = np.pad(picture, 1, mode="edge")
     far = np.stack(
-        [ndimage.gaussian_filter(np.square(picture - ndimage.shift(picture, by, order=0, mode="nearest")), 0.5) for by in AROUND]
+        [ndimage.gaussian_filter(np.square(picture - wide[1 - down :, 1 - right :][:height, :width]), 0.5) for down, right in AROUND]
     )
     variance = far.mean(axis=0)
     found = np.exp(-far / np.maximum(variance, 1e-6))  # flat places have no variance: all neighbours alike there
@@ -58,4 +58,12 @@ def _shared(source: Image, made: Image, outline: NDArray[np.bool_]) -> float:
     """NaN where the source is flat, 1 where only the translation is."""
     if np.ptp(source[outline]) == 0:
         return float("nan")
-    return float(normalized_mutual_information(source[outline], made[outline], bins=BINS)) if np.ptp(made[outline]) > 0 else 1.0
+    if np.ptp(made[outline]) == 0:
+        return 1.0
+    together = np.histogram2d(source[outline], made[outline], bins=BINS)[0] / outline.sum()
+    return (_entropy(together.sum(axis=0)) + _entropy(together.sum(axis=1))) / _entropy(together)
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
+    some = shares[shares > 0]
+    return -float((some * np.log(some)).sum())

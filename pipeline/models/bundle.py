@@ -14,7 +14,7 @@ from pipeline import params
 from pipeline.errors import UserError
 from pipeline.models.generator import CONTRASTS, Generator, build_generator
 
-__all__ = ["CONTRASTS", "load_generator", "translate"]
+__all__ = ["CONTRASTS", "load_generator", "load_preprocess", "translate"]
 
 # What models were before these could be chosen; their model.json does not say.
 BEFORE = {"upsampling": "transpose", "norm": "instance", "initialisation": "normal", "discriminator": "patch"}
@@ -29,6 +29,14 @@ def load_generator(folder: Path, direction: str, device: str = "cpu") -> Generat
     except (FileNotFoundError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder}: no usable model for {direction} ({error}); run dvc repro, or dvc pull") from None
     return generator.to(device).eval()
+
+
+def load_preprocess(folder: Path) -> params.Preprocess:
+    """How the slices were prepared that the models in `folder` were trained on. Raises UserError when model.json does not say it."""
+    try:
+        return params.Preprocess.model_validate(json.loads((folder / "model.json").read_text(encoding="utf-8"))["preprocess"])
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise UserError(f"{folder}: no usable model.json ({error}); run dvc repro, or name a folder with --model") from None
 
 
 @torch.inference_mode()

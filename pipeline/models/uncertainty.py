@@ -16,9 +16,14 @@ Images = NDArray[np.float32]
 SHIFTS = ((1, 0), (0, 1), (-1, 0), (0, -1), (2, 2), (-2, -2))  # pixels down and across
 
 
-def doubt(generator: nn.Module, images: Images, contrast: Sequence[str] | str | None = None, batch_size: int = 16) -> Images:
-    """Standard deviation, 0..1, of the translations of `images` (N, H, W) in 0..1 as they are, mirrored, and moved by one or two pixels."""
-    total = translate(generator, images, contrast, batch_size).astype(np.float64)
+def doubt(
+    generator: nn.Module, images: Images, contrast: Sequence[str] | str | None = None, batch_size: int = 16, made: Images | None = None
+) -> Images:
+    """Standard deviation, 0..1, of the translations of `images` (N, H, W) in 0..1 as they are, mirrored, and moved by one or two pixels.
+
+    `made`: the translation of the images as they are, where it is there already.
+    """
+    total = (translate(generator, images, contrast, batch_size) if made is None else made).astype(np.float64)
     squares = np.square(total)
     mirrored = translate(generator, np.ascontiguousarray(images[:, :, ::-1]), contrast, batch_size)[:, :, ::-1]
     others = (mirrored, *(_moved_back(generator, images, shift, contrast, batch_size) for shift in SHIFTS))

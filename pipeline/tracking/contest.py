@@ -75,7 +75,10 @@ def errors(
 def verdict(
     challenger: NDArray[np.float64], champion: NDArray[np.float64], group: list[str], champion_name: str, rules: params.Evaluate
 ) -> Check:
-    """Check of the difference of two errors of the same slices; fails only when the challenger is shown to be worse."""
+    """Check of the difference of two errors of the same slices; fails only when the challenger is shown to be worse.
+
+    Its `against`: the champion (first digits of its weights' digest), both errors, the difference with its interval and the verdict.
+    """
     difference = compare.interval(challenger - champion, group, rules.bootstrap, rules.seed)
     if difference is None:
         return Check(NAME, False, "not compared: no test slice has pixels inside a head")
@@ -87,6 +90,15 @@ def verdict(
         said != "worse",
         f"{said}: error {np.nanmean(challenger):.4f}, champion {champion_name} {np.nanmean(champion):.4f} on the same {len(group)} slices"
         f" of {groups} groups, difference {mean:+.4f} [{low:+.4f}, {high:+.4f}]",
+        {
+            "champion": champion_name,
+            "champion_error": float(np.nanmean(champion)),
+            "error": float(np.nanmean(challenger)),
+            "difference": mean,
+            "difference_low": low,
+            "difference_high": high,
+            "verdict": said,
+        },
     )
 
 

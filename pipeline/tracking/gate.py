@@ -6,7 +6,7 @@ generator that has collapsed gives the same picture for every input.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.params import Floors
@@ -14,11 +14,12 @@ from pipeline.params import Floors
 
 @dataclass(frozen=True)
 class Check:
-    """One condition: its name, whether it holds, and the sentence with the figures."""
+    """One condition: its name, whether it holds, the sentence with the figures; of a comparison with the champion these as numbers too."""
 
     name: str
     passed: bool
     reason: str
+    against: dict[str, Any] = field(default_factory=dict)
 
 
 def scores_of(metrics: Mapping[str, Any], direction: str) -> dict[str, float]:

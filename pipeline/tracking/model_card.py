@@ -18,9 +18,16 @@ _SHOWN = {
 
 
 def write(
-    model: Mapping[str, Any], source: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]], decisions: Mapping[str, Decision]
+    model: Mapping[str, Any],
+    source: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, float]],
+    decisions: Mapping[str, Decision],
+    metrics: Mapping[str, Any] | None = None,
 ) -> str:
-    """The card as Markdown, from models/model.json, data/raw/source.json, the test scores and the decisions, by direction."""
+    """The card as Markdown, from models/model.json, data/raw/source.json, the test scores and the decisions, by direction.
+
+    `metrics`, what the evaluation wrote, has the baselines that stand beside the champion.
+    """
     preprocess, network = model["preprocess"], model["model"]
     level, width = preprocess["ct_window"]["level"], preprocess["ct_window"]["width"]
     lines = [
@@ -48,6 +55,7 @@ def write(
     for direction, decision in decisions.items():
         lines += ["", f"## {direction.replace('_', '-')}: {'champion' if decision.promoted else 'challenger'}"]
         lines += [f"- {reason}" for reason in decision.reasons]
+        lines += _rivals(direction, decision, metrics or {})
     lines += [
         "",
         "## Limits",
@@ -57,6 +65,22 @@ def write(
         "",
     ]
     return "\n".join(lines)
+
+
+def _rivals(direction: str, decision: Decision, metrics: Mapping[str, Any]) -> list[str]:
+    """A table of the errors of the champion until now and of the baselines on the same test slices; empty where there is neither."""
+    rows, against = [], decision.against
+    if against:
+        difference = f"{against['difference']:+.4f} [{against['difference_low']:+.4f}, {against['difference_high']:+.4f}]"
+        rows.append(f"| champion {against['champion']} | {against['champion_error']:.3f} | {difference} | {against['verdict']} |")
+    for method, paired in metrics.get("difference", {}).items():
+        one = paired.get(direction, {})
+        if "mae" in one:
+            error = metrics["baselines"][method][direction]["mae"]
+            difference = f"{one['mae']:+.4f} [{one['mae_low']:+.4f}, {one['mae_high']:+.4f}]"
+            rows.append(f"| {method} | {error:.3f} | {difference} | {one['mae_verdict']} |")
+    header = ["", "| compared with | its error | this model minus that | this model is |", "| --- | --- | --- | --- |"]
+    return [*header, *rows] if rows else []
 
 
 def source_facts() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
@@ -18,11 +18,15 @@ DECISION = "decision"
 
 @dataclass(frozen=True)
 class Decision:
-    """promoted: whether the version became champion; reasons: the sentences behind it; compared_with: weights of the champion then."""
+    """promoted: whether the version became champion; reasons: the sentences behind it; compared_with: weights of the champion then.
+
+    against: the paired comparison with that champion in numbers, empty where there was none.
+    """
 
     promoted: bool
     reasons: list[str]
     compared_with: str = ""
+    against: dict[str, Any] = field(default_factory=dict)
 
 
 def remembered(version: "ModelVersion", basis: str) -> Decision | None:
@@ -30,7 +34,7 @@ def remembered(version: "ModelVersion", basis: str) -> Decision | None:
     content = json.loads(version.tags.get(DECISION, "{}"))
     if content.get("basis") != basis:
         return None
-    return Decision(content["promoted"], content["reasons"], content["compared_with"])
+    return Decision(content["promoted"], content["reasons"], content["compared_with"], content.get("against", {}))
 
 
 def verdict(version: "ModelVersion") -> str:
@@ -55,10 +59,11 @@ def decide(uri: str, version: "ModelVersion", checks: list[Check], mode: str, ba
     reasons = [f"{check.name}: {'yes' if check.passed else 'NO'} ({check.reason})" for check in checks]
     if mode == "manual":
         reasons.append(f"promotion is manual: ctmr promote {version.name} {version.version}")
-    decision = Decision(not failed and mode == "auto", reasons, compared_with)
+    against = next((check.against for check in checks if check.against), {})
+    decision = Decision(not failed and mode == "auto", reasons, compared_with, against)
     if decision.promoted:
         promote(uri, version)
-    content = {"promoted": decision.promoted, "reasons": reasons, "compared_with": compared_with, "basis": basis}
+    content = {"promoted": decision.promoted, "reasons": reasons, "compared_with": compared_with, "against": against, "basis": basis}
     client.set_model_version_tag(version.name, version.version, DECISION, json.dumps(content))
     client.set_model_version_tag(version.name, version.version, "promoted", str(decision.promoted).lower())
     return decision

@@ -42,8 +42,9 @@ def register(rules: params.Register, comparison: params.Evaluate) -> dict[str, D
             "champion": decision.promoted,
             "reasons": decision.reasons,
             "compared_with": decision.compared_with,
+            "against_champion": decision.against,
         }
-    card = model_card.write(model, source, scores, decisions)
+    card = model_card.write(model, source, scores, decisions, metrics)
     with new_folder(paths.REGISTER_REPORT) as folder:
         write_json(folder / paths.VERSIONS_JSON.name, entries)
         (folder / paths.MODEL_CARD.name).write_text(card, encoding="utf-8")

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage.metrics import normalized_mutual_information
 
 from pipeline.evaluation import structure
 
@@ -44,3 +46,15 @@ def test_nan_and_other_sizes_are_refused() -> None:
         structure.kept(BOX, BOX * np.float32("nan"))
     with pytest.raises(ValueError, match="differ in size"):
         structure.kept(BOX, BOX[:8])
+
+
+def test_quick_ways_are_the_plain_ones() -> None:
+    random = np.random.default_rng(0)
+    source, made = random.random((2, 32, 40), np.float32)
+    whole = np.ones(source.shape, bool)
+    assert structure._shared(source, made, whole) == pytest.approx(normalized_mutual_information(source, made, bins=structure.BINS))
+    picture = np.float64(source)
+    moved = [ndimage.shift(picture, by, order=0, mode="nearest") for by in structure.AROUND]
+    far = np.stack([ndimage.gaussian_filter(np.square(picture - other), 0.5) for other in moved])
+    plain = np.exp(-far / np.maximum(far.mean(axis=0), 1e-6))
+    assert structure.mind(source) == pytest.approx(plain / plain.max(axis=0))

@@ -1,5 +1,6 @@
 """Challenger and champion on the same test slices: who is worse is said with an interval, and a worse one is refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,18 @@ def test_a_worse_model_is_refused_though_its_floors_hold(tmp_path: Path, monkeyp
     projects.make_models(paths.MODELS, seed=4)
     decision = register(ALL.register_, ALL.evaluate)["mr_to_ct"]
     assert decision.compared_with == champion.tags["weights_digest"]
+    written = json.loads(paths.VERSIONS_JSON.read_text())["mr-to-ct"]["against_champion"]
+    assert written == decision.against
+    assert written["difference_low"] <= written["difference"] <= written["difference_high"]
+    row = f"| champion {champion.tags['weights_digest'][:8]} | {written['champion_error']:.3f} | {written['difference']:+.4f} ["
+    assert row in paths.MODEL_CARD.read_text()
+    assert register(ALL.register_, ALL.evaluate)["mr_to_ct"] == decision  # a repetition decides, and writes, the same
+    assert json.loads(paths.VERSIONS_JSON.read_text())["mr-to-ct"]["against_champion"] == written
     (reason,) = (reason for reason in decision.reasons if "not worse than the champion" in reason)
     if truth:  # the champion made it, so nobody can be better
         assert not decision.promoted
         assert "NO (worse: error" in reason
+        assert written["verdict"] == "worse"
         assert "champion " + champion.tags["weights_digest"][:8] + " 0.0" in reason
     else:
         assert "difference" in reason
@@ -86,6 +95,8 @@ def _test_slices(truth_from: Translator | None) -> None:
                 "intensity_low": 0.0,
                 "intensity_high": 1.0,
                 "group": f"{modality}{row}",
+                "intensity_low": 0.0,
+                "intensity_high": 1.0,
             }
             for row in range(6)
         ]
