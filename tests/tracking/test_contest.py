@@ -92,8 +92,6 @@ def _test_slices(truth_from: Translator | None) -> None:
                 "row": row,
                 "pair": row if has_truth else -1,
                 "contrast": "t1",
-                "intensity_low": 0.0,
-                "intensity_high": 1.0,
                 "group": f"{modality}{row}",
                 "intensity_low": 0.0,
                 "intensity_high": 1.0,
