@@ -23,13 +23,15 @@ class ThinConv2d(nn.Conv2d):
 
     def _gathered(self, image: Tensor) -> Tensor:
         """Each window as a column, times the kernels."""
-        made = self.weight.flatten(1) @ functional.unfold(image, self.weight.shape[2:])
+        columns = functional.unfold(image, self.weight.shape[2:])
+        made = torch.bmm(self.weight.flatten(1).expand(len(image), -1, -1), columns)
         return self._with_bias(made.unflatten(2, self._sides(image)))
 
     def _scattered(self, image: Tensor) -> Tensor:
         """Each pixel times the kernel, turned round, which is added where the window lies that it belongs to."""
         (down, across), (height, width) = self.weight.shape[2:], image.shape[2:]
-        spread = self.weight.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2) @ image.flatten(2)
+        kernels = self.weight.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2)
+        spread = torch.bmm(kernels.expand(len(image), -1, -1), image.flatten(2))
         whole = functional.fold(spread, (height + down - 1, width + across - 1), (down, across))
         return self._with_bias(whole[..., down - 1 : height, across - 1 : width])
 
