@@ -1,0 +1,99 @@
+"""The recipe and what it is made of, several seeds each, scored on registered pairs and on the archive's own test slices.
+
+python benchmarks/recipe.py ARCHIVE PAIRS --patient '^(\\d+)\\d{3}$' --work FOLDER, on an idle machine, for hours. Two trainings at a time,
+a core each. What FOLDER holds already is not made again. Prints the tables of docs/results.md: means and extremes over the seeds.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+VARIANTS = {
+    "shipped": [],
+    "teacher alone": ["train.images=0"],
+    "plain CycleGAN": [
+        "train.teacher.images=0", "train.teacher.weight=0", "train.images=8000", "train.lambda_adversarial=1.0",
+        "train.lambda_cycle=10.0", "train.lambda_identity=0.5", "model.condition_on_contrast=false",
+    ],
+}  # fmt: skip
+TRUTH = ("mae", "correlation", "ssim")
+LOOKS = ("texture_frechet", "texture_kernel", "spread", "gradient_correlation", "cycle_mae")
+DIRECTIONS = {"ct_to_mr": "CT→MR", "mr_to_ct": "MR→CT"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("--patient", required=True, help="regular expression whose group names the patient in the pairs' file names")
+    parser.add_argument("--work", type=Path, required=True, help="folder for clones, models and reports")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    asked = parser.parse_args()
+    base = asked.work / "base"
+    if not (base / "data/slices/index.parquet").is_file():
+        asked.work.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(base)], check=True)
+        run(base, "ctmr", "preset", "kaggle-cpu")
+        run(base, "ctmr", "preset", "folder", "--set", f"data.folder={asked.archive.resolve()}")
+        run(base, "dvc", "repro", "preprocess")
+    with ThreadPoolExecutor(2) as workers:
+        jobs = [workers.submit(train, asked, name, seed) for seed in asked.seeds for name in asked.variants]
+    for job in jobs:
+        job.result()
+    show("Registered pairs", asked, "reports/pairs", TRUTH, lambda figures, direction: figures["test"][direction])
+    show("Test slices of the archive", asked, "reports/evaluate", LOOKS, lambda figures, direction: figures["test"][direction])
+
+
+def train(asked: argparse.Namespace, name: str, seed: int) -> None:
+    folder = place(asked, name, seed)
+    if not (folder / "models/model.json").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(asked.work / "base", folder, symlinks=True)
+        run(folder, "ctmr", "preset", "--set", f"train.seed={seed}", *(part for change in VARIANTS[name] for part in ("--set", change)))
+        run(folder, "dvc", "repro", "train")
+    if not (folder / "reports/evaluate/metrics.json").is_file():
+        run(folder, sys.executable, "-m", "stages.evaluate")
+    if not (folder / "reports/pairs/metrics.json").is_file():
+        run(folder, "ctmr", "evaluate", str(asked.pairs.resolve()), "--patient", asked.patient)
+
+
+def place(asked: argparse.Namespace, name: str, seed: int) -> Path:
+    folder: Path = asked.work / f"{name.replace(' ', '-')}-{seed}"
+    return folder
+
+
+def run(folder: Path, *command: str) -> None:
+    """Run `command` of this environment with the code of the clone in `folder`; its output goes to a file beside."""
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": search, "PYTHONPATH": str(folder.resolve()), "OMP_NUM_THREADS": "1"}
+    with folder.with_suffix(".log").open("a", encoding="utf-8") as log:
+        subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=True)
+
+
+def show(title: str, asked: argparse.Namespace, report: str, scores: tuple[str, ...], of: Callable[[Any, str], dict[str, float]]) -> None:
+    """A Markdown table: mean over the seeds, and their extremes."""
+    print(f"\n{title}, {len(asked.seeds)} seeds\n\n| | {' | '.join(scores)} |\n| --- |{' --- |' * len(scores)}")
+    for direction, label in DIRECTIONS.items():
+        for name in asked.variants:
+            files = [place(asked, name, seed) / report / "metrics.json" for seed in asked.seeds]
+            found = [of(json.loads(file.read_text(encoding="utf-8")), direction) for file in files]
+            cells = [cell([one[score] for one in found]) for score in scores]
+            print(f"| {label}, {name} | {' | '.join(cells)} |")
+
+
+def cell(values: list[float]) -> str:
+    return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+if __name__ == "__main__":
+    main()
