@@ -1,4 +1,4 @@
-"""`ctmr retrain`, `ctmr schedule` and `ctmr history`: the flow run by hand or by schedule, and what it did."""
+"""`ctmr retrain` and `ctmr history`: the flow run by hand, and what retrainings did."""
 
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,6 @@ def retrain_here(folder: Path, **parameters: Any) -> None:
             table.add_row(entry["stage"], entry["result"], f"{entry['seconds']:.1f}")
         Console().print(table)
     print(state.message)
-
-
-def serve_schedule(folder: Path, cron: str, **parameters: Any) -> None:
-    """Serve the flow with the schedule `cron` until stopped. Raises UserError when `cron` is none."""
-    from prefect.client.schemas.schedules import CronSchedule
-
-    from pipeline.flow import retrain
-
-    try:
-        CronSchedule(cron=cron)
-    except ValueError:
-        raise UserError(f"--cron '{cron}': not a cron line; expected minute hour day month weekday, such as '0 3 * * 1'") from None
-    retrain.serve(name="retrain", cron=cron, parameters={"folder": str(folder), **parameters}, pause_on_shutdown=False)
 
 
 def show_history(repo: Path) -> None:
