@@ -54,16 +54,17 @@ def retrain(
 
 @app.command()
 def schedule(
-    cron: Annotated[str, typer.Option(help="When, as minute hour day month weekday.")] = "0 3 * * 1",
+    cron: Annotated[str, typer.Option(help="When, as minute hour day month weekday, in UTC.")] = "0 3 * * 1",
+    port: Annotated[int, typer.Option(help="Port of the Prefect server that this starts, unless PREFECT_API_URL names one.")] = 4200,
     mode: Annotated[Literal["if_changed", "always", "warm_start"], _MODE] = "if_changed",
     set_: Annotated[list[str] | None, _SET] = None,
     notify: Annotated[list[str] | None, _NOTIFY] = None,
     branch: Annotated[str | None, _BRANCH] = None,
 ) -> None:
     """Retrain by schedule on this machine until stopped; a run that is due while another still goes is skipped."""
-    from pipeline.retraining.command import serve_schedule
+    from pipeline.retraining.schedule import serve_schedule
 
-    serve_schedule(paths.project_root(), cron, mode=mode, settings=set_, notify=notify, branch=branch)
+    serve_schedule(paths.project_root(), cron, port, mode=mode, settings=set_, notify=notify, branch=branch)
 
 
 @app.command()

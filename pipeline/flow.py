@@ -1,6 +1,7 @@
 """The Prefect flow `retrain`: look for new data, run stages through DVC (one task each), decide, record, tell; never imports a stage."""
 
 import json
+import logging
 import sys
 from contextlib import nullcontext
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger, task
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment
-from prefect.states import Completed, State
+from prefect.states import Completed, Failed, State
 
 from pipeline import paths, presets
 from pipeline.errors import UserError
@@ -78,6 +79,7 @@ def retrain(
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
+    logging.getLogger("prefect.task_runs").addFilter(_plain)
     run, began = context.flow_run, datetime.now().astimezone()
     due = run.expected_start_time
     if run.auto_scheduled and due is not None and due.timestamp() < workspace.last_end(repo):
@@ -86,15 +88,17 @@ def retrain(
     retraining = Retraining(repo, record, branch, timedelta(hours=approval_hours), timeout_minutes or {}, again_seconds)
     try:
         # A worker that is killed takes its runs with it, so that the next one does not find a run that nobody can stop.
-        with ends_with_parent() if deployment.id else nullcontext(), workspace.only_one(repo, f"{run.name}, since {began:%d %b %H:%M}"):
-            record.notes += [f"An earlier retraining, {name}, was lost." for name in server.claim(run.id, repo)]
+        with ends_with_parent() if deployment.id else nullcontext(), workspace.only_one(repo, f"{record.name}, since {began:%d %b %H:%M}"):
+            record.notes += [f"An earlier retraining, {name}, was lost." for name in server.claim(run.id, record.name, repo)]
             try:
                 retraining.run()
             except Exception as error:
                 record.outcome, record.error = "failed", str(error)
                 record.last_lines = error.lines if isinstance(error, StageFailed) else []
-                get_run_logger().error("%s\n%s", error, "\n".join(record.last_lines))
-                raise
+                if not isinstance(error, UserError):
+                    raise
+                get_run_logger().error(record.error)
+                return Failed(message=summary.headline(record), data=error)
             finally:
                 tell.tell(repo, record, retraining.stages, retraining.work, notify or [])
     except Busy as other:
@@ -130,6 +134,8 @@ class Retraining:
         workspace.share_checkpoints(work)
         record.base, record.user_lock = work.base, history.continue_from(work)
         self.stages = order(work.folder)
+        if unknown := self.timeout_minutes.keys() - self.stages:
+            raise UserError(f"timeout_minutes: {', '.join(sorted(unknown))}: no such stage; the stages are {', '.join(self.stages)}")
         _set(work, *record.settings)
         old, statistics = workspace.cached(work, paths.SOURCE_JSON), workspace.cached(work, paths.QUALITY_REPORT / "statistics.json")
         record.old_source = results.read_json(old) if old else {}
@@ -141,6 +147,8 @@ class Retraining:
         if len(done) == len(self.stages):
             record.outcome, record.source = "no change", record.old_source
             return
+        if not found["new"] and record.mode != "always":
+            record.notes.append(f"Stages run from {self.stages[len(done)]} on: params, code or starting weights changed.")
         checkout(work.folder, work.env)
         for stage in self.stages:
             self._bring_up(stage, work, stage in done, record.mode == "always" or (stage == "download" and found["new"]))
@@ -204,6 +212,13 @@ def _may_help(_task: Any, _run: Any, state: State[Any]) -> bool:
     """Whether another attempt may help: Kaggle could not be reached, or was busy."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, UserError) and "Kaggle" in str(error) and not any(answer in str(error) for answer in _FINAL)
+
+
+def _plain(record: logging.LogRecord) -> bool:
+    """Leave the traceback out of the log line of an error that the user can mend."""
+    if record.exc_info and isinstance(record.exc_info[1], UserError):
+        record.exc_info = None
+    return True
 
 
 def _skipped(why: str) -> "State[Any]":

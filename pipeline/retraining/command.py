@@ -1,4 +1,4 @@
-"""`ctmr retrain`, `ctmr schedule` and `ctmr history`: the flow run by hand or by schedule, and what it did."""
+"""`ctmr retrain` and `ctmr history`: the flow run by hand, and what retrainings did."""
 
 from pathlib import Path
 from typing import Any
@@ -32,30 +32,21 @@ def retrain_here(folder: Path, **parameters: Any) -> None:
     print(state.message)
 
 
-def serve_schedule(folder: Path, cron: str, **parameters: Any) -> None:
-    """Serve the flow with the schedule `cron` until stopped. Raises UserError when `cron` is none."""
-    from prefect.client.schemas.schedules import CronSchedule
-
-    from pipeline.flow import retrain
-
-    try:
-        CronSchedule(cron=cron)
-    except ValueError:
-        raise UserError(f"--cron '{cron}': not a cron line; expected minute hour day month weekday, such as '0 3 * * 1'") from None
-    retrain.serve(name="retrain", cron=cron, parameters={"folder": str(folder), **parameters}, pause_on_shutdown=False)
-
-
 def show_history(repo: Path) -> None:
-    """Print the retrainings that did something, or failed at it: data, error there and back or against truth, decision."""
+    """Print the retrainings that did something, or failed at it (data, error, decision), and when one last looked in vain."""
     table = Table("retraining", "outcome", "data", "CT→MR error", "MR→CT error", "promoted", box=box.SIMPLE)
-    records = [record for record in history.all_records(repo) if record.outcome != "no change"]
+    known = history.all_records(repo)
+    records = [record for record in known if record.outcome != "no change"]
     for record in records:
         errors = [_error(record.scores.get(direction, {})) for direction in ("ct_to_mr", "mr_to_ct")]
         promoted = ", ".join(model for model, decision in record.decisions.items() if decision["champion"] and record.outcome == "promoted")
-        table.add_row(record.name, record.outcome, history.describe(record.source), *errors, promoted or "–")
+        data = f"{history.describe(record.source)}: {history.counts(record.source)}" if record.source else "–"
+        table.add_row(record.name, record.outcome, data, *errors, promoted or "–")
     console = Console()
-    console.width = max(console.width, 130)  # a narrower table would cut its cells
+    console.width = max(console.width, 150)  # a narrower table would cut its cells
     console.print(table if records else "no retrainings yet; ctmr retrain runs one")
+    if looked := [record for record in known if record.outcome == "no change"]:
+        print(f"looked and found nothing new: {len(looked)} times, the last one {looked[-1].began[:16].replace('T', ' ')}")
 
 
 def _error(scores: dict[str, float]) -> str:

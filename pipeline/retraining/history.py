@@ -20,7 +20,11 @@ _WORD = "Retraining record:"
 
 @dataclass
 class Record:
-    """One retraining. `outcome`: promoted, refused, repeated, no change, failed or cancelled; `source`: source.json of the data it used."""
+    """One retraining. `outcome`: promoted, refused, repeated, no change, failed or cancelled.
+
+    `source` and `old_source`: source.json of the data it used, and of that before; `fit`: how many images are fit for use, and why others
+    are not; `split`: slices of each part.
+    """
 
     name: str
     began: str
@@ -34,6 +38,8 @@ class Record:
     old_source: dict[str, Any] = field(default_factory=dict)
     settings: list[str] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    fit: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
     drift: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     decisions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -136,6 +142,11 @@ def continue_from(workspace: Workspace) -> str:
 def describe(source: dict[str, Any]) -> str:
     """The data of a retraining in a phrase."""
     return " ".join(str(part) for part in (source.get("source", "no data"), source.get("handle", ""), source.get("version", "")) if part)
+
+
+def counts(source: dict[str, Any]) -> str:
+    """How many images its source.json says it has."""
+    return " and ".join(f"{source.get('counts', {}).get(name, 0)} {name.upper()}" for name in paths.MODALITIES)
 
 
 def _parse(text: str) -> Record:

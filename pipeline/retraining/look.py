@@ -14,6 +14,7 @@ from typing import Any
 from pipeline import params, paths
 from pipeline.atomic import write_json
 from pipeline.errors import user_errors
+from pipeline.retraining import history
 
 
 def look(data: params.Data, old: dict[str, Any]) -> dict[str, Any]:
@@ -45,11 +46,15 @@ def _folder(data: params.Data, old: dict[str, Any]) -> dict[str, Any]:
     if known.get("glance") != glance:
         with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".look.") as folder:
             sources.take(data, Path(folder))
-            known = {"glance": glance, "sha256": sources.digest(Path(folder))}
+            counts = {modality: sources.count(Path(folder) / modality) for modality in paths.MODALITIES}
+            known = {"glance": glance, "sha256": sources.digest(Path(folder)), "counts": counts}
         write_json(kept, known)
-    digest, used = known["sha256"], old.get("sha256", "")
-    what = f"{data.folder} holds {digest[:12]}, " + (f"{used[:12]} is in use" if used else "none of it is in use yet")
-    return {"new": digest != used, "what": what, "version": None}
+    new, now = known["sha256"] != old.get("sha256"), history.counts(known)
+    if not new:
+        what = f"is unchanged: {now}"
+    else:
+        what = f"has changed: {now}, before {history.counts(old)}" if old else f"has {now}, none in use yet"
+    return {"new": new, "what": f"{data.folder} {what}", "version": None}
 
 
 def _glance(place: Path) -> str:

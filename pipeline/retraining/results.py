@@ -14,6 +14,8 @@ from pipeline.retraining.workspace import Workspace
 def read(workspace: Workspace, record: Record) -> None:
     """Data, scores, decisions and run of the finished graph; `outcome` becomes promoted, refused, or repeated where nothing was decided."""
     record.source = read_json(workspace.folder / paths.SOURCE_JSON)
+    record.fit = read_json(workspace.folder / paths.VALIDATION_JSON).get("counts", {})
+    record.split = read_json(workspace.folder / paths.SPLIT_JSON).get("slices", {})
     for direction, scores in read_json(workspace.folder / paths.METRICS_JSON).get("test", {}).items():
         kept = [name for score in SCORES for name in (score, f"{score}_low", f"{score}_high")]
         record.scores[direction] = {name: scores[name] for name in kept if isinstance(scores.get(name), int | float)}

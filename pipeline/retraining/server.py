@@ -21,8 +21,10 @@ AT_WORK = [StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 SILENT = timedelta(minutes=10)  # a run elsewhere that has given no sign of life for so long is dead (heartbeats come every 3 minutes)
 
 
-def claim(flow_run_id: UUID, repo: Path) -> list[str]:
-    """Step forward as the one retraining of `repo`, whose lock this process holds; gives the names of dead runs that were ended.
+def claim(flow_run_id: UUID, name: str, repo: Path) -> list[str]:
+    """Step forward as the one retraining of `repo`, whose lock this process holds, and call the flow run `name`.
+
+    Gives the names of dead runs that were ended.
 
     Raises Busy when another one is at work on another machine or in another folder.
     """
@@ -30,13 +32,13 @@ def claim(flow_run_id: UUID, repo: Path) -> list[str]:
     repository, place = f"repository:{first[:12]}", f"place:{socket.gethostname()}:{repo}"
     with get_client(sync_client=True) as client:
         mine = client.read_flow_run(flow_run_id)
-        client.update_flow_run(flow_run_id, tags=[*{*mine.tags, repository, place}])
+        client.update_flow_run(flow_run_id, name=name, tags=[*{*mine.tags, repository, place}])
         criteria = FlowRunFilter.model_validate({"state": {"type": {"any_": AT_WORK}}, "tags": {"all_": [repository]}})
         others = [run for run in client.read_flow_runs(flow_run_filter=criteria) if run.id != flow_run_id]
         dead = [run for run in others if place in run.tags or _silent(client, run)]
         for run in dead:
             stopped = run.state_type == StateType.CANCELLING
-            state: State[None] = Cancelled(message="stopped") if stopped else Crashed(message=f"its process was lost; found by {mine.name}")
+            state: State[None] = Cancelled(message="stopped") if stopped else Crashed(message=f"its process was lost; found by {name}")
             client.set_flow_run_state(run.id, state, force=True)
         for run in others:
             if run not in dead:

@@ -19,6 +19,8 @@ Outcome = Literal["ran", "restored", "unchanged"]
 
 LAST_LINES = 15
 _DVC_FAILED = re.compile(r"^ERROR: failed to reproduce")
+# What DVC advises about its lock file and remotes is for a person at work in the folder, not for a log.
+_ADVICE = re.compile(r"^(To track the changes with git|To enable auto staging|Use `dvc push`|\s+(git add|dvc config) )")
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,7 @@ class StageFailed(UserError):
     """A stage ended with an error; `lines` are the last ones that the stage itself printed."""
 
     def __init__(self, stage: str, why: str, lines: list[str]) -> None:
-        super().__init__(f"stage {stage} {why}: {lines[-1] if lines else 'it printed nothing'}")
-        self.stage = stage
-        self.why = why
+        super().__init__(f"stage {stage} {why}: {lines[-1].removeprefix('error: ') if lines else 'it printed nothing'}")
         self.lines = lines
 
 
@@ -107,6 +107,8 @@ def run_stage(
             watch.start()
         try:
             for line in _lines(process.stdout):
+                if _ADVICE.match(line):
+                    continue
                 log(line)
                 outcome = _outcome(line, stage, outcome)
                 if not _DVC_FAILED.match(line):
@@ -118,7 +120,7 @@ def run_stage(
     if late:
         raise StageFailed(stage, f"took longer than {timeout:g} s and was stopped", list(lines))
     if status:
-        raise StageFailed(stage, f"failed with exit code {status}", list(lines))
+        raise StageFailed(stage, "failed", list(lines))
     return StageResult(stage, outcome, time.monotonic() - began)
 
 

@@ -4,30 +4,28 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from pipeline import paths
-from pipeline.retraining.history import Record, describe
+from pipeline.retraining.history import Record, counts, describe
 
 WORDS = {"ran": "ran", "restored": "restored from cache", "unchanged": "nothing changed"}
 OUTCOMES = {
-    "promoted": "a new champion",
-    "refused": "trained, not promoted",
     "repeated": "the same models as of an earlier training, whose decision stands",
     "no change": "nothing new, nothing done",
     "failed": "failed",
     "cancelled": "stopped from outside",
 }
+_PURPOSE = {"train": "train", "val": "watch training", "test": "judge"}
 SCORES = ("mae", "ssim", "cycle_mae", "cycle_ssim", "spread")
 
 
 def headline(record: Record) -> str:
     """One line: which retraining, how it ended, and why where that is known."""
     why = record.error or record.found
-    return f"{record.name}: {OUTCOMES[record.outcome]}" + (f" ({why})" if why else "")
+    return f"{record.name}: {_outcome(record)}" + (f" – {why}" if why else "")
 
 
 def markdown(record: Record, stages: list[str], picture: str = "", links: dict[str, str] | None = None) -> str:
     """The whole summary; `picture` is the address of the sample grid, `links` name where to read on."""
-    parts = [f"# {headline(record)}\n\n{_facts(record)}"]
+    parts = [f"# {record.name}: {_outcome(record)}\n\n{_facts(record)}"]
     if record.error:
         parts.append("## What went wrong\n" + record.error + "\n" + _quoted(record.last_lines))
     if record.decisions:
@@ -54,6 +52,18 @@ def stage_table(record: Record, stages: list[str]) -> str:
     return "\n".join(rows)
 
 
+def _outcome(record: Record) -> str:
+    """How it ended; with the models that were promoted, and the conditions that others failed."""
+    if record.outcome not in ("promoted", "refused"):
+        return OUTCOMES[record.outcome]
+    return ", ".join(f"{model} {_verdict(decision)}" for model, decision in record.decisions.items())
+
+
+def _verdict(decision: dict[str, Any]) -> str:
+    failed = [reason.partition(": NO")[0] for reason in decision["reasons"] if ": NO" in reason]
+    return "promoted" if decision["champion"] else "not promoted" + (f" (failed: {', '.join(failed)})" if failed else "")
+
+
 def _facts(record: Record) -> str:
     took = (datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)).total_seconds() if record.ended else 0
     facts = [f"began {record.began}", f"took {took:.0f} s", f"mode {record.mode}", f"commit {record.base[:8]}"]
@@ -66,17 +76,17 @@ def _data(record: Record) -> Iterator[str]:
     if record.found:
         yield f"- looked for new data: {record.found}"
     if record.source:
-        yield f"- in use: {describe(record.source)}, {_counts(record.source)}"
+        yield f"- in use: {describe(record.source)}, {counts(record.source)}"
     if record.old_source and record.source and record.old_source.get("sha256") != record.source.get("sha256"):
-        yield f"- before: {describe(record.old_source)}, {_counts(record.old_source)}"
+        yield f"- before: {describe(record.old_source)}, {counts(record.old_source)}"
+    for modality, fit in record.fit.items():
+        left_out = ", ".join(f"{number} {why}" for why, number in fit["quarantined"].items())
+        yield f"- {modality.upper()}: {fit['ok']} of {fit['slices']} slices fit for use" + (f" (left out: {left_out})" if left_out else "")
+    if record.split:
+        yield "- slices: " + ", ".join(f"{counts({'counts': numbers})} to {_PURPOSE[part]}" for part, numbers in record.split.items())
     if record.drift:
         drifted = [f"{test['modality']} {test['measure']} {test['reference_median']} → {test['median']}" for test in record.drift["tests"]]
         yield f"- drift from {record.drift['from']}: {', '.join(drifted) or 'none found'}"
-
-
-def _counts(source: dict[str, Any]) -> str:
-    counts = source.get("counts", {})
-    return " and ".join(f"{counts.get(name, 0)} {name.upper()}" for name in paths.MODALITIES)
 
 
 def _decisions(record: Record) -> Iterator[str]:
@@ -86,9 +96,10 @@ def _decisions(record: Record) -> Iterator[str]:
 
 
 def _score_table(record: Record) -> str:
-    rows = ["| direction | " + " | ".join(SCORES) + " |", "| --- |" + " ---: |" * len(SCORES)]
+    names = [name for name in SCORES if any(name in scores for scores in record.scores.values())]
+    rows = ["| direction | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
     for direction, scores in record.scores.items():
-        rows.append(f"| {direction} | " + " | ".join(_score(scores, name) for name in SCORES) + " |")
+        rows.append(f"| {direction} | " + " | ".join(_score(scores, name) for name in names) + " |")
     return "\n".join(rows)
 
 

@@ -24,6 +24,8 @@ def tell(repo: Path, record: Record, stages: list[str], work: Workspace | None, 
     folder = history.write(repo, record)
     links = results.keep(work, folder) if work is not None and record.decisions else {}
     picture = links.pop("samples", "")
+    if work is not None and record.error:
+        links["files that the error names, until the next retraining"] = f"in {work.folder}"
     links |= _mlflow(repo, record)
     file = folder.with_suffix(".md")
     with atomic.new_file(file) as beside:

@@ -89,7 +89,7 @@ def last_end(repo: Path) -> float:
 
 
 def prepare(repo: Path, name: str = "workspace", commit: str | None = None) -> Workspace:
-    """The worktree `name`, with the tracked files of `commit`, default: as they stand in `repo`.
+    """The worktree `name`, with the tracked files of `commit`, default: as they stand in `repo`; a damaged one is made anew.
 
     Raises UserError when `repo` is no git repository with a commit.
     """
@@ -97,6 +97,17 @@ def prepare(repo: Path, name: str = "workspace", commit: str | None = None) -> W
     # A commit of the tracked files with their uncommitted changes, that neither touches them nor enters the list of stashes.
     tree = commit or git(repo, "stash", "create", or_else="its changes cannot be read") or base
     folder = repo / paths.RETRAIN_WORK / name
+    try:
+        _fill(repo, folder, base, tree)
+    except (UserError, OSError):  # a process that was killed in git leaves its locks behind, for example
+        shutil.rmtree(folder, ignore_errors=True)
+        _fill(repo, folder, base, tree)
+    _share_cache(repo, folder)
+    return Workspace(repo, folder, base)
+
+
+def _fill(repo: Path, folder: Path, base: str, tree: str) -> None:
+    """Bring the worktree in `folder`, made here if need be, to `tree`. Raises UserError when it is damaged."""
     git(repo, "worktree", "prune", or_else="worktrees cannot be listed")
     if not (folder / ".git").exists() or str(folder) not in git(repo, "worktree", "list", or_else="worktrees cannot be listed"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -104,10 +115,8 @@ def prepare(repo: Path, name: str = "workspace", commit: str | None = None) -> W
     with suppress(FileNotFoundError):
         (folder / paths.CHECKPOINTS).unlink()  # our link: `git clean` would follow nothing, but stop at it
     git(folder, "update-ref", "--no-deref", "HEAD", base, or_else="the worktree is damaged")
-    git(folder, "read-tree", "-u", "--reset", tree, or_else="the worktree is damaged; remove it")
+    git(folder, "read-tree", "-u", "--reset", tree, or_else="the worktree is damaged")
     git(folder, "clean", "-fdq", or_else="the worktree cannot be cleaned")
-    _share_cache(repo, folder)
-    return Workspace(repo, folder, base)
 
 
 def share_checkpoints(workspace: Workspace) -> None:

@@ -16,7 +16,7 @@ def download(data: params.Data, target: Path = paths.RAW) -> dict[str, Any]:
     """
     with atomic.new_folder(target) as folder:
         facts = take(data, folder)
-        counts = {modality: _count(folder / modality) for modality in paths.MODALITIES}
+        counts = {modality: count(folder / modality) for modality in paths.MODALITIES}
         content = {"source": data.source, **facts, "sha256": digest(folder), "counts": counts}
         content.setdefault("version", content["sha256"][:12])
         empty = [name.upper() for name, count in counts.items() if count == 0]
@@ -56,5 +56,6 @@ def take(data: params.Data, folder: Path) -> dict[str, Any]:
     return phantom.fetch(data, folder)
 
 
-def _count(folder: Path) -> int:
+def count(folder: Path) -> int:
+    """Files below `folder`."""
     return sum(file.is_file() for file in folder.rglob("*")) if folder.is_dir() else 0

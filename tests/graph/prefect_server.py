@@ -31,6 +31,12 @@ class Server:
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
+    def healthy(self) -> bool:
+        try:
+            return bool(httpx.get(f"{self.address}/health", timeout=2).status_code == 200)
+        except httpx.HTTPError:
+            return False
+
     def runs(self) -> list[dict[str, Any]]:
         """Flow runs that have begun, the oldest first."""
         begun = {"start_time": {"is_null_": False}}
@@ -68,7 +74,7 @@ def prefect_server(folder: Path) -> Iterator[Server]:
         env |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
         with group([str(BIN / "prefect"), "server", "start", "--port", str(port)], folder, env=env, capture=False):
             server = Server(f"http://127.0.0.1:{port}/api")
-            until(lambda: _healthy(server), "the server")
+            until(server.healthy, "the server")
             yield server
 
 
@@ -116,10 +122,3 @@ def until(ready: Callable[[], Any], what: str, seconds: float = 400) -> Any:
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.3)
     return found
-
-
-def _healthy(server: Server) -> bool:
-    try:
-        return bool(httpx.get(f"{server.address}/health", timeout=2).status_code == 200)
-    except httpx.HTTPError:
-        return False

@@ -1,20 +1,23 @@
 """The Prefect flow by `ctmr retrain`, on a temporary server of its own; and the schedule's and the UI's commands."""
 
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
+from pipeline.processes import group
+from tests.graph.prefect_server import Server, until
 from tests.graph.projects import BIN, Project, copy_project
+from tests.tracking.servers import free_port
 
 
 def test_a_failed_stage_fails_the_flow_with_its_own_last_lines(tmp_path: Path) -> None:
     project = copy_project(tmp_path, "smoke", "data.source=folder", "data.folder=nowhere")
     ended = project.run("ctmr", "retrain", expect=2)
     assert "nowhere" in ended.stdout
-    assert "Traceback" not in ended.stdout.splitlines()[-1]
+    assert "Traceback" not in ended.stdout
     assert not (project.folder / "data/raw").exists()
 
 
@@ -24,11 +27,24 @@ def test_a_wrong_schedule_is_one_line(tmp_path: Path) -> None:
     assert "error: --cron 'sometimes'" in ended.stdout.splitlines()[-1]
 
 
+def test_a_schedule_needs_no_server_of_ones_own(tmp_path: Path) -> None:
+    project = copy_project(tmp_path, "smoke", "data.source=folder", "data.folder=nowhere")
+    port = free_port()
+    command = [str(BIN / "ctmr"), "schedule", "--cron", "0 0 1 1 *", "--port", str(port)]
+    server = Server(f"http://127.0.0.1:{port}/api")
+    with group(command, project.folder, env={**project.environment(), "PREFECT_API_URL": ""}, capture=False):
+        until(lambda: _planned(server), "runs that the schedule asks for", 120)
+        run = server.start("project")
+        until(lambda: server.state(run) == "Failed", "end of a run", 120)
+        assert "nowhere" in server.ask("GET", f"/flow_runs/{run}")["state"]["message"]
+        again = project.run(*command, expect=2)
+        assert f"runs on port {port} already" in again.stdout
+    assert not server.healthy()
+
+
 def test_the_ui_opens_run_comparison_and_stops_whole(tmp_path: Path) -> None:
     project: Project = copy_project(tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [str(BIN / "ctmr"), "ui", "--port", str(port)], cwd=project.folder, env=project.environment(), stdout=subprocess.PIPE, text=True
     )
@@ -46,6 +62,13 @@ def test_the_ui_opens_run_comparison_and_stops_whole(tmp_path: Path) -> None:
         process.wait(timeout=30)
     assert not _answers(page)
     assert shutil.which("mlflow", path=str(BIN))
+
+
+def _planned(server: Server) -> list[dict[str, Any]]:
+    if not server.healthy():
+        return []
+    planned: list[dict[str, Any]] = server.ask("POST", "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}})
+    return planned
 
 
 def _answers(address: str) -> bool:

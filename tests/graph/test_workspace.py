@@ -1,0 +1,46 @@
+"""The worktree that retrainings work in: the user's files as they stand, whatever an earlier retraining left there."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.retraining import workspace
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A repository with one committed file, changed since."""
+    folder = tmp_path / "repo"
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc/config").touch()
+    (folder / "params.yaml").write_text("images: 8\n")
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    (folder / "params.yaml").write_text("images: 16\n")
+    return folder
+
+
+DAMAGES: dict[str, Callable[[Path, Path], object]] = {
+    "none": lambda folder, known: None,
+    "a file changed, another left": lambda folder, known: [(folder / name).write_text("?") for name in ("params.yaml", "rest.txt")],
+    "folder removed": lambda folder, known: subprocess.run(["rm", "-r", folder], check=True),
+    "no longer a worktree": lambda folder, known: (folder / ".git").write_text("nonsense"),
+    "index damaged": lambda folder, known: (known / "index").write_bytes(b"nonsense"),
+    "lock of a killed git": lambda folder, known: (known / "index.lock").touch(),
+    "DVC's settings removed": lambda folder, known: subprocess.run(["rm", "-r", folder / ".dvc"], check=True),
+    "forgotten by git": lambda folder, known: subprocess.run(["rm", "-r", known], check=True),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_worktree_is_made_anew(repo: Path, damage: str) -> None:
+    folder = workspace.prepare(repo).folder
+    DAMAGES[damage](folder, repo / ".git/worktrees/workspace")
+    again = workspace.prepare(repo)
+    assert again.folder == folder
+    assert (folder / "params.yaml").read_text() == "images: 16\n"
+    assert not (folder / "rest.txt").exists()
+    assert again.cache == repo / ".dvc/cache"
+    assert (repo / "params.yaml").read_text() == "images: 16\n"
