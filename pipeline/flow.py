@@ -150,11 +150,12 @@ class Retraining:
         if not found["new"] and record.mode != "always":
             record.notes.append(f"Stages run from {self.stages[len(done)]} on: params, code or starting weights changed.")
         checkout(work.folder, work.env)
+        before = _champions(work)
         for stage in self.stages:
             self._bring_up(stage, work, stage in done, record.mode == "always" or (stage == "download" and found["new"]))
             if stage == "validate" and stage not in done:
                 record.drift = results.drift(work, statistics)
-        results.read(work, record)
+        results.read(work, record, before, _champions(work))
         self._ask(work)
         record.ended = datetime.now().astimezone().isoformat(timespec="seconds")
         record.commit = history.save(work, record, self.branch)
@@ -202,6 +203,11 @@ class Retraining:
 
 def _set(work: Workspace, *settings: str) -> None:
     presets.apply(None, list(settings), work.folder / paths.PARAMS, work.folder / paths.PRESETS)
+
+
+def _champions(work: Workspace) -> dict[str, str]:
+    found: dict[str, str] = json.loads(_python("pipeline.retraining.champion", "now", folder=work.folder, env=work.env)[-1])
+    return found
 
 
 def _python(module: str, *arguments: str, folder: Path, env: dict[str, str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The registry's part in a retraining, as a process of its own in the workspace (MLflow takes seconds to import).
 
 `python -m pipeline.retraining.champion weights` puts the champions' generators into one folder and prints it;
+`python -m pipeline.retraining.champion now` prints the digests of the champions' weights;
 `python -m pipeline.retraining.champion promote MODEL=WEIGHTS_DIGEST ...` makes challengers champion by a person's word.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from pipeline import atomic, paths
 from pipeline.errors import UserError, user_errors
-from pipeline.tracking import command, registry, store
+from pipeline.tracking import command, lookup, registry, store
 
 START = paths.CHECKPOINTS / "start"
 
@@ -42,6 +43,17 @@ def weights() -> Path | None:
     return target
 
 
+def weights_now() -> dict[str, str]:
+    """Digest of each champion's weights, by model."""
+    uri = store.tracking_uri()
+    found: dict[str, str] = {}
+    for name in registry.NAMES.values():
+        champion = lookup.look_up(uri, name, "@", registry.CHAMPION) or registry.alias(uri, name, registry.CHAMPION)
+        if champion is not None:
+            found[name] = champion.tags[registry.WEIGHTS]
+    return found
+
+
 def promote(wanted: dict[str, str]) -> None:
     """Make the challenger with these weights champion, for each model in `wanted`.
 
@@ -59,5 +71,7 @@ if __name__ == "__main__":
     with user_errors():
         if sys.argv[1] == "weights":
             print(json.dumps(str(place) if (place := weights()) else None))
+        elif sys.argv[1] == "now":
+            print(json.dumps(weights_now()))
         else:
             promote(dict(pair.split("=") for pair in sys.argv[2:]))

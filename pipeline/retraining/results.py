@@ -11,8 +11,12 @@ from pipeline.retraining.summary import SCORES
 from pipeline.retraining.workspace import Workspace
 
 
-def read(workspace: Workspace, record: Record) -> None:
-    """Data, scores, decisions and run of the finished graph; `outcome` becomes promoted, refused, or repeated where nothing was decided."""
+def read(workspace: Workspace, record: Record, before: dict[str, str], now: dict[str, str]) -> None:
+    """Data, scores, decisions and run of the finished graph; `outcome` becomes promoted, refused, or repeated where nothing was decided.
+
+    `before` and `now`: digests of the champions' weights before and after register, by model. The same weights with the same scores keep
+    an earlier training's decision, so that this one's "champion" need not be true any more, or was true before.
+    """
     record.source = read_json(workspace.folder / paths.SOURCE_JSON)
     record.fit = read_json(workspace.folder / paths.VALIDATION_JSON).get("counts", {})
     record.split = read_json(workspace.folder / paths.SPLIT_JSON).get("slices", {})
@@ -22,10 +26,15 @@ def read(workspace: Workspace, record: Record) -> None:
     versions = read_json(workspace.folder / paths.VERSIONS_JSON)
     record.decisions = {model: {key: entry[key] for key in ("champion", "reasons", "weights")} for model, entry in versions.items()}
     record.run = {key: str(value) for key, value in read_json(workspace.folder / paths.RUN_JSON).items()}
-    if {"stage": "register", "result": "ran"}.items() <= record.stages[-1].items():
-        record.outcome = "promoted" if any(entry["champion"] for entry in record.decisions.values()) else "refused"
-    else:
-        record.outcome = "repeated"
+    promoted = [model for model, entry in record.decisions.items() if before.get(model) != now.get(model) == entry["weights"]]
+    ran = {"stage": "register", "result": "ran"}.items() <= record.stages[-1].items()
+    repeated = not ran or any(entry["champion"] for entry in record.decisions.values())
+    record.outcome = "promoted" if promoted else "repeated" if repeated else "refused"
+    for model, entry in record.decisions.items():
+        if entry["champion"] and model not in promoted:
+            entry["champion"] = now.get(model) == entry["weights"]
+            said = "it was champion before" if entry["champion"] else "another version is champion since"
+            entry["reasons"].append(f"so decided when these weights were first trained; {said}")
 
 
 def awaiting(workspace: Workspace, record: Record) -> list[str]:

@@ -83,7 +83,7 @@ def _data(record: Record) -> Iterator[str]:
         left_out = ", ".join(f"{number} {why}" for why, number in fit["quarantined"].items())
         yield f"- {modality.upper()}: {fit['ok']} of {fit['slices']} slices fit for use" + (f" (left out: {left_out})" if left_out else "")
     if record.split:
-        yield "- slices: " + ", ".join(f"{counts({'counts': numbers})} to {_PURPOSE[part]}" for part, numbers in record.split.items())
+        yield "- slices: " + ", ".join(f"{counts({'counts': record.split[part]})} to {use}" for part, use in _PURPOSE.items())
     if record.drift:
         drifted = [f"{test['modality']} {test['measure']} {test['reference_median']} → {test['median']}" for test in record.drift["tests"]]
         yield f"- drift from {record.drift['from']}: {', '.join(drifted) or 'none found'}"

@@ -2,14 +2,19 @@
 
 import shutil
 import subprocess
+import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.processes import group
 from tests.graph.prefect_server import Server, until
 from tests.graph.projects import BIN, Project, copy_project
+from tests.sources.kaggle_server import KaggleServer
 from tests.tracking.servers import free_port
 
 
@@ -19,6 +24,23 @@ def test_a_failed_stage_fails_the_flow_with_its_own_last_lines(tmp_path: Path) -
     assert "nowhere" in ended.stdout
     assert "Traceback" not in ended.stdout
     assert not (project.folder / "data/raw").exists()
+
+
+@pytest.mark.kaggle_port
+def test_kaggle_is_asked_again_while_it_is_away_but_not_once_it_refuses(tmp_path: Path, kaggle_server: KaggleServer) -> None:
+    project = copy_project(tmp_path, "smoke", "data.source=kaggle")
+    kaggle_server.status = 503
+
+    def refuse_the_third() -> None:
+        until(lambda: len(kaggle_server.requests) == 2, "a second attempt")
+        kaggle_server.status = 404
+
+    refuse = threading.Thread(target=refuse_the_third)
+    refuse.start()
+    ended = project.run(sys.executable, "-c", "from pipeline.flow import retrain; retrain(again_seconds=[2, 2, 2, 2])", expect=1)
+    refuse.join()
+    assert len(kaggle_server.requests) == 3
+    assert "(404)" in ended.stdout
 
 
 def test_a_wrong_schedule_is_one_line(tmp_path: Path) -> None:
