@@ -17,7 +17,7 @@ def where() -> None:
     print(f"model card: {paths.MODEL_CARD}")
     print("runs, curves, images and registered models: make ui")
     if store.is_server(uri):
-        print(f"MLflow: {uri}{store.comparison_address(store.experiment_id(uri))}")
+        print(f"MLflow: {uri.rstrip('/')}{store.comparison_address(store.experiment_id(uri))}")
 
 
 def serve_ui(port: int) -> None:
