@@ -197,7 +197,7 @@ class Retraining:
             _python("pipeline.retraining.champion", "promote", *wanted, folder=work.folder, env=work.env)
             record.outcome = "promoted"
         for model in models:
-            said = f"a person's word: {'yes' if yes else 'NO'}" + (f" ({comment})" if comment else "")
+            said = f"approval: {'yes' if yes else 'NO'}" + (f" ({comment})" if comment else "")
             record.decisions[model] |= {"champion": yes, "reasons": [*record.decisions[model]["reasons"], said]}
 
 

@@ -33,7 +33,7 @@ def markdown(record: Record, stages: list[str], picture: str = "", links: dict[s
     if record.scores:
         parts.append("## Scores on the test slices, with 95 % intervals\n" + _score_table(record))
     parts.append("## Data\n" + "\n".join(_data(record)))
-    if record.stages or record.outcome != "no change":
+    if stages and (record.stages or record.outcome != "no change"):
         parts.append("## Stages\n" + stage_table(record, stages))
     if picture:
         parts.append(f"## Samples\nRows: CT, MR made of it, MR, CT made of it.\n\n![samples]({picture})")
@@ -54,19 +54,23 @@ def stage_table(record: Record, stages: list[str]) -> str:
 
 def _outcome(record: Record) -> str:
     """How it ended; with the models that were promoted, and the conditions that others failed."""
-    if record.outcome not in ("promoted", "refused"):
+    if record.outcome not in ("promoted", "refused", "waiting"):
         return OUTCOMES[record.outcome]
-    return ", ".join(f"{model} {_verdict(decision)}" for model, decision in record.decisions.items())
+    return ", ".join(f"{model} {_verdict(decision, record.outcome == 'waiting')}" for model, decision in record.decisions.items())
 
 
-def _verdict(decision: dict[str, Any]) -> str:
+def _verdict(decision: dict[str, Any], waiting: bool) -> str:
     failed = [reason.partition(": NO")[0] for reason in decision["reasons"] if ": NO" in reason]
+    if waiting and not failed:
+        return "waits for approval"
     return "promoted" if decision["champion"] else "not promoted" + (f" (failed: {', '.join(failed)})" if failed else "")
 
 
 def _facts(record: Record) -> str:
-    took = (datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)).total_seconds() if record.ended else 0
-    facts = [f"began {record.began}", f"took {took:.0f} s", f"mode {record.mode}", f"commit {record.base[:8]}"]
+    facts = [f"began {record.began}", f"mode {record.mode}", f"commit {record.base[:8]}"]
+    if record.ended:
+        took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
+        facts.insert(1, f"took {took.total_seconds():.0f} s")
     if record.settings:
         facts.append(f"with {', '.join(record.settings)}")
     return ", ".join(facts) + "".join(f"  \n{note}" for note in record.notes)
@@ -91,7 +95,7 @@ def _data(record: Record) -> Iterator[str]:
 
 def _decisions(record: Record) -> Iterator[str]:
     for model, decision in record.decisions.items():
-        yield f"- **{model}: {'champion' if decision['champion'] else 'not promoted'}**"
+        yield f"- **{model}: {'champion' if decision['champion'] else _verdict(decision, record.outcome == 'waiting')}**"
         yield from (f"  - {reason}" for reason in decision["reasons"])
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def tell(repo: Path, record: Record, stages: list[str], work: Workspace | None, 
 
 def comparison(record: Record) -> str:
     """What a person needs who is asked for approval."""
-    return summary.markdown(record, [], "", _mlflow(Path(), record))
+    return summary.markdown(replace(record, outcome="waiting"), [], "", _mlflow(Path(), record))
 
 
 def _mlflow(repo: Path, record: Record) -> dict[str, str]:
