@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 SIZE, HEADS = 256, 12  # simulated heads, repeated mirrored, moved and darkened
 
 
