@@ -19,6 +19,8 @@ __all__ = ["CONTRASTS", "load_generator", "load_preprocess", "translate"]
 # What models were before these could be chosen; their model.json does not say.
 BEFORE = {"upsampling": "transpose", "norm": "instance", "initialisation": "normal", "discriminator": "patch"}
 
+CPU_PIXELS = 2**16  # of one call: 16 slices of 64×64, one of 256×256
+
 
 def load_generator(folder: Path, direction: str, device: str = "cpu") -> Generator:
     """The generator of `direction` in evaluation mode. Raises UserError when model.json or the weights are missing or don't fit."""
@@ -43,10 +45,15 @@ def load_preprocess(folder: Path) -> params.Preprocess:
 def translate(
     generator: nn.Module, images: NDArray[np.float32], contrast: Sequence[str] | str | None = None, batch_size: int = 16
 ) -> NDArray[np.float32]:
-    """Translate `images` (N, H, W) in 0..1 to the same shape and range; `contrast` names the wanted MR contrast, "" where unknown."""
+    """Translate `images` (N, H, W) in 0..1 to the same shape and range; `contrast` names the wanted MR contrast, "" where unknown.
+
+    At most `batch_size` at a time, and on a CPU no more than CPU_PIXELS: large batches of large slices take twice as long there.
+    """
     names = [contrast or ""] * len(images) if contrast is None or isinstance(contrast, str) else list(contrast)
     wanted = torch.tensor([[float(name == known) for known in CONTRASTS] for name in names])
     device = next(generator.parameters()).device
+    if device.type == "cpu":
+        batch_size = min(batch_size, max(1, CPU_PIXELS // (images.shape[1] * images.shape[2])))
     result = np.empty(images.shape, np.float32)
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -163,3 +164,15 @@ def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
 
 def test_the_learning_rate_may_end_above_zero() -> None:
     assert [learning_rate(step, 4, 0.5, 1.0, 0.2) for step in (0, 2, 3, 4)] == pytest.approx([1, 1, 0.6, 0.2])
+
+
+def test_large_slices_go_one_by_one_on_a_cpu_and_come_out_the_same() -> None:
+    sizes: list[int] = []
+    generator = build_generator(PARAMS.model.model_copy(update={"generator_width": 2}), "mr_to_ct").eval()
+    generator.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    images = np.random.default_rng(0).random((3, 256, 256), np.float32)
+    together = translate(generator, images, batch_size=3)
+    assert sizes == [1, 1, 1]
+    assert np.array_equal(together, np.concatenate([translate(generator, one[None]) for one in images]))
+    translate(generator, images[:, :64, :64], batch_size=3)
+    assert sizes[-1] == 3
