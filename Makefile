@@ -25,12 +25,17 @@ help: ## List every target
 .PHONY: setup
 setup: .venv/.installed ## Make .venv and install the pinned packages (once; later runs return at once)
 
+# A virtual environment knows its own path: in a folder that was moved it is made anew.
+ifneq ($(shell cat .venv/.path 2>/dev/null),$(CURDIR))
+.PHONY: .venv/bin/python
+endif
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: no python3 found; install Python 3.11 or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: $(PYTHON) is older than Python 3.11; name another: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "== making .venv with $(PYTHON)"
 	"$(PYTHON)" -m venv --clear .venv
+	@echo "$(CURDIR)" > .venv/.path
 
 .venv/.installed: .venv/bin/python requirements.lock pyproject.toml
 	@echo "== installing the pinned packages, about two minutes the first time"
