@@ -131,7 +131,7 @@ def _values(image: Any, path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
             values = np.asanyarray(image.dataobj).astype(np.float32)
     except (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError):
         raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
-    except Exception:
+    except Exception:  # a damaged header makes nibabel and numpy raise nearly anything; all of it is said as one line
         raise Unreadable(f"{path}: damaged NIfTI volume") from None
     values = values.reshape((*values.shape, 1)[:3])
     known = np.isfinite(values)

@@ -129,7 +129,7 @@ class Jobs:
         except UserError as error:
             job.error = " ".join(str(error).replace(f"{job.folder}/in/", "").replace(f"{job.folder}/in", "the upload").split())
             job.state = "failed"
-        except Exception:
+        except Exception:  # goes on to the log; the page must not wait for ever for a job that has ended
             job.error = "the translation failed by a defect of this program; its log says more"
             job.state = "failed"
             raise

@@ -28,6 +28,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 T = TypeVar("T")
 _CHUNK = 2**20
 _BY_HAND = "unpack it yourself and give the folder instead"
+# What the standard library raises on damaged archives; each becomes one line that names the archive.
 _DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, struct.error,
     EOFError, ValueError, OverflowError, KeyError, IndexError, NotImplementedError, RuntimeError, OSError,
