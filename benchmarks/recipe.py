@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
+SHORT = ["train.images=0", "train.teacher.images=6000"]
+AFTER = ["train.teacher.images=0"]  # the unpaired phase alone, from the weights of "teacher alone" with the same seed
 VARIANTS = {
     "shipped": [],
     "teacher alone": ["train.images=0"],
@@ -24,6 +26,14 @@ VARIANTS = {
         "train.teacher.images=0", "train.teacher.weight=0", "train.images=8000", "train.lambda_adversarial=1.0",
         "train.lambda_cycle=10.0", "train.lambda_identity=0.5", "model.condition_on_contrast=false",
     ],
+    "then unpaired": AFTER,
+    "then unpaired, adversarial weight 1": [*AFTER, "train.lambda_adversarial=1.0"],
+    "then unpaired, identity loss 0.5": [*AFTER, "train.lambda_identity=0.5"],
+    "then unpaired, teacher dropped": [*AFTER, "train.teacher.weight=0"],
+    "short teacher": SHORT,
+    "short teacher, pairs as they are": [*SHORT, "train.teacher.augment=false"],
+    "short teacher, learning rate 0.0002": [*SHORT, "train.teacher.learning_rate=0.0002"],
+    "short teacher, contrast not told": [*SHORT, "model.condition_on_contrast=false"],
 }  # fmt: skip
 TRUTH = ("mae", "correlation", "ssim")
 LOOKS = ("texture_frechet", "texture_kernel", "spread", "gradient_correlation", "cycle_mae")
@@ -46,10 +56,15 @@ def main() -> None:
         run(base, "ctmr", "preset", "kaggle-cpu")
         run(base, "ctmr", "preset", "folder", "--set", f"data.folder={asked.archive.resolve()}")
         run(base, "dvc", "repro", "preprocess")
-    with ThreadPoolExecutor(2) as workers:
-        jobs = [workers.submit(train, asked, name, seed) for seed in asked.seeds for name in asked.variants]
-    for job in jobs:
-        job.result()
+    after = [name for name in asked.variants if VARIANTS[name][:1] == AFTER]
+    first = [name for name in asked.variants if name not in after]
+    if after and "teacher alone" not in first:
+        first.insert(0, "teacher alone")
+    for names in (first, after):
+        with ThreadPoolExecutor(2) as workers:
+            jobs = [workers.submit(train, asked, name, seed) for name in names for seed in asked.seeds]
+        for job in jobs:
+            job.result()
     show("Registered pairs", asked, "reports/pairs", TRUTH, lambda figures, direction: figures["test"][direction])
     show("Test slices of the archive", asked, "reports/evaluate", LOOKS, lambda figures, direction: figures["test"][direction])
 
@@ -59,7 +74,10 @@ def train(asked: argparse.Namespace, name: str, seed: int) -> None:
     if not (folder / "models/model.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(asked.work / "base", folder, symlinks=True)
-        run(folder, "ctmr", "preset", "--set", f"train.seed={seed}", *(part for change in VARIANTS[name] for part in ("--set", change)))
+        changes = [f"train.seed={seed}", *VARIANTS[name]]
+        if VARIANTS[name][:1] == AFTER:
+            changes.append(f"train.start_from={place(asked, 'teacher alone', seed).resolve() / 'models'}")
+        run(folder, "ctmr", "preset", *(part for change in changes for part in ("--set", change)))
         run(folder, "dvc", "repro", "train")
     if not (folder / "reports/evaluate/metrics.json").is_file():
         run(folder, sys.executable, "-m", "stages.evaluate")
@@ -68,7 +86,7 @@ def train(asked: argparse.Namespace, name: str, seed: int) -> None:
 
 
 def place(asked: argparse.Namespace, name: str, seed: int) -> Path:
-    folder: Path = asked.work / f"{name.replace(' ', '-')}-{seed}"
+    folder: Path = asked.work / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
     return folder
 
 

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.models.cyclegan import Batch, CycleGAN
 from pipeline.training.data import Slices
-from pipeline.training.loop import Data, Training
-from tests.models.test_cyclegan import reference_update
+from pipeline.training.loop import Data, Training, cpu_has_bfloat16
+from tests.models.test_cyclegan import reference_update, with_plain_optimisers
 from tests.models.test_winograd import as_pytorch
 from tests.training import jobs
 
@@ -61,7 +61,7 @@ def steps(asked: argparse.Namespace) -> dict[tuple[str, int], Step]:
         if asked.all:
             rows["fast float32 channels last", count] = fast(count, False, False, True)
             rows["fast float32 compiled", count] = fast(count, True, False)
-        if DEVICE.type == "cuda" or asked.all:
+        if DEVICE.type == "cuda" or asked.all or cpu_has_bfloat16():
             rows["fast bfloat16", count] = fast(count, False, True)
         if DEVICE.type == "cuda":
             rows["fast bfloat16 compiled", count] = fast(count, True, True)
@@ -71,7 +71,7 @@ def steps(asked: argparse.Namespace) -> dict[tuple[str, int], Step]:
 def reference(asked: argparse.Namespace) -> Step:
     """The plain float32 step, one slice of each modality."""
     plain, batch = networks(asked, 1)
-    as_pytorch(plain.generators)
+    as_pytorch(with_plain_optimisers(plain).generators)
     return lambda: reference_update(plain, batch)
 
 
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="feature maps of the first layers")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16] if gpu else [1, 4], help="slices of each modality in a fast step")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--all", action="store_true", help="also what does not help on a CPU: compiled, channels last, bfloat16")
+    parser.add_argument("--all", action="store_true", help="also what does not help on a CPU")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.peak:

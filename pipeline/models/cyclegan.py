@@ -68,9 +68,7 @@ class CycleGAN:
         if train.compile:
             for network in (*self.generators.values(), *self.discriminators.values()):
                 network.compile()
-        settings: dict[str, Any] = {"lr": train.learning_rate, "betas": (train.adam_beta1, 0.999)}
-        if device.type == "cuda":
-            settings["fused"] = True
+        settings: dict[str, Any] = {"lr": train.learning_rate, "betas": (train.adam_beta1, 0.999), "fused": True}
         self.generator_optimiser = torch.optim.Adam(self.generators.parameters(), **settings)
         self.discriminator_optimiser = torch.optim.Adam(self.discriminators.parameters(), **settings)
         self.pools = {name: ImagePool(train.pool_size) for name in ("ct", "mr")}
@@ -188,7 +186,10 @@ class CycleGAN:
         kind, judged = self.train.gan_loss, {}
         for name, real in (("ct", batch.ct), ("mr", batch.mr)):
             judge, (fake, fake_wanted) = self.discriminators[name], shown[name]
-            real_scores, fake_scores = judge(real, batch.contrast), judge(fake, fake_wanted)
+            if self.batched:
+                real_scores, fake_scores = judge(torch.cat([real, fake.to(real)]), torch.cat([batch.contrast, fake_wanted])).chunk(2)
+            else:
+                real_scores, fake_scores = judge(real, batch.contrast), judge(fake, fake_wanted)
             loss = discriminator_loss(kind, real_scores, fake_scores)
             if share is not None:
                 loss = loss + gradient_penalty(judge, real, fake, batch.contrast, share)

@@ -13,6 +13,7 @@ def adversarial_loss(kind: str, scores: Tensor, real: bool) -> Tensor:
     `lsgan`: mean squared distance from 1 or 0 (arXiv 1611.04076). `vanilla`: cross entropy (arXiv 1406.2661). `wgan_gp`: minus or plus the
     mean (arXiv 1704.00028). `hinge`: within 1 of the border only (arXiv 1705.02894).
     """
+    scores = scores.float()  # a mean in bfloat16 has three digits
     if kind == "lsgan":
         return (scores - float(real)).square().mean()
     if kind == "vanilla":
@@ -48,4 +49,4 @@ def gradient_penalty(judge: nn.Module, real: Tensor, fake: Tensor, condition: Te
 
 def l1_loss(result: Tensor, wanted: Tensor) -> Tensor:
     """Mean absolute difference: the cycle, identity and teacher losses."""
-    return functional.l1_loss(result, wanted)
+    return functional.l1_loss(result.float(), wanted)

@@ -11,8 +11,8 @@ def update(
 ) -> tuple[Tensor, Tensor]:
     """Backward and step; gives the norm of all gradients and, as a bool tensor, whether the step was left out.
 
-    `clip` above 0 scales gradients down to that norm; `spoilt` leaves the step out in any case. Nothing here makes a GPU wait: its fused
-    optimiser is told by a tensor.
+    `clip` above 0 scales gradients down to that norm; `spoilt` leaves the step out in any case. Nothing here makes a GPU wait:
+    `optimiser` must be a fused one, which is told by a tensor.
     """
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -23,9 +23,7 @@ def update(
         bad = bad | spoilt
     if clip:
         torch.nn.utils.clip_grads_with_norm_(weights, clip, norm)
-    if optimiser.defaults.get("fused"):
-        optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
-        optimiser.step()
-    elif not bad:
-        optimiser.step()
+    optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
+    optimiser.step()
+    torch.autograd.graph.increment_version(weights)  # a fused step does not count as a change, but what is kept of weights goes by it
     return norm, bad

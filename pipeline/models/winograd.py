@@ -25,14 +25,30 @@ IN, KERNEL, OUT = _both_axes(_IN), _both_axes(_KERNEL, 24), _both_axes(_OUT)  # 
 class WideConv2d(nn.Conv2d):
     """nn.Conv2d of stride 1 without padding, (N, C, H + 2, W + 2) to (N, K, H, W), the same numbers up to rounding (1e-5 of the largest).
 
-    By Winograd's way where that is faster: 3×3, float32 on a CPU, at least WIDE channels, H and W in multiples of SIDE.
+    By Winograd's way where that is faster: 3×3, float32 on a CPU, at least WIDE channels, H and W in multiples of SIDE. The transformed
+    kernels, four times the weights' size, are kept until the weights change: a training step uses them several times, a model always.
     """
 
     def forward(self, image: Tensor) -> Tensor:
         if not self._pays(image):
             return super().forward(image)
-        result: Tensor = _Winograd.apply(image, self.weight)  # type: ignore[no-untyped-call]
+        result: Tensor = _Winograd.apply(image, self.weight, self._kernels())  # type: ignore[no-untyped-call]
         return result if self.bias is None else result + self.bias[:, None, None]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the kept kernels: in a copy they would outlive a change of its weights."""
+        return {name: value for name, value in vars(self).items() if name != "_kept"}
+
+    @torch.inference_mode(False)  # what is made here may be used in training later
+    @torch.no_grad()
+    def _kernels(self) -> Tensor:
+        """The weights as 36 matrices (36, K, C)."""
+        kept: tuple[Tensor, int, Tensor] | None = vars(self).get("_kept")
+        if kept is None or kept[0] is not self.weight or kept[1] != self.weight._version:
+            kernels, channels = self.weight.shape[:2]
+            spread = KERNEL.to(self.weight) @ self.weight.permute(2, 3, 0, 1).reshape(9, -1)
+            kept = self._kept = (self.weight, self.weight._version, spread.view(36, kernels, channels))
+        return kept[2]
 
     def _pays(self, image: Tensor) -> bool:
         plain = self.kernel_size == (3, 3) and self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1
@@ -45,11 +61,10 @@ class _Winograd(torch.autograd.Function):
     """The convolution and its gradients, all as 36 matrix products between transformed tiles."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, image: Tensor, weight: Tensor, spread: Tensor) -> Tensor:
         (count, channels, *sides), kernels = image.shape, len(weight)
         down, across = (side // SIDE for side in sides)
         tiles = (IN.to(image) @ _tiles(image)).view(36, channels, -1)
-        spread = (KERNEL.to(weight) @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, kernels, channels)
         made = OUT.to(image) @ torch.bmm(spread, tiles).view(36, -1)
         ctx.save_for_backward(spread, tiles)
         ctx.sizes = count, channels, kernels, down, across
@@ -58,7 +73,7 @@ class _Winograd(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (gradient,), (spread, tiles) = gradients, ctx.saved_tensors
         count, channels, kernels, down, across = ctx.sizes
         parts = gradient.reshape(count, kernels, down, SIDE, across, SIDE).permute(3, 5, 1, 0, 2, 4).reshape(SIDE**2, -1)
@@ -69,7 +84,7 @@ class _Winograd(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             weight = KERNEL.T.to(gradient) @ torch.bmm(made, tiles.transpose(1, 2)).view(36, -1)
             weight = weight.view(3, 3, kernels, channels).permute(2, 3, 0, 1)
-        return image, weight
+        return image, weight, None
 
 
 def _tiles(image: Tensor) -> Tensor:

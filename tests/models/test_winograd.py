@@ -58,6 +58,41 @@ def test_a_single_channel(inputs: int, outputs: int, kernel: int, height: int, w
         assert apart(mine, theirs) < 1e-5
 
 
+def test_kept_kernels_follow_the_weights() -> None:
+    """Changed in place, as by an optimiser; loaded; and in a copy, which keeps nothing of the first."""
+    layer, image = WideConv2d(winograd.WIDE, winograd.WIDE, 3), torch.randn(1, winograd.WIDE, 6, 6)
+
+    def right(of: WideConv2d) -> bool:
+        return apart(of(image), as_pytorch(copy.deepcopy(of))(image)) < 2e-5
+
+    assert right(layer)
+    kept = layer._kernels()
+    assert layer._kernels() is kept
+    twin = copy.deepcopy(layer)
+    for of in (layer, twin):
+        with torch.no_grad():
+            of.weight.mul_(-1).add_(0.1)
+        assert right(of)
+    layer.load_state_dict({name: torch.randn_like(value) for name, value in layer.state_dict().items()})
+    assert right(layer)
+    assert right(twin)
+    layer.weight = nn.Parameter(torch.randn_like(layer.weight))
+    assert right(layer)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 64), (64, 1)])
+def test_a_single_channel_in_bfloat16(inputs: int, outputs: int) -> None:
+    """No further from float32 than PyTorch's own convolution in bfloat16 is."""
+    torch.manual_seed(0)
+    layer, image = ThinConv2d(inputs, outputs, 7), torch.randn(2, inputs, 24, 24)
+    plain = as_pytorch(copy.deepcopy(layer))
+    exact = with_gradients(plain, image)
+    with torch.autocast("cpu", torch.bfloat16):
+        mine, theirs = with_gradients(layer, image), with_gradients(plain, image)
+    for one, other, wanted in zip(mine, theirs, exact, strict=True):
+        assert apart(one.float(), wanted) < max(1.5 * apart(other.float(), wanted), 1e-6)
+
+
 def test_by_hand() -> None:
     """A kernel that is 1 in its upper left corner moves the picture by a pixel both ways."""
     layer = WideConv2d(winograd.WIDE, winograd.WIDE, 3, bias=False)

@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.models.cyclegan import SIGNAL
 from pipeline.training import validation
 from pipeline.training.data import Slices
-from pipeline.training.loop import Data, Interrupted, Training
+from pipeline.training.loop import Data, Interrupted, Training, precision
 from pipeline.training.schedule import enough, falls, scheduled_rate
 from tests.training import jobs
 
@@ -60,6 +60,23 @@ def run(made: Training, until: int | None = None) -> Untracked:
     return tracked
 
 
+@pytest.mark.parametrize(
+    ("width", "found", "wanted"),
+    [
+        (64, {"avx512_bf16": True}, "bfloat16"),
+        (64, {"amx_bf16": True}, "bfloat16"),
+        (16, {"avx512_bf16": True}, "float32"),
+        (64, {}, "float32"),
+    ],
+)
+def test_auto_is_bfloat16_on_a_cpu_that_gains_from_it(
+    width: int, found: dict[str, bool], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert precision(chosen(generator_width=width), torch.device("cpu")) == wanted
+    assert precision(chosen(generator_width=width, precision="float32"), torch.device("cpu")) == "float32"
+
+
 def same(first: Training, second: Training) -> bool:
     left, right = first.networks.ema.state_dict(), second.networks.ema.state_dict()
     return first.history == second.history and all(torch.equal(value, right[name]) for name, value in left.items())
@@ -68,6 +85,7 @@ def same(first: Training, second: Training) -> bool:
 @pytest.mark.parametrize(
     "knobs",
     [
+        {"precision": "bfloat16"},
         {"norm": "batch", "schedule": "plateau", "patience": 1, "keep_best": True, "crop": 0.2, "affine": True},
         {"gan_loss": "wgan_gp", "schedule": "cosine", "clip_gradients": 1.0, "upsampling": "resize"},
     ],
