@@ -39,15 +39,15 @@ class WideConv2d(nn.Conv2d):
         """Without the kept kernels: in a copy they would outlive a change of its weights."""
         return {name: value for name, value in vars(self).items() if name != "_kept"}
 
-    @torch.inference_mode(False)  # what is made here may be used in training later
-    @torch.no_grad()
     def _kernels(self) -> Tensor:
         """The weights as 36 matrices (36, K, C)."""
-        kept: tuple[Tensor, int, Tensor] | None = vars(self).get("_kept")
-        if kept is None or kept[0] is not self.weight or kept[1] != self.weight._version:
-            kernels, channels = self.weight.shape[:2]
-            spread = KERNEL.to(self.weight) @ self.weight.permute(2, 3, 0, 1).reshape(9, -1)
-            kept = self._kept = (self.weight, self.weight._version, spread.view(36, kernels, channels))
+        weight = self.weight
+        kept: tuple[Tensor, int | None, Tensor] | None = vars(self).get("_kept")
+        version = None if weight.is_inference() else weight._version  # None: changes of such weights are not counted
+        if kept is None or version is None or kept[0] is not weight or kept[1] != version:
+            with torch.inference_mode(version is None), torch.no_grad():  # kept ones may be used in training later
+                spread = KERNEL.to(weight) @ weight.permute(2, 3, 0, 1).reshape(9, -1)
+            kept = self._kept = (weight, version, spread.view(36, *weight.shape[:2]))
         return kept[2]
 
     def _pays(self, image: Tensor) -> bool:

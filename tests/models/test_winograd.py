@@ -78,6 +78,11 @@ def test_kept_kernels_follow_the_weights() -> None:
     assert right(twin)
     layer.weight = nn.Parameter(torch.randn_like(layer.weight))
     assert right(layer)
+    with torch.inference_mode():
+        made = WideConv2d(winograd.WIDE, winograd.WIDE, 3)
+        assert right(made)
+        made.weight.mul_(2)
+        assert right(made)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 64), (64, 1)])
