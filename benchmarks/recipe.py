@@ -16,6 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from pipeline.evaluation.compare import interval, verdict
+
 REPOSITORY = Path(__file__).parents[1]
 SHORT = ["train.images=0", "train.teacher.images=6000"]
 AFTER = ["train.teacher.images=0"]  # the unpaired phase alone, from the weights of "short teacher" with the same seed
@@ -48,6 +52,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for clones, models and reports")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument(
+        "--against", choices=list(VARIANTS), help="compare the others with this one on the registered pairs, slice by slice"
+    )
     asked = parser.parse_args()
     base = asked.work / "base"
     if not (base / "data/slices/index.parquet").is_file():
@@ -67,6 +74,8 @@ def main() -> None:
             job.result()
     show("Registered pairs", asked, "reports/pairs", TRUTH, lambda figures, direction: figures["test"][direction])
     show("Test slices of the archive", asked, "reports/evaluate", LOOKS, lambda figures, direction: figures["test"][direction])
+    if asked.against:
+        show_differences(asked)
 
 
 def train(asked: argparse.Namespace, name: str, seed: int) -> None:
@@ -107,6 +116,32 @@ def show(title: str, asked: argparse.Namespace, report: str, scores: tuple[str, 
             found = [of(json.loads(file.read_text(encoding="utf-8")), direction) for file in files]
             cells = [cell([one[score] for one in found]) for score in scores]
             print(f"| {label}, {name} | {' | '.join(cells)} |")
+
+
+def show_differences(asked: argparse.Namespace) -> None:
+    """A Markdown table: paired differences on the registered pairs, means over seeds, then over patients, with 95 % intervals."""
+    scores = TRUTH[:2]
+    print(f"\nDifference to {asked.against}\n\n| | {' | '.join(scores)} |\n| --- |{' --- |' * len(scores)}")
+    for direction, label in DIRECTIONS.items():
+        base = per_slice(asked, asked.against, direction)
+        for name in asked.variants:
+            if name == asked.against:
+                continue
+            rows = per_slice(asked, name, direction).join(base, rsuffix="_base")
+            cells = []
+            for score in scores:
+                found = interval((rows[score] - rows[f"{score}_base"]).to_numpy(), rows["group"].tolist(), 1000, 0)
+                assert found is not None
+                mean, low, high = found
+                cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] {verdict(found, score == 'mae', rows['group'].nunique())}")
+            print(f"| {label}, {name} | {' | '.join(cells)} |")
+
+
+def per_slice(asked: argparse.Namespace, name: str, direction: str) -> pd.DataFrame:
+    """Scores of each registered slice, means over the seeds, with its patient."""
+    tables = [pd.read_parquet(place(asked, name, seed) / "reports/pairs/per_slice.parquet") for seed in asked.seeds]
+    rows = pd.concat([table[(table["direction"] == direction) & (table["method"] == "model")] for table in tables])
+    return rows.groupby("slice_id").agg({**dict.fromkeys(TRUTH, "mean"), "group": "first"})
 
 
 def cell(values: list[float]) -> str:
