@@ -44,11 +44,14 @@ def comparison(record: Record) -> str:
 
 
 def _mlflow(repo: Path, record: Record) -> dict[str, str]:
-    if "run_id" not in record.run:
+    """The run's page and the comparison of all runs; none where training could not reach the store."""
+    run, experiment = record.run.get("run_id"), record.run.get("experiment_id")
+    if not run or not experiment:
         return {}
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    address = f"{uri if store.is_server(uri) else 'http://127.0.0.1:5000'}/#/runs/{record.run['run_id']}"
-    return {"MLflow run": address if store.is_server(uri) else f"{address} (after `ctmr ui` in {repo})"}
+    server, hint = (uri.rstrip("/"), "") if store.is_server(uri) else ("http://127.0.0.1:5000", f" (after `ctmr ui` in {repo})")
+    pages = {"MLflow, this run": store.run_address(experiment, run), "MLflow, runs side by side": store.comparison_address(experiment)}
+    return {name: f"{server}{page}{hint}" for name, page in pages.items()}
 
 
 def _embedded(picture: Path) -> str:
