@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from pipeline import atomic
-from pipeline.retraining import history, notify, results, summary
+from pipeline.retraining import history, notify, project, results, summary
 from pipeline.retraining.history import Record
 from pipeline.retraining.workspace import Workspace
 from pipeline.tracking import store
@@ -34,7 +34,7 @@ def tell(repo: Path, record: Record, stages: list[str], work: Workspace | None, 
     if record.outcome == "cancelled":
         return
     text = summary.markdown(record, stages, _embedded(Path(picture)) if picture else "", {**links, "this summary": str(file)})
-    create_markdown_artifact(text, key="retrain-summary", description=summary.headline(record))
+    create_markdown_artifact(text, key=f"retrain-summary-{project.name(repo)}", description=summary.headline(record))
     notify.send(record, summary.markdown(record, stages, "", links), targets, get_run_logger().warning)
 
 
