@@ -44,14 +44,17 @@ def comparison(record: Record) -> str:
 
 
 def _mlflow(repo: Path, record: Record) -> dict[str, str]:
-    """The run's page and the comparison of all runs; none where training could not reach the store."""
+    """The run's page and the comparison of all runs; none where training could not reach the store.
+
+    As links with words: Prefect's UI shows the & of a bare address as &amp;, which one would copy.
+    """
     run, experiment = record.run.get("run_id"), record.run.get("experiment_id")
     if not run or not experiment:
         return {}
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     server, hint = (uri.rstrip("/"), "") if store.is_server(uri) else ("http://127.0.0.1:5000", f" (after `ctmr ui` in {repo})")
-    pages = {"MLflow, this run": store.run_address(experiment, run), "MLflow, runs side by side": store.comparison_address(experiment)}
-    return {name: f"{server}{page}{hint}" for name, page in pages.items()}
+    pages = {"this run": store.run_address(experiment, run), "runs side by side": store.comparison_address(experiment)}
+    return {"MLflow": ", ".join(f"[{words}]({server}{page})" for words, page in pages.items()) + hint}
 
 
 def _embedded(picture: Path) -> str:
