@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CRON ?= 0 3 * * 1
+PORT ?= 4200
 PYTEST_ARGS ?=
 # Debian packages that tests drive from outside: a browser for the pages, a database for Prefect's server, a DICOM validator.
 TEST_PACKAGES := chromium postgresql dicom3tools
@@ -83,8 +84,8 @@ ui: setup ## Open MLflow's run comparison (Ctrl-C stops it)
 	ctmr ui
 
 .PHONY: schedule
-schedule: setup ## Retrain by schedule on this machine (CRON="0 3 * * 1"; Ctrl-C stops it)
-	ctmr schedule --cron '$(CRON)'
+schedule: setup ## Retrain by schedule on this machine (CRON="0 3 * * 1" PORT=4200; Ctrl-C stops it)
+	ctmr schedule --cron '$(CRON)' --port $(PORT)
 
 .PHONY: bench
 bench: .venv/.installed-dev ## Measure speed against a plain reference; by hand, on an idle machine

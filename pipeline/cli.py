@@ -36,6 +36,7 @@ def preset(
 _MODE = typer.Option(help="if_changed | always | warm_start (go on from the champions' weights).")
 _SET = typer.Option("--set", metavar="KEY=VALUE", help="Change one knob for this retraining only; repeatable.")
 _NOTIFY = typer.Option(help="Whom to tell: an http(s) address, or TYPE/NAME of a Prefect block; repeatable.")
+_TIMEOUT = typer.Option("--timeout", metavar="STAGE=MINUTES", help="Longest time for a stage; repeatable.")
 _BRANCH = typer.Option(help="Commit each retraining on this branch as well.")
 
 
@@ -45,11 +46,12 @@ def retrain(
     set_: Annotated[list[str] | None, _SET] = None,
     notify: Annotated[list[str] | None, _NOTIFY] = None,
     branch: Annotated[str | None, _BRANCH] = None,
+    timeout: Annotated[list[str] | None, _TIMEOUT] = None,
 ) -> None:
     """Retrain in a worktree of its own where data, params or code changed; no server has to be started."""
-    from pipeline.retraining.command import retrain_here
+    from pipeline.retraining.command import minutes, retrain_here
 
-    retrain_here(paths.project_root(), mode=mode, settings=set_, notify=notify, branch=branch)
+    retrain_here(paths.project_root(), mode=mode, settings=set_, notify=notify, branch=branch, timeout_minutes=minutes(timeout))
 
 
 @app.command()
@@ -60,11 +62,22 @@ def schedule(
     set_: Annotated[list[str] | None, _SET] = None,
     notify: Annotated[list[str] | None, _NOTIFY] = None,
     branch: Annotated[str | None, _BRANCH] = None,
+    timeout: Annotated[list[str] | None, _TIMEOUT] = None,
 ) -> None:
     """Retrain by schedule on this machine until stopped; a run that is due while another still goes is skipped."""
+    from pipeline.retraining.command import minutes
     from pipeline.retraining.schedule import serve_schedule
 
-    serve_schedule(paths.project_root(), cron, port, mode=mode, settings=set_, notify=notify, branch=branch)
+    parameters = {"mode": mode, "settings": set_, "notify": notify, "branch": branch, "timeout_minutes": minutes(timeout)}
+    serve_schedule(paths.project_root(), cron, port, **parameters)
+
+
+@app.command()
+def deploy() -> None:
+    """Put the deployments of prefect.yaml, and a pool for them, on the server that PREFECT_API_URL names."""
+    from pipeline.retraining.deploy import deploy as to_server
+
+    to_server(paths.project_root())
 
 
 @app.command()

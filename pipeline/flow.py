@@ -72,7 +72,7 @@ def retrain(
         notify: Who hears how it ended: http(s) addresses (POST of JSON), and Prefect blocks as TYPE/NAME, such as slack-webhook/team.
         branch: A branch on which the retraining is committed as well.
         approval_hours: With register.promotion manual: how long a person may take to approve.
-        timeout_minutes: Longest time for a stage, by its name; default 120, for train a week.
+        timeout_minutes: Longest time for a stage, by its name, such as {"train": 0.5}; default 120, for train a week.
         again_seconds: Waits before a source that cannot be reached is tried again; default 30, 120 and 600.
     """
     repo = (folder or paths.project_root()).resolve()
@@ -136,6 +136,8 @@ class Retraining:
         self.stages = order(work.folder)
         if unknown := self.timeout_minutes.keys() - self.stages:
             raise UserError(f"timeout_minutes: {', '.join(sorted(unknown))}: no such stage; the stages are {', '.join(self.stages)}")
+        if wrong := [f"{stage}: {minutes:g}" for stage, minutes in self.timeout_minutes.items() if not minutes > 0]:
+            raise UserError(f"timeout_minutes: {', '.join(wrong)}: expected minutes above 0")
         _set(work, *record.settings)
         old, statistics = workspace.cached(work, paths.SOURCE_JSON), workspace.cached(work, paths.QUALITY_REPORT / "statistics.json")
         record.old_source = results.read_json(old) if old else {}

@@ -10,6 +10,7 @@ from pipeline import params, paths
 from pipeline.atomic import new_folder, write_json
 from pipeline.evaluation import lesions, pictures, report, score, summary
 from pipeline.evaluation.rows import MODEL
+from pipeline.tracking.gate import HEADLINE
 from pipeline.tracking.runs import attach
 
 
@@ -51,12 +52,25 @@ def _errors(rows: Any) -> Any:
     return ranked[["direction", "rank", "error"]]
 
 
+def curves(figures: dict[str, Any]) -> dict[str, float]:
+    """The scores that MLflow charts, named so that their intervals are a section of their own there, which one can fold away.
+
+    Every metric is a chart of its own: all 44 scores of a direction would bury those that one compares runs by.
+    """
+    found: dict[str, float] = {}
+    for direction, scores in figures["test"].items():
+        found |= {f"test/{direction}/{name}": scores[name] for name in HEADLINE if name in scores}
+        bounds = [f"{name}_{end}" for name in HEADLINE for end in ("low", "high")]
+        found |= {f"test/{direction}/interval/{name}": scores[name] for name in bounds if name in scores}
+        lesion = figures["lesions"][direction]
+        found |= {f"lesions/{direction}/{name}": lesion[name] for name in ("contrast", "kept") if name in lesion}
+    return found
+
+
 def _log(figures: dict[str, Any]) -> None:
     run = attach()
-    for direction, scores in figures["test"].items():
-        run.log_metrics({f"test/{direction}/{name}": value for name, value in scores.items()})
-        lesion = figures["lesions"][direction]
-        run.log_metrics({f"lesions/{direction}/{name}": lesion[name] for name in ("contrast", "kept") if name in lesion})
+    run.log_metrics(curves(figures))
+    for direction in figures["test"]:
         file = paths.EVALUATE_REPORT / f"{direction}.png"
         if file.is_file():
             run.log_image(np.asarray(Image.open(file)), key=f"test_{direction}")

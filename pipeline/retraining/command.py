@@ -11,6 +11,17 @@ from pipeline.errors import UserError
 from pipeline.retraining import history
 
 
+def minutes(given: list[str] | None) -> dict[str, float]:
+    """What `--timeout STAGE=MINUTES` says, by stage. Raises UserError where it is no number."""
+    found = {}
+    for stage, _, number in (part.partition("=") for part in given or []):
+        try:
+            found[stage] = float(number)
+        except ValueError:
+            raise UserError(f"--timeout {stage}={number}: expected STAGE=MINUTES, such as train=600") from None
+    return found
+
+
 def retrain_here(folder: Path, **parameters: Any) -> None:
     """Run the flow on the project in `folder` and print a table; raises what the flow failed with."""
     from pipeline.flow import retrain

@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.retraining.history import Record
-from pipeline.retraining.summary import SCORES
 from pipeline.retraining.workspace import Workspace
+from pipeline.tracking.gate import HEADLINE
 
 
 def read(workspace: Workspace, record: Record, before: dict[str, str], now: dict[str, str]) -> None:
@@ -21,7 +21,7 @@ def read(workspace: Workspace, record: Record, before: dict[str, str], now: dict
     record.fit = read_json(workspace.folder / paths.VALIDATION_JSON).get("counts", {})
     record.split = read_json(workspace.folder / paths.SPLIT_JSON).get("slices", {})
     for direction, scores in read_json(workspace.folder / paths.METRICS_JSON).get("test", {}).items():
-        kept = [name for score in SCORES for name in (score, f"{score}_low", f"{score}_high")]
+        kept = [name for score in HEADLINE for name in (score, f"{score}_low", f"{score}_high")]
         record.scores[direction] = {name: scores[name] for name in kept if isinstance(scores.get(name), int | float)}
     versions = read_json(workspace.folder / paths.VERSIONS_JSON)
     record.decisions = {model: {key: entry[key] for key in ("champion", "reasons", "weights")} for model, entry in versions.items()}

@@ -13,6 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pipeline.errors import UserError
 from pipeline.flow import retrain
 from pipeline.processes import group
+from pipeline.retraining import project
 
 START_SECONDS = 180  # a busy machine takes long to start a server for the first time
 
@@ -24,8 +25,8 @@ def serve_schedule(folder: Path, cron: str, port: int, **parameters: Any) -> Non
     except ValueError:
         raise UserError(f"--cron '{cron}': not a cron line; expected minute hour day month weekday, such as '0 3 * * 1'") from None
     with _server(folder, port):
-        # Named by the folder, so that the schedules of two projects do not overwrite each other.
-        retrain.serve(name=folder.name, cron=cron, parameters={"folder": str(folder), **parameters}, pause_on_shutdown=False)
+        name, given = f"{project.name(folder)}-schedule", {"folder": str(folder), **parameters}
+        retrain.serve(name=name, cron=cron, parameters=given, pause_on_shutdown=False)
 
 
 @contextmanager

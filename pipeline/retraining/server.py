@@ -15,7 +15,8 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelled, Crashed, State
 
-from pipeline.retraining.workspace import Busy, git
+from pipeline.retraining import project
+from pipeline.retraining.workspace import Busy
 
 AT_WORK = [StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 SILENT = timedelta(minutes=10)  # a run elsewhere that has given no sign of life for so long is dead (heartbeats come every 3 minutes)
@@ -28,8 +29,7 @@ def claim(flow_run_id: UUID, name: str, repo: Path) -> list[str]:
 
     Raises Busy when another one is at work on another machine or in another folder.
     """
-    first = git(repo, "rev-list", "--max-parents=0", "HEAD", or_else="its history cannot be read").split()[0]
-    repository, place = f"repository:{first[:12]}", f"place:{socket.gethostname()}:{repo}"
+    repository, place = f"repository:{project.repository(repo)}", f"place:{socket.gethostname()}:{repo}"
     with get_client(sync_client=True) as client:
         mine = client.read_flow_run(flow_run_id)
         client.update_flow_run(flow_run_id, name=name, tags=[*{*mine.tags, repository, place}])

@@ -36,7 +36,7 @@ class StageFailed(UserError):
     """A stage ended with an error; `lines` are the last ones that the stage itself printed."""
 
     def __init__(self, stage: str, why: str, lines: list[str]) -> None:
-        super().__init__(f"stage {stage} {why}: {lines[-1].removeprefix('error: ') if lines else 'it printed nothing'}")
+        super().__init__(f"stage {stage} {why}")
         self.lines = lines
 
 
@@ -118,9 +118,11 @@ def run_stage(
             if watch:
                 watch.cancel()
     if late:
-        raise StageFailed(stage, f"took longer than {timeout:g} s and was stopped", list(lines))
+        minutes = (timeout or 0) / 60
+        advice = f'raise timeout_minutes, such as {{"{stage}": {2 * minutes:g}}}'
+        raise StageFailed(stage, f"took longer than {minutes:g} minutes and was stopped; {advice}", list(lines))
     if status:
-        raise StageFailed(stage, "failed", list(lines))
+        raise StageFailed(stage, f"failed: {lines[-1].removeprefix('error: ') if lines else 'it printed nothing'}", list(lines))
     return StageResult(stage, outcome, time.monotonic() - began)
 
 

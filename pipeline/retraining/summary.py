@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.retraining.history import Record, counts, describe
+from pipeline.tracking.gate import HEADLINE
 
 WORDS = {"ran": "ran", "restored": "restored from cache", "unchanged": "nothing changed"}
 OUTCOMES = {
@@ -14,7 +15,6 @@ OUTCOMES = {
     "cancelled": "stopped from outside",
 }
 _PURPOSE = {"train": "train", "val": "watch training", "test": "judge"}
-SCORES = ("mae", "ssim", "cycle_mae", "cycle_ssim", "spread")
 
 
 def headline(record: Record) -> str:
@@ -100,7 +100,7 @@ def _decisions(record: Record) -> Iterator[str]:
 
 
 def _score_table(record: Record) -> str:
-    names = [name for name in SCORES if any(name in scores for scores in record.scores.values())]
+    names = [name for name in HEADLINE if any(name in scores for scores in record.scores.values())]
     rows = ["| direction | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
     for direction, scores in record.scores.items():
         rows.append(f"| {direction} | " + " | ".join(_score(scores, name) for name in names) + " |")

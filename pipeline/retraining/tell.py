@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from pipeline import atomic
-from pipeline.retraining import history, notify, results, summary
+from pipeline.retraining import history, notify, project, results, summary
 from pipeline.retraining.history import Record
 from pipeline.retraining.workspace import Workspace
 from pipeline.tracking import store
@@ -34,7 +34,7 @@ def tell(repo: Path, record: Record, stages: list[str], work: Workspace | None, 
     if record.outcome == "cancelled":
         return
     text = summary.markdown(record, stages, _embedded(Path(picture)) if picture else "", {**links, "this summary": str(file)})
-    create_markdown_artifact(text, key="retrain-summary", description=summary.headline(record))
+    create_markdown_artifact(text, key=f"retrain-summary-{project.name(repo)}", description=summary.headline(record))
     notify.send(record, summary.markdown(record, stages, "", links), targets, get_run_logger().warning)
 
 
@@ -44,11 +44,17 @@ def comparison(record: Record) -> str:
 
 
 def _mlflow(repo: Path, record: Record) -> dict[str, str]:
-    if "run_id" not in record.run:
+    """The run's page and the comparison of all runs; none where training could not reach the store.
+
+    As links with words: Prefect's UI shows the & of a bare address as &amp;, which one would copy.
+    """
+    run, experiment = record.run.get("run_id"), record.run.get("experiment_id")
+    if not run or not experiment:
         return {}
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    address = f"{uri if store.is_server(uri) else 'http://127.0.0.1:5000'}/#/runs/{record.run['run_id']}"
-    return {"MLflow run": address if store.is_server(uri) else f"{address} (after `ctmr ui` in {repo})"}
+    server, hint = (uri.rstrip("/"), "") if store.is_server(uri) else ("http://127.0.0.1:5000", f" (after `ctmr ui` in {repo})")
+    pages = {"this run": store.run_address(experiment, run), "runs side by side": store.comparison_address(experiment)}
+    return {"MLflow": ", ".join(f"[{words}]({server}{page})" for words, page in pages.items()) + hint}
 
 
 def _embedded(picture: Path) -> str:

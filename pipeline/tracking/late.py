@@ -23,7 +23,7 @@ class LateRun(Run):
 
     def __init__(self, of: params.Params, resume: str | None) -> None:
         self.id = resume or f"unsent-{uuid.uuid4().hex}"
-        self.name = self.id
+        self.name, self.experiment = self.id, ""
         self._of, self._resume = of, resume
         self._calls: list[Callable[[Run], object]] = []
         self._run: Run | None = None
@@ -75,7 +75,7 @@ class LateRun(Run):
             for call in self._calls:
                 call(run)
             self._calls.clear()
-            self._run, self.id, self.name = run, run.id, run.name
+            self._run, self.id, self.name, self.experiment = run, run.id, run.name, run.experiment
         print("MLflow answers again; everything so far was sent", file=sys.stderr, flush=True)
 
 

@@ -199,7 +199,8 @@ def _send_curves(run: Run) -> None:
 
 def write_run_json(run: Run, path: Path = paths.RUN_JSON) -> None:
     """Which MLflow run the models came from; the one output of the graph that differs between repetitions."""
-    write_json(path, {"run_id": run.id, "name": run.name, "experiment": store.EXPERIMENT, "data_digest": facts.data_digest()})
+    written = {"run_id": run.id, "name": run.name, "experiment": store.EXPERIMENT, "experiment_id": run.experiment}
+    write_json(path, {**written, "data_digest": facts.data_digest()})
 
 
 def _known(uri: str, run_id: str) -> Run | None:

@@ -96,3 +96,8 @@ def comparison_address(experiment: str) -> str:
     A fresh browser that is sent to the bare address lands on MLflow's pages for language models instead.
     """
     return f"/#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+
+
+def run_address(experiment: str, run_id: str) -> str:
+    """As comparison_address, of one run: its scores, parameters, data set, models."""
+    return f"/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"

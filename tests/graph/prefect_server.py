@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from pipeline.processes import group
+from pipeline.retraining import project as identity
 from tests.graph.projects import BIN, Project
 from tests.tracking.servers import free_port, postgresql
 
@@ -80,8 +81,8 @@ def prefect_server(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def worker(project: Project) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process worker of the pool `retraining`."""
-    command = [str(BIN / "prefect"), "worker", "start", "--pool", "retraining"]
+    """A process worker of the project's pool."""
+    command = [str(BIN / "prefect"), "worker", "start", "--pool", identity.name(project.folder)]
     with group(command, project.folder, env=project.environment(), capture=False) as process:
         yield process
 

@@ -1,4 +1,4 @@
-"""The Prefect flow by `ctmr retrain`, on a temporary server of its own; and the schedule's and the UI's commands."""
+"""The Prefect flow by `ctmr retrain`, on a temporary server of its own; and the UI's command."""
 
 import shutil
 import subprocess
@@ -7,12 +7,10 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipeline.processes import group
-from tests.graph.prefect_server import Server, until
+from tests.graph.prefect_server import until
 from tests.graph.projects import BIN, Project, copy_project
 from tests.sources.kaggle_server import KaggleServer
 from tests.tracking.servers import free_port
@@ -24,6 +22,19 @@ def test_a_failed_stage_fails_the_flow_with_its_own_last_lines(tmp_path: Path) -
     assert "nowhere" in ended.stdout
     assert "Traceback" not in ended.stdout
     assert not (project.folder / "data/raw").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("train", "error: --timeout train=: expected STAGE=MINUTES, such as train=600"),
+        ("trian=5", "error: timeout_minutes: trian: no such stage; the stages are download, validate,"),
+        ("train=0", "error: timeout_minutes: train: 0: expected minutes above 0"),
+    ],
+)
+def test_a_wrong_timeout_is_one_line(tmp_path: Path, given: str, said: str) -> None:
+    project = copy_project(tmp_path)
+    assert said in project.run("ctmr", "retrain", "--timeout", given, expect=2).stdout
 
 
 @pytest.mark.kaggle_port
@@ -41,27 +52,6 @@ def test_kaggle_is_asked_again_while_it_is_away_but_not_once_it_refuses(tmp_path
     refuse.join()
     assert len(kaggle_server.requests) == 3
     assert "(404)" in ended.stdout
-
-
-def test_a_wrong_schedule_is_one_line(tmp_path: Path) -> None:
-    project = copy_project(tmp_path)
-    ended = project.run("ctmr", "schedule", "--cron", "sometimes", expect=2)
-    assert "error: --cron 'sometimes'" in ended.stdout.splitlines()[-1]
-
-
-def test_a_schedule_needs_no_server_of_ones_own(tmp_path: Path) -> None:
-    project = copy_project(tmp_path, "smoke", "data.source=folder", "data.folder=nowhere")
-    port = free_port()
-    command = [str(BIN / "ctmr"), "schedule", "--cron", "0 0 1 1 *", "--port", str(port)]
-    server = Server(f"http://127.0.0.1:{port}/api")
-    with group(command, project.folder, env={**project.environment(), "PREFECT_API_URL": ""}, capture=False):
-        until(lambda: _planned(server), "runs that the schedule asks for", 120)
-        run = server.start("project")
-        until(lambda: server.state(run) == "Failed", "end of a run", 120)
-        assert "nowhere" in server.ask("GET", f"/flow_runs/{run}")["state"]["message"]
-        again = project.run(*command, expect=2)
-        assert f"runs on port {port} already" in again.stdout
-    assert not server.healthy()
 
 
 def test_the_ui_opens_run_comparison_and_stops_whole(tmp_path: Path) -> None:
@@ -84,13 +74,6 @@ def test_the_ui_opens_run_comparison_and_stops_whole(tmp_path: Path) -> None:
         process.wait(timeout=30)
     assert not _answers(page)
     assert shutil.which("mlflow", path=str(BIN))
-
-
-def _planned(server: Server) -> list[dict[str, Any]]:
-    if not server.healthy():
-        return []
-    planned: list[dict[str, Any]] = server.ask("POST", "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}})
-    return planned
 
 
 def _answers(address: str) -> bool:

@@ -2,8 +2,10 @@
 
 import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import psutil
 import pytest
 
 from pipeline import params
+from pipeline.retraining import project as identity
 from pipeline.sources import phantom
 from tests.graph.prefect_server import Server, kill, prefect_server, until, webhooks, worker
 from tests.graph.projects import SOURCE, Project, copy_project, tree_bytes
@@ -35,6 +38,10 @@ class Place:
     def user_files(self) -> dict[str, bytes]:
         return tree_bytes(self.project.folder, "params.yaml", "dvc.yaml", "pipeline/flow.py", ".git/HEAD", "notes.txt")
 
+    @property
+    def deployment(self) -> str:
+        return f"{identity.name(self.project.folder)}-new-data"
+
     def outcome(self, run: str) -> str:
         """How the run ended."""
         return str(until(lambda: (state := self.server.state(run)) not in _GOING and state, f"end of {run}"))
@@ -56,15 +63,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         project = Project(project.folder, {**project.env, "PREFECT_API_URL": server.address})
         deployments = project.folder / "prefect.yaml"
         deployments.write_text(deployments.read_text().replace("notify: []", f"notify: ['{address}']"))
-        project.run("prefect", "work-pool", "create", "retraining", "--type", "process")
-        project.run("prefect", "--no-prompt", "deploy", "--all")
+        project.run("ctmr", "deploy")
         found = Place(project, server, slices, posted, {})
         found.before = found.user_files()
         yield found
 
 
 def test_by_schedule_one_at_a_time_until_nothing_is_new(place: Place) -> None:
-    deployment = place.server.ask("GET", "/deployments/name/retrain/new-data")
+    deployment = place.server.ask("GET", f"/deployments/name/retrain/{place.deployment}")
     for schedule in deployment["schedules"]:
         place.server.ask("DELETE", f"/deployments/{deployment['id']}/schedules/{schedule['id']}")
     every = {"schedule": {"interval": 30}, "active": True}
@@ -81,7 +87,9 @@ def test_by_schedule_one_at_a_time_until_nothing_is_new(place: Place) -> None:
     assert quick["total_run_time"] < 15
     assert [posted["outcome"] for posted in place.posted][:2] == [names[0].lower(), "no change"]
     assert "| train | ran |" in place.posted[0]["text"]
-    shown = place.server.ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": ["retrain-summary"]}}})
+    assert "runs?workflowType=machine_learning&compareRunsMode=CHART" in place.posted[0]["text"]
+    key = f"retrain-summary-{identity.name(place.project.folder)}"
+    shown = place.server.ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
     assert any("data:image/jpeg" in artifact["data"] for artifact in shown)
 
 
@@ -89,7 +97,7 @@ def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
     _simulate(place.slices, subjects=8)
     champions = _champions(place)
     with worker(place.project) as first:
-        run = place.server.start("new-data", settings=LONG)
+        run = place.server.start(place.deployment, settings=LONG)
         _training(place, run)
         place.server.ask("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
         began = time.monotonic()
@@ -97,14 +105,14 @@ def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
         assert time.monotonic() - began < 10
         assert place.outcome(run) == "Cancelled"
 
-        run = place.server.start("new-data", settings=LONG)
+        run = place.server.start(place.deployment, settings=LONG)
         _training(place, run)
         kill(first)
         assert place.outcome(run) == "Crashed"
         until(lambda: not _at_work(place.project), "end of all that the run started", 30)  # it reports, then goes
     assert _champions(place) == champions
     with worker(place.project):
-        run = place.server.start("new-data", settings=LONG)
+        run = place.server.start(place.deployment, settings=LONG)
         assert place.outcome(run) in ("Promoted", "Refused")
     assert any("going on from step" in line for line in place.server.logs(run))
     told = place.posted[-1]
@@ -112,6 +120,54 @@ def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
     assert "not worse than the champion" in told["text"]
     assert "20 CT and 20 MR" in told["text"]
     assert "before: folder" in told["text"]
+
+
+def test_a_stage_that_takes_too_long_is_stopped_and_the_next_run_goes_on(place: Place) -> None:
+    champions, settings = _champions(place), ["train.images=400", "train.checkpoint_seconds=0.5"]
+    with _blocks(place) as (blocks, told), worker(place.project):
+        run = place.server.start(place.deployment, settings=settings, timeout_minutes={"train": 0.3}, notify=blocks)
+        assert place.outcome(run) == "Failed"
+        (failed,) = [posted for posted in told if "outcome" in posted]
+        assert failed["outcome"] == "failed"
+        why = 'stage train took longer than 0.3 minutes and was stopped; raise timeout_minutes, such as {"train": 0.6}'
+        assert failed["error"] == why
+        assert why in place.server.ask("GET", f"/flow_runs/{run}")["state"]["message"]
+        until(lambda: not _at_work(place.project), "end of all that the run started", 30)
+        assert _champions(place) == champions
+        assert [posted for posted in told if posted.keys() == {"title", "said"}] == [
+            {"title": failed["subject"], "said": f"{failed['subject']}\n{failed['text']}"}
+        ]
+        (by_apprise,) = [posted for posted in told if "message" in posted]
+        assert by_apprise["title"] == failed["subject"]
+        assert why in by_apprise["message"]
+
+        run = place.server.start(place.deployment, settings=settings)
+        assert place.outcome(run) in ("Promoted", "Refused")
+    assert any("going on from step" in line for line in place.server.logs(run))
+
+
+def test_other_projects_on_the_same_server_are_left_alone(place: Place, tmp_path: Path) -> None:
+    clone = Project(tmp_path / "project", place.project.env)
+    place.project.run("git", "clone", "-q", ".", clone.folder)
+    stranger = copy_project(tmp_path / "elsewhere", "smoke", "data.source=folder", "data.folder=nowhere")
+    stranger = Project(stranger.folder, {**stranger.env, "PREFECT_API_URL": place.server.address})
+    stranger.run("ctmr", "deploy")
+    found = place.server.ask("POST", "/deployments/filter", {})
+    for folder in (place.project.folder, stranger.folder):
+        mine = [one for one in found if one["name"].startswith(identity.name(folder))]
+        assert len(mine) == 2
+        assert {one["work_pool_name"] for one in mine} == {identity.name(folder)}
+        assert all(one["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]["directory"] == str(folder) for one in mine)
+    with worker(place.project):
+        run = place.server.start(place.deployment, settings=["train.images=4000"])
+        _training(place, run)
+        assert "nowhere" in stranger.run("ctmr", "retrain", expect=2).stdout
+        assert (
+            f"skipped: another retraining is at work: {place.server.ask('GET', f'/flow_runs/{run}')['name']}"
+            in clone.run("ctmr", "retrain").stdout
+        )
+        place.server.ask("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        assert place.outcome(run) == "Cancelled"
 
 
 def test_the_user_finds_everything_as_it_was(place: Place) -> None:
@@ -124,12 +180,30 @@ def test_the_user_finds_everything_as_it_was(place: Place) -> None:
 def test_history_names_what_dvc_can_bring_back(place: Place) -> None:
     printed = place.project.run("ctmr", "history").stdout
     names = place.project.run("dvc", "exp", "list", "--name-only").stdout.split()
-    assert len(names) == 2
+    assert len(names) == 3
     for name in names:
         assert name in printed
     assert "cancelled" in printed
-    reports = sorted((place.project.folder / "reports/retrain").glob("*.md"))
-    assert reports[-1].read_text().startswith(f"# {max(names)}")
+    report = place.project.folder / "reports/retrain" / f"{max(names).removeprefix('retrain-')}.md"
+    assert report.read_text().startswith(f"# {max(names)}")
+
+
+@contextmanager
+def _blocks(place: Place) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
+    """(names of three kinds of Prefect's blocks that tell a receiver, what it was told)."""
+    with webhooks() as (address, told):
+        said = {"title": "{{subject}}", "said": "{{subject}}\n{{body}}"}
+        by_apprise = address.replace("http://", "json://")  # what Slack's block hands on to apprise, which speaks to many services
+        place.project.run(
+            sys.executable,
+            "-c",
+            "from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook\n"
+            "from prefect.blocks.webhook import Webhook\n"
+            f"Webhook(url={address!r}).save('team')\n"
+            f"CustomWebhookNotificationBlock(name='team', url={address!r}, json_data={said!r}).save('team')\n"
+            f"SlackWebhook(url={by_apprise!r}).save('team')\n",
+        )
+        yield ["webhook/team", "custom-webhook/team", "slack-webhook/team"], told
 
 
 def _simulate(folder: Path, subjects: int) -> None:

@@ -1,0 +1,90 @@
+"""`make schedule` as one types it: a server of its own, runs that come by themselves, and an end by Ctrl-C that leaves nothing behind."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.retraining import project as identity
+from tests.graph.prefect_server import Server, until
+from tests.graph.projects import BIN, Project, copy_project
+from tests.tracking.servers import free_port
+
+TINY = ("train.images=8", "preprocess.teacher_pairs=0", "train.teacher.images=0")
+
+
+def test_a_wrong_schedule_is_one_line(tmp_path: Path) -> None:
+    project = copy_project(tmp_path)
+    ended = project.run("ctmr", "schedule", "--cron", "sometimes", expect=2)
+    assert "error: --cron 'sometimes'" in ended.stdout.splitlines()[-1]
+
+
+@pytest.mark.timeout(900)
+def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
+    project = copy_project(tmp_path, "smoke", *TINY)
+    port = free_port()
+    server = Server(f"http://127.0.0.1:{port}/api")
+    with _make_schedule(project, port, tmp_path / "printed") as process:
+        until(lambda: server.healthy() and _states(server), "a run by schedule", 180)
+        until(lambda: {"Promoted", "Refused"} & set(_states(server)), "the end of one that trained")
+        (deployment,) = server.ask("POST", "/deployments/filter", {})
+        assert deployment["name"] == f"{identity.name(project.folder)}-schedule"
+        second = project.run("ctmr", "schedule", "--port", str(port), expect=2)
+        assert f"runs on port {port} already" in second.stdout
+
+        project.settings(None, "train.images=8000")
+        until(lambda: any(_trains(server, run) for run in server.runs()), "training by the next run")
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C goes to all that the terminal's job has started
+        process.wait(60)
+    assert not server.healthy()
+    assert _left(project) == []
+    printed = (tmp_path / "printed").read_text()
+    assert "Traceback" not in printed
+    with closing(sqlite3.connect(tmp_path / "prefect/prefect.db")) as database:
+        assert database.execute("SELECT active FROM deployment_schedule").fetchall() == [(1,)]
+        assert database.execute("SELECT paused FROM deployment").fetchall() == [(0,)]
+
+
+@contextmanager
+def _make_schedule(project: Project, port: int, printed: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """`make schedule` in a project that `make setup` is done with, every minute, as the first of a job of its own."""
+    venv = project.folder / ".venv"
+    venv.mkdir()
+    (venv / "bin").symlink_to(BIN)
+    (venv / ".path").write_text(f"{project.folder}\n")
+    (venv / ".installed").touch()
+    command, env = ["make", "schedule", "CRON=* * * * *", f"PORT={port}"], {**project.environment(), "PREFECT_API_URL": ""}
+    with printed.open("wb") as file:
+        process = subprocess.Popen(command, cwd=project.folder, env=env, stdout=file, stderr=file, start_new_session=True)
+    try:
+        yield process
+    finally:
+        for pid in _left(project):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def _states(server: Server) -> list[str]:
+    return [run["state_name"] for run in server.runs()]
+
+
+def _trains(server: Server, run: dict[str, Any]) -> bool:
+    return run["state_name"] == "Running" and any(line.startswith("step ") for line in server.logs(run["id"]))
+
+
+def _left(project: Project) -> list[int]:
+    """Processes that were started with the project's environment, this test's own commands aside."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("PREFECT_HOME") == project.env["PREFECT_HOME"] and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
