@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.params import Floors
 
 # What one looks at first: charts in MLflow, tables in summaries. The rest stands in metrics.json and the report.
-HEADLINE = ("mae", "ssim", "cycle_mae", "cycle_ssim", "spread")
+HEADLINE = ("mae", "correlation", "ssim", "cycle_mae", "cycle_ssim", "spread")
 
 
 @dataclass(frozen=True)
