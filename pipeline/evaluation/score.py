@@ -21,6 +21,7 @@ from pipeline.evaluation.slices import Part, parts, slices_of_test
 from pipeline.models.bundle import load_generator, translate
 
 AT_ONCE = 2**15  # pixels that go through a network together: more is not faster on a CPU and takes memory
+AHEAD = 4  # chunks taken for each thread, so that none waits while another works on a slice that takes long
 DOUBTED = 20  # test slices, evenly spread, whose doubt is worked out, which takes seven translations more
 
 Images = NDArray[np.float32]
@@ -115,11 +116,11 @@ def _some(rows: list[int], most: int) -> set[int]:
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """work(item) of each, in order; no more items are taken than are worked on, so that memory does not grow with their number."""
+    """work(item) of each, in order; only a few items are taken ahead, so that memory does not grow with their number."""
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
-            if len(waiting) == threads:
+            if len(waiting) == AHEAD * threads:
                 yield waiting.popleft().result()
             waiting.append(pool.submit(work, item))
         while waiting:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = ["CONTRASTS", "load_generator", "load_preprocess", "translate"]
 BEFORE = {"upsampling": "transpose", "norm": "instance", "initialisation": "normal", "discriminator": "patch"}
 
 CPU_PIXELS = 2**16  # of one call: 16 slices of 64×64, one of 256×256
+STREAMS = 4  # calls at most that go on side by side on a CPU; each takes memory for itself
 
 
 def load_generator(folder: Path, direction: str, device: str = "cpu") -> Generator:
@@ -41,22 +43,39 @@ def load_preprocess(folder: Path) -> params.Preprocess:
         raise UserError(f"{folder}: no usable model.json ({error}); run dvc repro, or name a folder with --model") from None
 
 
-@torch.inference_mode()
 def translate(
     generator: nn.Module, images: NDArray[np.float32], contrast: Sequence[str] | str | None = None, batch_size: int = 16
 ) -> NDArray[np.float32]:
     """Translate `images` (N, H, W) in 0..1 to the same shape and range; `contrast` names the wanted MR contrast, "" where unknown.
 
-    At most `batch_size` at a time, and on a CPU no more than CPU_PIXELS: large batches of large slices take twice as long there.
+    At most `batch_size` at a time. On a CPU no more than CPU_PIXELS, since large batches of large slices take twice as long there, but
+    several such parts side by side, each with its share of the cores, which takes a fifth less than one after the other with all.
     """
     names = [contrast or ""] * len(images) if contrast is None or isinstance(contrast, str) else list(contrast)
     wanted = torch.tensor([[float(name == known) for known in CONTRASTS] for name in names])
     device = next(generator.parameters()).device
+    streams = 1
     if device.type == "cpu":
-        batch_size = min(batch_size, max(1, CPU_PIXELS // (images.shape[1] * images.shape[2])))
+        most = max(1, CPU_PIXELS // (images.shape[1] * images.shape[2]))
+        streams = min(STREAMS, batch_size // most, torch.get_num_threads(), -(-len(images) // most)) or 1
+        batch_size = min(batch_size, most)
     result = np.empty(images.shape, np.float32)
-    for start in range(0, len(images), batch_size):
+
+    @torch.inference_mode()
+    def work(start: int) -> None:
         part = slice(start, start + batch_size)
         batch = torch.from_numpy(np.asarray(images[part], np.float32)).unsqueeze(1).to(device) * 2 - 1
         result[part] = ((generator(batch, wanted[part].to(device)) + 1) / 2).squeeze(1).cpu().numpy()
+
+    starts = range(0, len(images), batch_size)
+    if streams == 1:
+        for start in starts:
+            work(start)
+        return result
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(streams, initializer=torch.set_num_threads, initargs=(threads // streams,)) as pool:
+            list(pool.map(work, starts))
+    finally:
+        torch.set_num_threads(threads)  # for threads that begin later; this one's number was never changed
     return result

@@ -1,6 +1,7 @@
 """The step in one batch against a plain step written from the paper; networks' shapes; the pool."""
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -192,13 +193,40 @@ def test_the_learning_rate_may_end_above_zero() -> None:
     assert [learning_rate(step, 4, 0.5, 1.0, 0.2) for step in (0, 2, 3, 4)] == pytest.approx([1, 1, 0.6, 0.2])
 
 
-def test_large_slices_go_one_by_one_on_a_cpu_and_come_out_the_same() -> None:
+def test_large_slices_go_one_by_one_side_by_side_on_a_cpu_and_come_out_the_same() -> None:
     sizes: list[int] = []
+    names: set[str] = set()
     generator = build_generator(PARAMS.model.model_copy(update={"generator_width": 2}), "mr_to_ct").eval()
-    generator.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    images = np.random.default_rng(0).random((3, 256, 256), np.float32)
-    together = translate(generator, images, batch_size=3)
-    assert sizes == [1, 1, 1]
-    assert np.array_equal(together, np.concatenate([translate(generator, one[None]) for one in images]))
-    translate(generator, images[:, :64, :64], batch_size=3)
-    assert sizes[-1] == 3
+
+    def look(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        sizes.append(len(given[0]))
+        names.add(threading.current_thread().name)
+
+    generator.register_forward_pre_hook(look)
+    images = np.random.default_rng(0).random((5, 256, 256), np.float32)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        together = translate(generator, images)
+        assert torch.get_num_threads() == 2
+        assert sizes == [1] * 5
+        assert threading.current_thread().name not in names
+        assert np.array_equal(together, np.concatenate([translate(generator, one[None]) for one in images]))
+        translate(generator, images[:, :64, :64], batch_size=3)
+        assert sizes[-2:] == [3, 2]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_wrong_picture_among_several_is_an_error() -> None:
+    """What goes wrong in a part that is translated beside others is not lost."""
+    generator = build_generator(PARAMS.model, "mr_to_ct").eval()
+    generator.register_forward_pre_hook(lambda _, given: (_ for _ in ()).throw(ValueError("broken")))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ValueError, match="broken"):
+            translate(generator, np.zeros((3, 256, 256), np.float32))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
