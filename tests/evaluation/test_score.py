@@ -32,20 +32,20 @@ def test_chunks_and_threads_do_not_show_in_the_scores(tmp_path: Path, monkeypatc
         assert chunked.spread == pytest.approx(plain.spread, rel=1e-4)
 
 
-def test_no_more_items_are_taken_than_are_worked_on() -> None:
+def test_only_a_few_items_are_taken_ahead() -> None:
     taken, done, lock = [], [], threading.Lock()
 
     def items() -> Iterator[int]:
-        for n in range(20):
+        for n in range(40):
             with lock:
                 taken.append(n)
-                assert len(taken) - len(done) <= 4  # three that are worked on, and this one
+                assert len(taken) - len(done) <= 3 * score.AHEAD + 1  # and this one
             yield n
 
     for result in score.in_threads(lambda n: n * n, items(), 3):
         with lock:
             done.append(result)
-    assert done == [n * n for n in range(20)]
+    assert done == [n * n for n in range(40)]
 
 
 def test_doubt_is_worked_out_on_some_slices_evenly_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
