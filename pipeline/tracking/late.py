@@ -39,6 +39,10 @@ class LateRun(Run):
         picture = np.array(array)
         self._pass(lambda run: run.log_image(picture, key, step))
 
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        kept = dict(tags)
+        self._pass(lambda run: run.set_tags(kept))
+
     def log_folder(self, path: Path, artifact_path: str | None = None) -> None:
         """Sent only if the store answers by now: the files lie in the outputs of the graph as well."""
         self._try()

@@ -56,6 +56,7 @@ def _train(training: Training, stop: threading.Event) -> None:
     if training.step:
         print(f"going on from step {training.step} of {training.steps}", flush=True)
     run = start_run(training.of, training.run_id)
+    run.set_tags({"precision": training.precision})  # what train.precision = auto means here
     if training.run_id not in (None, run.id):
         for value in training.history:
             run.log_metrics({str(value["metric"]): value["value"]}, int(value["images"]))

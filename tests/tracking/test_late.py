@@ -32,6 +32,7 @@ def test_what_waited_is_sent_when_the_server_comes_up(port: int, tmp_path: Path,
     run = late.start_run(params.load(), resume=None)
     assert run.id.startswith("unsent-")
     assert "Training goes on" in capsys.readouterr().err
+    run.set_tags({"precision": "float32"})
     picture = np.full((16, 16), 40, np.uint8)
     run.log_image(picture, "samples", step=2)
     picture[:] = 0  # training draws into the same array again
@@ -53,6 +54,7 @@ def test_what_waited_is_sent_when_the_server_comes_up(port: int, tmp_path: Path,
         history = client.get_metric_history(run.id, "train/cycle")
         assert [point.value for point in sorted(history, key=lambda point: point.step)] == [float(step) for step in range(3 * STEPS)]
         assert client.get_run(run.id).info.status == "FINISHED"
+        assert client.get_run(run.id).data.tags["precision"] == "float32"
         assert [file.path for file in client.list_artifacts(run.id, "train")] == ["train/curves.csv"]
         assert client.list_artifacts(run.id, "images")
     assert "everything so far was sent" in capsys.readouterr().err
