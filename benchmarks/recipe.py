@@ -103,7 +103,7 @@ def run(folder: Path, *command: str) -> None:
     """Run `command` of this environment with the code of the clone in `folder`; its output goes to a file beside."""
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": search, "PYTHONPATH": str(folder.resolve()), "OMP_NUM_THREADS": "1"}
-    with folder.with_suffix(".log").open("a", encoding="utf-8") as log:
+    with (folder.parent / f"{folder.name}.log").open("a", encoding="utf-8") as log:
         subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=True)
 
 
