@@ -23,6 +23,7 @@ from pipeline.evaluation.compare import interval, verdict
 REPOSITORY = Path(__file__).parents[1]
 SHORT = ["train.images=0", "train.teacher.images=6000"]
 AFTER = ["train.teacher.images=0"]  # the unpaired phase alone, from the weights of "short teacher" with the same seed
+NO_IDENTITY = [*AFTER, "train.lambda_identity=0.0"]
 VARIANTS = {
     "shipped": [],
     "teacher alone": ["train.images=0"],
@@ -31,9 +32,9 @@ VARIANTS = {
     "short teacher, learning rate 0.0002": [*SHORT, "train.teacher.learning_rate=0.0002"],
     "short teacher, contrast not told": [*SHORT, "model.condition_on_contrast=false"],
     "then unpaired": AFTER,
-    "then unpaired, adversarial weight 1": [*AFTER, "train.lambda_adversarial=1.0"],
-    "then unpaired, identity loss 0.5": [*AFTER, "train.lambda_identity=0.5"],
-    "then unpaired, teacher dropped": [*AFTER, "train.teacher.weight=0"],
+    "then unpaired, no identity loss": NO_IDENTITY,
+    "then unpaired, no identity loss, adversarial weight 1": [*NO_IDENTITY, "train.lambda_adversarial=1.0"],
+    "then unpaired, no identity loss, teacher dropped": [*NO_IDENTITY, "train.teacher.weight=0"],
     "plain CycleGAN": [  # takes as long as a short teacher and the unpaired phase
         "train.images=3200", "train.teacher.images=0", "train.teacher.weight=0", "train.lambda_adversarial=1.0",
         "train.lambda_cycle=10.0", "train.lambda_identity=0.5", "model.condition_on_contrast=false",
@@ -127,7 +128,7 @@ def show_differences(asked: argparse.Namespace) -> None:
         for name in asked.variants:
             if name == asked.against:
                 continue
-            rows = per_slice(asked, name, direction).join(base, rsuffix="_base")
+            rows = per_slice(asked, name, direction).join(base.add_suffix("_base"))
             cells = []
             for score in scores:
                 found = interval((rows[score] - rows[f"{score}_base"]).to_numpy(), rows["group"].tolist(), 1000, 0)
