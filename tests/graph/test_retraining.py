@@ -123,7 +123,7 @@ def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
 
 
 def test_a_stage_that_takes_too_long_is_stopped_and_the_next_run_goes_on(place: Place) -> None:
-    champions, settings = _champions(place), ["train.images=400", "train.checkpoint_seconds=0.5"]
+    champions, settings = _champions(place), ["train.images=1600", "train.checkpoint_seconds=0.5"]
     with _blocks(place) as (blocks, told), worker(place.project):
         run = place.server.start(place.deployment, settings=settings, timeout_minutes={"train": 0.3}, notify=blocks)
         assert place.outcome(run) == "Failed"
