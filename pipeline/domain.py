@@ -1,0 +1,128 @@
+"""The words of the field that every part shares: modalities, MR contrasts, directions, scores and which way is better, intervals."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+HEAD_BRIGHTNESS = 0.1  # of 0..1 in a display window: brighter pixels belong to the head
+
+
+class Modality(StrEnum):
+    """What made a picture."""
+
+    CT = "ct"
+    MR = "mr"
+
+    @property
+    def other(self) -> "Modality":
+        """The modality that this one is translated to."""
+        return Modality.MR if self is Modality.CT else Modality.CT
+
+
+class Contrast(StrEnum):
+    """What an MR picture is weighted by. The order is that of the networks' condition vector."""
+
+    T1 = "t1"
+    T2 = "t2"
+    FLAIR = "flair"
+    PD = "pd"
+
+
+class Direction(StrEnum):
+    """A translation: what goes in and what comes out."""
+
+    CT_TO_MR = "ct_to_mr"
+    MR_TO_CT = "mr_to_ct"
+
+    @classmethod
+    def from_target(cls, target: str) -> "Direction":
+        """The direction that gives `target` (ct or mr). Raises ValueError for another word."""
+        return cls.CT_TO_MR if Modality(target) is Modality.MR else cls.MR_TO_CT
+
+    @classmethod
+    def from_model_name(cls, name: str) -> "Direction":
+        """The direction of the registered model `name`, such as mr-to-ct. Raises ValueError for another name."""
+        return cls(name.replace("-", "_"))
+
+    @property
+    def source(self) -> Modality:
+        return Modality(self.value.split("_to_")[0])
+
+    @property
+    def target(self) -> Modality:
+        return Modality(self.value.split("_to_")[1])
+
+    @property
+    def opposite(self) -> "Direction":
+        """The way back."""
+        return Direction.MR_TO_CT if self is Direction.CT_TO_MR else Direction.CT_TO_MR
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model: ct-to-mr or mr-to-ct."""
+        return self.value.replace("_", "-")
+
+    @property
+    def title(self) -> str:
+        """For people: CT → MR or MR → CT."""
+        return f"{self.source.upper()} → {self.target.upper()}"
+
+
+MODALITIES = tuple(Modality)
+CONTRASTS = tuple(Contrast)
+DIRECTIONS = tuple(Direction)
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure that translations are judged by: its key in metrics.json, its name for people, which way is better, decimals shown."""
+
+    name: str
+    label: str
+    lower_is_better: bool
+    digits: int = 3
+
+
+SCORES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        Score("mae", "Mean absolute error", lower_is_better=True),
+        Score("psnr", "PSNR, dB", lower_is_better=False, digits=1),
+        Score("ssim", "SSIM", lower_is_better=False),
+        Score("correlation", "Correlation", lower_is_better=False),
+        Score("cycle_mae", "Cycle error", lower_is_better=True),
+        Score("cycle_ssim", "Cycle SSIM", lower_is_better=False),
+        Score("spread", "Spread", lower_is_better=False),
+        Score("mae_hu", "Mean absolute error, HU", lower_is_better=True, digits=1),
+    )
+}
+# Shown first: charts in MLflow, tables in summaries. The rest stands in metrics.json and the report.
+HEADLINE_SCORES = ("mae", "correlation", "ssim", "cycle_mae", "cycle_ssim", "spread")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % confidence interval; `low` and `high` are None where one cannot be given."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    digits: int = 3
+
+    @classmethod
+    def from_scores(cls, scores: Mapping[str, float], name: str) -> "Interval":
+        """The score `name` with `<name>_low` and `<name>_high` beside it, as metrics.json holds them. Raises KeyError without it."""
+        digits = SCORES[name].digits if name in SCORES else 3
+        return cls(scores[name], scores.get(f"{name}_low"), scores.get(f"{name}_high"), digits)
+
+    def __str__(self) -> str:
+        mean = f"{self.mean:.{self.digits}f}"
+        if self.low is None or self.high is None:
+            return mean
+        return f"{mean} [{self.low:.{self.digits}f}, {self.high:.{self.digits}f}]"
+
+
+def error_score(scores: Mapping[str, object]) -> str:
+    """The error that `scores` are compared by: `mae` where there is truth, else `cycle_mae`."""
+    return "mae" if "mae" in scores else "cycle_mae"
