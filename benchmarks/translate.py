@@ -33,7 +33,7 @@ ROUNDS, BATCH = 5, 8
 def main() -> None:
     of = params.load()
     model = of.model.model_copy(update={"generator": "resnet_9", "generator_width": 64})
-    preprocess = of.preprocess.model_copy(update={"size": 256})
+    preprocess = of.preprocess.model_copy(update={"pixels": 256})
     with tempfile.TemporaryDirectory() as scratch:
         folder, picture = Path(scratch, "models"), Path(scratch, "mr.png")
         folder.mkdir()

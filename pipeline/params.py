@@ -27,7 +27,7 @@ class Phantom(Section):
     subjects: PositiveInt
     test_subjects: PositiveInt
     slices: PositiveInt
-    size: Annotated[int, Field(ge=64, le=1024)]
+    pixels: Annotated[int, Field(ge=64, le=1024)]
     seed: Annotated[int, Field(ge=0)]
 
 
@@ -89,7 +89,7 @@ class Window(Section):
 class Preprocess(Section):
     """From source pixels to network pixels."""
 
-    size: Annotated[int, Field(ge=32, le=1024, multiple_of=4)]
+    pixels: Annotated[int, Field(ge=32, le=1024, multiple_of=4)]
     margin: Annotated[float, Field(ge=0, le=0.5)]
     upright: bool
     ct_window: Window
@@ -222,12 +222,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _networks_possible(self) -> "Params":
-        model, train, size = self.model, self.train, self.preprocess.size
+        model, train, pixels = self.model, self.train, self.preprocess.pixels
         side = {"unet_128": 128, "unet_256": 256}.get(model.generator, 1)
-        if size % side:
-            raise ValueError(f"model.generator = {model.generator} needs preprocess.size in multiples of {side}, not {size}")
-        if model.discriminator == "patch" and size // 2**model.discriminator_layers < 3:
-            raise ValueError(f"model.discriminator_layers = {model.discriminator_layers} are too many for preprocess.size = {size}")
+        if pixels % side:
+            raise ValueError(f"model.generator = {model.generator} needs preprocess.pixels in multiples of {side}, not {pixels}")
+        if model.discriminator == "patch" and pixels // 2**model.discriminator_layers < 3:
+            raise ValueError(f"model.discriminator_layers = {model.discriminator_layers} are too many for preprocess.pixels = {pixels}")
         if model.norm == "batch" and train.gan_loss == "wgan_gp":
             raise ValueError("train.gan_loss = wgan_gp judges each image's gradient, which model.norm = batch mixes; use instance or none")
         if model.norm == "batch" and train.devices > 1:

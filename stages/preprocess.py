@@ -15,7 +15,7 @@ def main() -> None:
         with atomic.new_folder(paths.SLICES) as folder:
             teacher.build(folder, params, meanwhile=expectations.load)  # first, as it takes longer than that import
             arrays.build(folder, slices, params, meanwhile=expectations.load)
-        print(f"{paths.SLICES}: {len(slices)} slices and {params.teacher_pairs} simulated pairs of {params.size}×{params.size} pixels")
+        print(f"{paths.SLICES}: {len(slices)} slices and {params.teacher_pairs} simulated pairs of {params.pixels}×{params.pixels} pixels")
 
 
 if __name__ == "__main__":

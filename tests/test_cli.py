@@ -47,7 +47,7 @@ def test_preset_from_a_folder_below(project: Path) -> None:
     ended = ctmr(project / "notebooks", "preset", "smoke", "--set", "train.images=12")
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"^train.images: \d+ -> 12$", ended.stdout, re.MULTILINE)
-    assert "preprocess.size: 64 -> 32\n" in ended.stdout
+    assert "preprocess.pixels: 64 -> 32\n" in ended.stdout
     assert ctmr(project, "preset", "--set", "train.images=12").stdout == "params.yaml: nothing to change\n"
 
 

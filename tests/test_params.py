@@ -55,7 +55,7 @@ def test_objects_cannot_be_changed() -> None:
         ("train.flip", "yes", "train.flip = 'yes': input should be a valid boolean"),
         ("train.learning_rate", float("nan"), "train.learning_rate = nan: input should be a finite number"),
         ("train.device", "tpu", "train.device = 'tpu': input should be 'auto', 'cpu' or 'cuda'"),
-        ("preprocess.size", 66, "preprocess.size = 66: input should be a multiple of 4"),
+        ("preprocess.pixels", 66, "preprocess.pixels = 66: input should be a multiple of 4"),
         ("preprocess.mr_percentiles", [99, 1], "must rise"),
         ("preprocess.teacher_pairs", 0, "needs simulated pairs"),
         ("data.kaggle.handle", "no-owner", "data.kaggle.handle = 'no-owner': string should match pattern"),

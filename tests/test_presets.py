@@ -58,14 +58,14 @@ def test_the_order_in_which_presets_were_tried_does_not_matter(target: Path, tmp
 def test_says_what_changed(target: Path) -> None:
     changes = {change.key: (change.old, change.new) for change in apply("kaggle-gpu", target)}
     assert changes["data.source"] == ("phantom", "kaggle")
-    assert changes["preprocess.size"] == (64, 256)
+    assert changes["preprocess.pixels"] == (64, 256)
     assert "data.kaggle.version" not in changes
 
 
 def test_full_job(target: Path) -> None:
     apply("kaggle-gpu", target)
     full = params.load(target)
-    assert (full.data.source, full.preprocess.size, full.model.generator, full.model.generator_width) == ("kaggle", 256, "resnet_9", 64)
+    assert (full.data.source, full.preprocess.pixels, full.model.generator, full.model.generator_width) == ("kaggle", 256, "resnet_9", 64)
 
 
 def test_paper_is_plain_cyclegan(target: Path) -> None:
@@ -90,7 +90,7 @@ def test_settings_come_on_top(target: Path) -> None:
         (None, ["train.images"], "expected KEY=VALUE"),
         (None, ["train.images=["], "not valid YAML"),
         (None, ["train.images=-5"], "train.images = -5"),
-        ("smoke", ["preprocess.size=33"], "preprocess.size = 33"),
+        ("smoke", ["preprocess.pixels=33"], "preprocess.pixels = 33"),
     ],
 )
 def test_mistake_leaves_the_file_alone(name: str | None, settings: list[str], expected: str, target: Path) -> None:

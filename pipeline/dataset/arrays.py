@@ -78,7 +78,7 @@ def fill(
         for modality in paths.MODALITIES:
             count = int(((index["split"] == split) & (index["modality"] == modality)).sum())
             name = paths.slices(split, modality).name
-            files[split, modality] = store.create(folder, name, count, preprocess.size, preprocess.bits)
+            files[split, modality] = store.create(folder, name, count, preprocess.pixels, preprocess.bits)
     jobs = [
         Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"], line["outline"])
         for line in index.to_dict("records")
@@ -110,7 +110,7 @@ def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preproc
         return
     sides = {modality: paired[paired["modality"] == modality].to_dict("records") for modality in paths.MODALITIES}
     for modality, given in (("ct", "mr"), ("mr", "ct")):
-        file = store.create(folder, paths.slices("truth", modality).name, len(sides["ct"]), preprocess.size, preprocess.bits)
+        file = store.create(folder, paths.slices("truth", modality).name, len(sides["ct"]), preprocess.pixels, preprocess.bits)
         jobs = [
             Job(raw / truth["path"], truth["frame"], modality, file, row, truth["outline"], box_of(source))
             for row, (truth, source) in enumerate(zip(sides[modality], sides[given], strict=True))

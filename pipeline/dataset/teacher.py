@@ -53,7 +53,7 @@ def _build(
     import pandas as pd
 
     files = {
-        modality: store.create(folder, paths.slices(kind, modality).name, count, preprocess.size, preprocess.bits)
+        modality: store.create(folder, paths.slices(kind, modality).name, count, preprocess.pixels, preprocess.bits)
         for modality in paths.MODALITIES
     }
     tasks = [(range(first, min(first + PAIRS_PER_TASK, count)), seeds, files, preprocess) for first in range(0, count, PAIRS_PER_TASK)]
@@ -67,7 +67,7 @@ def _simulate_rows(task: tuple[range, int, dict[str, Path], params.Preprocess]) 
     rows, seeds, files, preprocess = task
     drawn = []
     for row in rows:
-        pictures, outlines, contrast, seed = _simulate(seeds + row, preprocess.size)
+        pictures, outlines, contrast, seed = _simulate(seeds + row, preprocess.pixels)
         # The box comes from one modality, as at translation, where only one is there to find it in.
         random = np.random.default_rng([seed, 2])
         framing = int(random.integers(2))

@@ -51,7 +51,7 @@ def plant(preprocess: params.Preprocess) -> Iterator[Planted]:
         centre = (float(g.choice([-1, 1]) * g.uniform(22, 38)), float(g.uniform(-45, 15)), float(g.uniform(12, 35)))
         lesion = Lesion(kind, centre, float(g.uniform(12, 20)), 8.0, int(g.integers(2**31)))
         seed, position = FIRST_SEED + n, (centre[2] - BOTTOM) / (TOP - BOTTOM)
-        heads = [draw_head(seed, position, size=max(SMALLEST, preprocess.size), contrast=contrast, lesion=one) for one in (lesion, None)]
+        heads = [draw_head(seed, position, size=max(SMALLEST, preprocess.pixels), contrast=contrast, lesion=one) for one in (lesion, None)]
         files = [[Slice((file / np.float32(255)).astype(np.float32)) for file in as_files_look(one, seed)] for one in heads]
         try:
             outlines = [find_outline(picture, modality) for picture, modality in zip(files[1], paths.MODALITIES, strict=True)]
@@ -62,7 +62,7 @@ def plant(preprocess: params.Preprocess) -> Iterator[Planted]:
             modality: np.stack([prepare(file[side], modality, preprocess, box, outlines[side]).array for file in files])
             for side, modality in enumerate(paths.MODALITIES)
         }
-        yield Planted(kind, contrast, pictures, head.crop(heads[0].lesion.astype(np.float32), box, preprocess.size) > 0.5)
+        yield Planted(kind, contrast, pictures, head.crop(heads[0].lesion.astype(np.float32), box, preprocess.pixels) > 0.5)
 
 
 def changed(pictures: Images, where: NDArray[np.bool_]) -> float:

@@ -55,6 +55,6 @@ def prepare(
     inside = found.mask(slice_.pixels.shape)
     image, low, high = intensity.to_unit(slice_.pixels, slice_.unit, modality, inside, preprocess)
     near = found.grown(HALO * framed.side).mask(slice_.pixels.shape)
-    array = head.crop(np.where(near, image, np.float32(0)), box, preprocess.size)
-    mask = Outline(box.points_inside(found.points, preprocess.size)).mask(array.shape)
+    array = head.crop(np.where(near, image, np.float32(0)), box, preprocess.pixels)
+    mask = Outline(box.points_inside(found.points, preprocess.pixels)).mask(array.shape)
     return Prepared(array, mask, box, low, high)

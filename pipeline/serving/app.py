@@ -152,7 +152,7 @@ def _facts(to: str, translator: Translator) -> dict[str, Any]:
         "version": label.version,
         "weights": label.digest[:12],
         "scores": label.scores,
-        "size": translator.preprocess.size,
+        "size": translator.preprocess.pixels,
         "contrasts": translator.conditional,
         "window": [window.level, window.width],
     }

@@ -40,7 +40,7 @@ def fetch(data: params.Data, folder: Path, *, workers: int | None = None) -> dic
     for modality in ("ct", "mr"):
         for split in ("train", "test"):
             (folder / modality / split).mkdir(parents=True, exist_ok=True)
-    write = partial(_write_subject, folder=folder, slices=settings.slices, size=settings.size)
+    write = partial(_write_subject, folder=folder, slices=settings.slices, size=settings.pixels)
     workers = workers or os.cpu_count() or 1
     atlas()  # loaded here once and shared by the forked workers
     if workers == 1:

@@ -106,7 +106,7 @@ def _translate(translator: Translator, images: Images, part: Part) -> Images:
     """Translate prepared slices; a model of another size gets and gives resized ones."""
     from pipeline.models.bundle import translate
 
-    made = translate(translator.generator, _resized(images, translator.preprocess.size), part.contrast, len(images))
+    made = translate(translator.generator, _resized(images, translator.preprocess.pixels), part.contrast, len(images))
     return _resized(made, images.shape[-1])
 
 

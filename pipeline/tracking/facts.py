@@ -40,7 +40,7 @@ def preset_of(knobs: Flat) -> str:
 def run_name(knobs: Flat, preset: str, now: datetime) -> str:
     """A name that a person can tell from others: the DVC experiment or preset, what is trained on what, for how long, and when it began."""
     begin = os.environ.get("DVC_EXP_NAME") or preset or "custom"
-    what = f"{knobs['data.source']} {knobs['preprocess.size']}px, {knobs['model.generator']} × {knobs['model.generator_width']}"
+    what = f"{knobs['data.source']} {knobs['preprocess.pixels']}px, {knobs['model.generator']} × {knobs['model.generator_width']}"
     return f"{begin}: {what}, {knobs['train.images']} images, seed {knobs['train.seed']}, {now:%d %b %H:%M}"
 
 

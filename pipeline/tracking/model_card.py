@@ -37,7 +37,7 @@ def write(
         "",
         "## What it does",
         f"Two generators ({network['generator']}, width {network['generator_width']}) turn axial brain slices into the other modality at"
-        f" {preprocess['size']} × {preprocess['size']} pixels: `ct-to-mr` and `mr-to-ct`. CT is seen and made in a window"
+        f" {preprocess['pixels']} × {preprocess['pixels']} pixels: `ct-to-mr` and `mr-to-ct`. CT is seen and made in a window"
         f" of {level:g} ± {width / 2:g} HU; what lies outside of it is not known to the model.",
         "",
         "## Trained on",

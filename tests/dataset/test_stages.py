@@ -20,8 +20,8 @@ from stages import preprocess, split, validate
 
 PROJECT = Path(__file__).parents[2]
 CHANGES = {
-    "data": {"phantom": {"subjects": 6, "test_subjects": 3, "slices": 2, "size": 128, "seed": 1}},
-    "preprocess": {"size": 64, "teacher_pairs": 6},
+    "data": {"phantom": {"subjects": 6, "test_subjects": 3, "slices": 2, "pixels": 128, "seed": 1}},
+    "preprocess": {"pixels": 64, "teacher_pairs": 6},
 }
 
 

@@ -45,7 +45,7 @@ def make(
     torch.manual_seed(0)
     for direction in paths.DIRECTIONS:
         save_weights(models / f"{direction}.safetensors", build_generator(networks, direction))
-    preprocess = jobs.PARAMS.preprocess.model_copy(update={"size": size})
+    preprocess = jobs.PARAMS.preprocess.model_copy(update={"pixels": size})
     sections = {"model": networks.model_dump(mode="json"), "preprocess": preprocess.model_dump(mode="json")}
     write_json(models / "model.json", {**sections, "directions": {name: {"weights": f"{name}.safetensors"} for name in paths.DIRECTIONS}})
     return folder

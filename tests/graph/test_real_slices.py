@@ -20,7 +20,7 @@ def test_from_download_to_registered_models(kaggle_server: KaggleServer, real_da
         tmp_path,
         "smoke",
         "data.source=kaggle",
-        "preprocess.size=64",
+        "preprocess.pixels=64",
         "train.images=64",
         "train.teacher.images=64",
         "model.generator_width=8",

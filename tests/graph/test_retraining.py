@@ -209,7 +209,7 @@ def _blocks(place: Place) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
 def _simulate(folder: Path, subjects: int) -> None:
     """Slices of simulated heads in `folder`, more of them for more subjects, the first ones the same."""
     data = params.load(SOURCE / "params.yaml").data
-    few = data.phantom.model_copy(update={"subjects": subjects, "test_subjects": 2, "slices": 2, "size": 96})
+    few = data.phantom.model_copy(update={"subjects": subjects, "test_subjects": 2, "slices": 2, "pixels": 96})
     shutil.rmtree(folder, ignore_errors=True)
     phantom.fetch(data.model_copy(update={"phantom": few}), folder, workers=1)
 

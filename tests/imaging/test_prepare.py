@@ -11,7 +11,7 @@ from pipeline.imaging.readers import Slice
 from pipeline.params import Preprocess, Window
 
 PREPROCESS = Preprocess(
-    size=128, margin=0.04, upright=False, ct_window=Window(level=40, width=80), mr_percentiles=[1.0, 99.5], bits=8, teacher_pairs=0
+    pixels=128, margin=0.04, upright=False, ct_window=Window(level=40, width=80), mr_percentiles=[1.0, 99.5], bits=8, teacher_pairs=0
 )  # fmt: skip
 
 

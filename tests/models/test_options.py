@@ -20,7 +20,7 @@ NORMS = ("instance", "batch", "none")
 def chosen(size: int = 32, **knobs: object) -> params.Params:
     """The tests' params with `knobs` put into the section that has them."""
     content = jobs.PARAMS.model_dump(by_alias=True)
-    content["preprocess"]["size"] = size
+    content["preprocess"]["pixels"] = size
     content["model"] |= {"generator_width": 2, "discriminator_width": 2}
     for name, value in knobs.items():
         content["model" if name in content["model"] else "train"][name] = value
@@ -70,8 +70,8 @@ def test_two_steps_of_every_combination(generator: str, norm: str) -> None:
 @pytest.mark.parametrize(
     ("message", "size", "knobs"),
     [
-        ("model.generator = unet_128 needs preprocess.size in multiples of 128", 64, {"generator": "unet_128"}),
-        ("model.generator = unet_256 needs preprocess.size in multiples of 256", 128, {"generator": "unet_256"}),
+        ("model.generator = unet_128 needs preprocess.pixels in multiples of 128", 64, {"generator": "unet_128"}),
+        ("model.generator = unet_256 needs preprocess.pixels in multiples of 256", 128, {"generator": "unet_256"}),
         ("model.discriminator_layers = 5", 32, {"discriminator_layers": 5}),
         ("train.gan_loss = wgan_gp", 32, {"gan_loss": "wgan_gp", "norm": "batch"}),
         ("model.norm = batch needs the whole batch on one device", 32, {"norm": "batch", "devices": 2}),

@@ -14,7 +14,7 @@ from pipeline.sources import digest, phantom
 
 def settings(seed: int = 1) -> params.Data:
     data = params.load(Path(__file__).parents[2] / "params.yaml").data
-    small = data.phantom.model_copy(update={"subjects": 3, "test_subjects": 2, "slices": 2, "size": 128, "seed": seed})
+    small = data.phantom.model_copy(update={"subjects": 3, "test_subjects": 2, "slices": 2, "pixels": 128, "seed": seed})
     return data.model_copy(update={"phantom": small, "mr_contrast": "any"})
 
 

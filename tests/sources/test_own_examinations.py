@@ -69,7 +69,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
     settings = (
         "data.source=folder",
         f"data.folder={root / 'Export_Zyxwvut'}",
-        "preprocess.size=32",
+        "preprocess.pixels=32",
         "train.images=8",
         "train.teacher.images=8",
     )

@@ -22,7 +22,7 @@ def make(folder: Path, seed: int = 0, metrics: Mapping[str, Any] | None = None) 
     content = yaml.safe_load((SOURCE / paths.PARAMS).read_text())
     for section, changes in yaml.safe_load((SOURCE / "presets/smoke.yaml").read_text()).items():
         content[section] = _merged(content[section], changes)
-    content["preprocess"]["size"] = 64
+    content["preprocess"]["pixels"] = 64
     (folder / paths.PARAMS).write_text(yaml.safe_dump(content))
     (folder / "dvc.yaml").write_text("stages: {}\n")
     shutil.copytree(SOURCE / paths.PRESETS, folder / paths.PRESETS, dirs_exist_ok=True)

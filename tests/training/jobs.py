@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[2]
 
 def _small() -> dict[str, object]:
     content = yaml.safe_load((SOURCE / "params.yaml").read_text())
-    content["preprocess"] |= {"size": 32, "teacher_pairs": 8}
+    content["preprocess"] |= {"pixels": 32, "teacher_pairs": 8}
     content["model"] |= {"generator_width": 4, "discriminator_width": 4, "discriminator_layers": 2}
     content["train"] |= {
         "device": "cpu",
