@@ -1,13 +1,25 @@
 """Errors that the user can mend: one clear line and exit code 2, never a traceback."""
 
 import errno
+import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+ERROR_FILE = "CTMR_ERROR_FILE"  # environment variable: the file in which a process that ends on a UserError leaves its facts
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says, in one line, what is wrong, where, what was expected and what to do."""
+    """Something the user can mend. The message says, in one line, what is wrong, where, what was expected and what to do.
+
+    `retryable`: the same call may succeed later with nothing changed (a server that is down or busy, a connection that broke).
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 _MENDABLE = {
@@ -20,17 +32,32 @@ _MENDABLE = {
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """End the process with one line on stderr and exit code 2 on a mendable error; any other exception is a defect and passes."""
+    """End the process with one line on stderr and exit code 2 on a mendable error; any other exception is a defect and passes.
+
+    A parent process that wants more than the line sets `$CTMR_ERROR_FILE` and reads it with `read_error`.
+    """
     try:
         yield
     except UserError as error:
-        _end(str(error))
+        _end(str(error), error.retryable)
     except OSError as error:
         if error.errno not in _MENDABLE:
             raise
         _end(f"{error.filename or 'writing an output'}: {_MENDABLE[error.errno]}")
 
 
-def _end(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+def read_error(file: Path) -> UserError | None:
+    """The error on which a child process with `$CTMR_ERROR_FILE` = `file` ended; None when it left none."""
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return UserError(facts["message"], retryable=facts["retryable"])
+
+
+def _end(message: str, retryable: bool = False) -> None:
+    line = " ".join(message.split())
+    if os.environ.get(ERROR_FILE):
+        Path(os.environ[ERROR_FILE]).write_text(json.dumps({"message": line, "retryable": retryable}), encoding="utf-8")
+    print(f"error: {line}", file=sys.stderr, flush=True)
     raise SystemExit(2)

@@ -14,11 +14,15 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 from pipeline import params
 from pipeline.errors import UserError
 from pipeline.sources import archive, folder
+
+if TYPE_CHECKING:
+    import requests
 
 ATTEMPTS = 5  # a connection that breaks midway is taken up again this often
 
@@ -46,9 +50,9 @@ def current_version(handle: str) -> int:
         with _quiet(), kagglehub.clients.build_kaggle_client() as client:
             return int(_get_current_version(client, kagglehub.handle.parse_dataset_handle(handle)))
     except requests.HTTPError as error:
-        raise UserError(_refused(what, error.response.status_code if error.response is not None else 0)) from None
+        raise _refused(what, error) from None
     except requests.RequestException as error:
-        raise UserError(_unreachable(what, error, 0)) from None
+        raise _unreachable(what, error, 0) from None
 
 
 def _download(handle: str, version: int) -> Path:
@@ -70,16 +74,16 @@ def _download(handle: str, version: int) -> Path:
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 midway = isinstance(error, requests.exceptions.ChunkedEncodingError) or _size(kept) > before
                 if attempt == ATTEMPTS or not midway:
-                    raise UserError(_unreachable(what, error, _size(kept))) from None
+                    raise _unreachable(what, error, _size(kept)) from None
             except kagglehub.exceptions.DataCorruptionError:
                 # The client removed the file. What it resumed may have been a leftover of something else: once more from the start.
                 if before == 0 or attempt == ATTEMPTS:
-                    raise UserError(f"{what}: the download does not match Kaggle's checksum; run again") from None
+                    raise UserError(f"{what}: the download does not match Kaggle's checksum; run again", retryable=True) from None
             except _Unsound as error:
                 if before == 0 or attempt == ATTEMPTS:
                     raise UserError(f"{what}: {error}") from None
             except requests.HTTPError as error:
-                raise UserError(_refused(what, error.response.status_code if error.response is not None else 0)) from None
+                raise _refused(what, error) from None
             except requests.RequestException as error:
                 raise UserError(
                     f"{what}: the download failed ({type(error).__name__}); check proxy and network settings, then run again"
@@ -134,19 +138,25 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def _unreachable(what: str, error: Exception, kept: int) -> str:
+def _unreachable(what: str, error: Exception, kept: int) -> UserError:
+    why = type(error).__name__
     if kept:
-        return f"{what}: the connection broke ({type(error).__name__}); {kept / 2**20:.1f} MiB are kept, run again to go on from there"
-    return f"{what}: Kaggle cannot be reached ({type(error).__name__}); connect this machine to the network, or use data.source: folder"
+        line = f"{what}: the connection broke ({why}); {kept / 2**20:.1f} MiB are kept, run again to go on from there"
+    else:
+        line = f"{what}: Kaggle cannot be reached ({why}); connect this machine to the network, or use data.source: folder"
+    return UserError(line, retryable=True)
 
 
-def _refused(what: str, status: int) -> str:
-    if status == 401:
-        return f"{what}: Kaggle refuses the credentials (401); renew or remove those in ~/.kaggle or $KAGGLE_* (public sets need none)"
-    if status == 403:
-        return f"{what}: Kaggle denies access (403); open its page once, accept its terms, and give credentials in ~/.kaggle/kaggle.json"
-    if status == 404:
-        return f"{what}: Kaggle knows no such data set or version (404); check data.kaggle.handle and data.kaggle.version"
-    if status == 429:
-        return f"{what}: Kaggle asks to slow down (429); wait some minutes, then run again"
-    return f"{what}: Kaggle answered with status {status}; run again later"
+_REFUSALS = {
+    401: "Kaggle refuses the credentials (401); renew or remove those in ~/.kaggle or $KAGGLE_* (public sets need none)",
+    403: "Kaggle denies access (403); open its page once, accept its terms, and give credentials in ~/.kaggle/kaggle.json",
+    404: "Kaggle knows no such data set or version (404); check data.kaggle.handle and data.kaggle.version",
+    429: "Kaggle asks to slow down (429); wait some minutes, then run again",
+}
+
+
+def _refused(what: str, error: "requests.HTTPError") -> UserError:
+    """The error for an answer of Kaggle's: busy (429) and broken (5xx) servers may answer later, a refusal stands."""
+    status = error.response.status_code if error.response is not None else 0
+    line = _REFUSALS.get(status, f"Kaggle answered with status {status}; run again later")
+    return UserError(f"{what}: {line}", retryable=status not in (401, 403, 404))

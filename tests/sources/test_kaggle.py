@@ -76,15 +76,24 @@ def test_cached_copy_is_used_offline(kaggle_server: KaggleServer, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"),
-    [(401, "refuses the credentials"), (403, "denies access"), (404, "no such data set"), (429, "slow down"), (500, "status 500")],
+    ("status", "advice", "retryable"),
+    [
+        (401, "refuses the credentials", False),
+        (403, "denies access", False),
+        (404, "no such data set", False),
+        (429, "slow down", True),
+        (500, "status 500", True),
+    ],
 )
-def test_refusal_is_one_clear_line_and_leaves_earlier_data(kaggle_server: KaggleServer, tmp_path: Path, status: int, advice: str) -> None:
+def test_refusal_is_one_clear_line_and_leaves_earlier_data(
+    kaggle_server: KaggleServer, tmp_path: Path, status: int, advice: str, retryable: bool
+) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/earlier").touch()
     kaggle_server.status = status
-    with pytest.raises(UserError, match=f"{HANDLE} version 1: .*{advice}"):
+    with pytest.raises(UserError, match=f"{HANDLE} version 1: .*{advice}") as refused:
         sources.download(settings(), tmp_path / "raw")
+    assert refused.value.retryable is retryable
     assert files(tmp_path / "raw") == ["earlier"]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["home", "raw"]
 
@@ -167,8 +176,9 @@ def test_empty_modality(kaggle_server: KaggleServer, tmp_path: Path) -> None:
 
 
 def test_no_network(tmp_path: Path, kaggle_cache: Path) -> None:
-    with port_lock(), pytest.raises(UserError, match="Kaggle cannot be reached"):  # nobody listens on the port
+    with port_lock(), pytest.raises(UserError, match="Kaggle cannot be reached") as unreachable:  # nobody listens
         sources.download(settings(), tmp_path / "raw")
+    assert unreachable.value.retryable
 
 
 def test_broken_credentials_file(kaggle_server: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,32 @@
+"""What ends a process is one line, and its parent learns more than the line where it asks."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ERROR_FILE, UserError, read_error, user_errors
+
+
+def test_a_mendable_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end, user_errors():
+        raise UserError("this\nis wrong")
+    assert (end.value.code, capsys.readouterr().err) == (2, "error: this is wrong\n")
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_a_parent_process_learns_whether_another_attempt_may_help(tmp_path: Path, retryable: bool) -> None:
+    failing = f"from pipeline.errors import *\nwith user_errors(): raise UserError('no answer', retryable={retryable})"
+    file = tmp_path / "error.json"
+    ended = subprocess.run([sys.executable, "-c", failing], env={ERROR_FILE: str(file), "PYTHONPATH": "."}, check=False)
+    error = read_error(file)
+    assert ended.returncode == 2
+    assert error is not None
+    assert (str(error), error.retryable) == ("no answer", retryable)
+    assert read_error(tmp_path / "none.json") is None
+
+
+def test_the_attribute_survives_the_way_between_processes() -> None:
+    assert pickle.loads(pickle.dumps(UserError("no answer", retryable=True))).retryable
