@@ -41,7 +41,7 @@ def make(folder: Path, count: int) -> None:
     from tests.evaluation import projects
     from tests.training import jobs
 
-    heads = [phantom.as_files_look(phantom.simulate(seed, size=SIZE), seed) for seed in range(HEADS)]
+    heads = [phantom.render_pair(phantom.simulate(seed, size=SIZE), seed) for seed in range(HEADS)]
     images = {name: np.stack([varied(heads[n % HEADS][side], n // HEADS) for n in range(count)]) for side, name in enumerate(("ct", "mr"))}
     model = jobs.PARAMS.model.model_copy(update={"generator": "resnet_6", "generator_width": 16})
     projects.make(folder, images, model=model)

@@ -24,8 +24,8 @@ SIMULATED, FIRST_SEED = 1200, 2**41  # heads that neither the demo's data nor th
 
 
 def describe(picture):
-    found = outline.find(picture, "mr")
-    return None if found is None else appearance.features(picture, found)
+    head = outline.find(picture, "mr")
+    return None if head is None else appearance.features(picture, head)
 
 
 def describe_file(file):
@@ -34,7 +34,7 @@ def describe_file(file):
 
 def describe_simulated(seed):
     head = phantom.simulate(seed, size=192)
-    pictures = [np.asarray(picture, np.float32) / 255 for picture in phantom.as_files_look(head, seed)]
+    pictures = [np.asarray(picture, np.float32) / 255 for picture in phantom.render_pair(head, seed)]
     return [describe(picture) for picture in pictures], head.contrast
 
 
@@ -46,7 +46,7 @@ def fit(model, rows, targets):
     return {name: np.round(value, 5).tolist() for name, value in numbers.items()} | {"classes": fitted.classes_.tolist()}
 
 
-def score(archive, sure):
+def score(archive, threshold):
     """Print how the weights in appearance.json judge the real slices."""
     with tempfile.TemporaryDirectory() as folder, Pool(2) as pool:
         zipfile.ZipFile(archive).extractall(folder)
@@ -64,19 +64,19 @@ def score(archive, sure):
         if labels.get(key, {}).get("contrast") in ("t1", "t2", "flair"):
             contrasts.append((labels[key]["contrast"], *appearance.mr_contrast(row)))
     for kind, judged in kinds.items():
-        called_ct = [name for chance, name in judged if chance > sure]
-        called_mr = [name for chance, name in judged if chance < 1 - sure]
+        called_ct = [name for chance, name in judged if chance > threshold]
+        called_mr = [name for chance, name in judged if chance < 1 - threshold]
         print(f"{kind}: {len(judged)} slices, {len(called_ct)} called CT, {len(called_mr)} called MR")
-    print("CT files called MR:", [name for chance, name in kinds["CT"] if chance < 1 - sure])
-    print("CT among MR files not found:", [name for chance, name in kinds["CT among MR"] if chance <= sure])
-    told, called, chance = (np.array(column) for column in zip(*contrasts, strict=True))
-    fluid = ((told == "t2") == (called == "t2")).mean()
-    print(f"contrast right: {(told == called).mean():.3f} of {len(told)}; bright fluid or not: {fluid:.3f}")
+    print("CT files called MR:", [name for chance, name in kinds["CT"] if chance < 1 - threshold])
+    print("CT among MR files not found:", [name for chance, name in kinds["CT among MR"] if chance <= threshold])
+    labelled, called, chance = (np.array(column) for column in zip(*contrasts, strict=True))
+    fluid = ((labelled == "t2") == (called == "t2")).mean()
+    print(f"contrast right: {(labelled == called).mean():.3f} of {len(labelled)}; bright fluid or not: {fluid:.3f}")
     for least in (0.6, 0.8, 0.95):
-        kept = chance > least
-        print(f"  confidence above {least}: {kept.mean():.2f} of slices, {(told == called)[kept].mean():.3f} right")
-    for one in ("t1", "t2", "flair"):
-        print(f"  {one} called", {other: int(((told == one) & (called == other)).sum()) for other in ("t1", "t2", "flair")})
+        sure = chance > least
+        print(f"  confidence above {least}: {sure.mean():.2f} of slices, {(labelled == called)[sure].mean():.3f} right")
+    for contrast in ("t1", "t2", "flair"):
+        print(f"  {contrast} called", {other: int(((labelled == contrast) & (called == other)).sum()) for other in ("t1", "t2", "flair")})
 
 
 def main():

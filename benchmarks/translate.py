@@ -42,7 +42,7 @@ def main() -> None:
         entry = {"weights": "mr_to_ct.safetensors", "sha256": hashlib.sha256((folder / "mr_to_ct.safetensors").read_bytes()).hexdigest()}
         sections = {"model": model.model_dump(mode="json"), "preprocess": preprocess.model_dump(mode="json")}
         write_json(folder / "model.json", {**sections, "directions": {"mr_to_ct": entry}})
-        Image.fromarray(phantom.as_files_look(phantom.simulate(3, size=256), 3)[1]).save(picture)
+        Image.fromarray(phantom.render_pair(phantom.simulate(3, size=256), 3)[1]).save(picture)
 
         (slice_,) = read(picture)
         ready = prepare(slice_, "mr", preprocess).array[None]

@@ -32,9 +32,9 @@ def build(folder: Path, preprocess: params.Preprocess, workers: int | None = Non
     count = preprocess.teacher_pairs
     if not count:
         return
-    from pipeline.phantom.atlas import atlas
+    from pipeline.phantom.atlas import load_atlas
 
-    atlas()  # read once here, and not in each of the processes
+    load_atlas()  # read once here, and not in each of the processes
     _build(folder, "teacher", count, 0, preprocess, workers, meanwhile)
     held_out = min(MOST_HELD_OUT, max(4, count // 10))
     _build(folder, paths.HELD_OUT, held_out, HELD_OUT_SEEDS, preprocess, workers, None)
@@ -87,7 +87,7 @@ def _simulate(row: int, size: int) -> tuple[list[Slice], list[Outline], str, int
 
     for seed in itertools.count(FIRST_SEED + row, REDRAW):
         simulated = phantom.simulate(seed, size=max(SMALLEST, size))
-        pictures = [Slice((picture / np.float32(255)).astype(np.float32)) for picture in phantom.as_files_look(simulated, seed)]
+        pictures = [Slice((picture / np.float32(255)).astype(np.float32)) for picture in phantom.render_pair(simulated, seed)]
         try:
             outlines = [find_outline(picture, modality) for picture, modality in zip(pictures, paths.MODALITIES, strict=True)]
         except NoHead:

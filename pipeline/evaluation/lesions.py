@@ -18,7 +18,7 @@ from pipeline.imaging import head
 from pipeline.imaging.prepare import NoHead, find_outline, prepare
 from pipeline.imaging.readers import Slice
 from pipeline.models.bundle import load_generator, load_preprocess, translate
-from pipeline.phantom import as_files_look
+from pipeline.phantom import render_pair
 from pipeline.phantom.anatomy import BOTTOM, TOP
 from pipeline.phantom.heads import draw_head
 from pipeline.phantom.lesions import Kind, Lesion
@@ -52,7 +52,7 @@ def plant(preprocess: params.Preprocess) -> Iterator[Planted]:
         lesion = Lesion(kind, centre, float(g.uniform(12, 20)), 8.0, int(g.integers(2**31)))
         seed, position = FIRST_SEED + n, (centre[2] - BOTTOM) / (TOP - BOTTOM)
         heads = [draw_head(seed, position, size=max(SMALLEST, preprocess.pixels), contrast=contrast, lesion=one) for one in (lesion, None)]
-        files = [[Slice((file / np.float32(255)).astype(np.float32)) for file in as_files_look(one, seed)] for one in heads]
+        files = [[Slice((file / np.float32(255)).astype(np.float32)) for file in render_pair(one, seed)] for one in heads]
         try:
             outlines = [find_outline(picture, modality) for picture, modality in zip(files[1], paths.MODALITIES, strict=True)]
         except NoHead:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.phantom import face, lesions
-from pipeline.phantom.atlas import atlas
-from pipeline.phantom.shapes import FAR, Ball, Floats, Layer, Rod, enlarge, smooth_union, soft, union, waves
+from pipeline.phantom.atlas import load_atlas
+from pipeline.phantom.shapes import FAR, Ball, Floats, Layer, Rod, draw_waves, enlarge, smooth_union, soften, union
 from pipeline.phantom.tissues import Tissue
 
 HEAD_LENGTH, HEAD_WIDTH = 222.0, 186.0  # mm; the part of a picture that heads lie in
@@ -75,7 +75,7 @@ class Frame:
         right = self.left + (np.arange(self.columns) + 0.5) * (self.width / self.columns) - 0.5 - centre
         return (down * self.spacing).astype(np.float32), (right * self.spacing).astype(np.float32)
 
-    def picture(self, values: Floats, background: float) -> Floats:
+    def to_picture(self, values: Floats, background: float) -> Floats:
         """Values on the coarser grid (rows, columns) as a whole picture (size, size)."""
         part = values.astype(np.float32)
         if part.shape != (self.height, self.width):
@@ -84,7 +84,7 @@ class Frame:
         whole[self.top : self.top + self.height, self.left : self.left + self.width] = part
         return whole
 
-    def labels(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def to_label_picture(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Tissue labels on the coarser grid (rows, columns) as a whole picture (size, size), each pixel by its nearest point."""
         whole = np.zeros((self.size, self.size), np.uint8)
         part = np.asarray(Image.fromarray(values).resize((self.width, self.height), Image.Resampling.NEAREST))
@@ -92,7 +92,7 @@ class Frame:
         return whole
 
 
-def frame_of(size: int, spacing: float) -> Frame:
+def make_frame(size: int, spacing: float) -> Frame:
     """The grid for a picture of `size` pixels of `spacing` mm."""
     height, width = (min(size, 2 * round(side / spacing / 2)) for side in (HEAD_LENGTH, HEAD_WIDTH))
     shrink = min(1.0, spacing / FINEST)
@@ -141,7 +141,7 @@ def draw_subject(seed: int, lesion_chance: float = 0.35) -> Subject:
     )
 
 
-def slice_points(subject: Subject, position: float, frame: Frame) -> Floats:
+def place_points(subject: Subject, position: float, frame: Frame) -> Floats:
     """MNI coordinates (3, rows, columns) in mm of the slice at `position` (0 skull base .. 1 vertex); the top row is the front."""
     down, across = frame.offsets()
     axes = _rotation(subject.tilt) / np.asarray(subject.scale, np.float32)[:, None]
@@ -150,7 +150,7 @@ def slice_points(subject: Subject, position: float, frame: Frame) -> Floats:
     right, front = axes[:, 0, None, None] * across[None, None, :], axes[:, 1, None, None] * -down[None, :, None]
     points = right + front + centre[:, None, None]
     g = np.random.default_rng([subject.seed, 2])
-    bend = [waves(points, g, 110.0, 4) * subject.warp + waves(points, g, 45.0, 4) * subject.warp * 0.3 for _ in range(3)]
+    bend = [draw_waves(points, g, 110.0, 4) * subject.warp + draw_waves(points, g, 45.0, 4) * subject.warp * 0.3 for _ in range(3)]
     points += np.asarray(bend, np.float32)
     if subject.lesion is not None:
         points = lesions.push(points, subject.lesion)
@@ -159,41 +159,41 @@ def slice_points(subject: Subject, position: float, frame: Frame) -> Floats:
 
 def cut(subject: Subject, position: float, size: int, spacing: float, thickness: float) -> Plane:
     """The slice at `position`, pixels of `spacing` mm, as thick as `thickness` mm."""
-    frame = frame_of(size, spacing)
-    points = slice_points(subject, position, frame)
+    frame = make_frame(size, spacing)
+    points = place_points(subject, position, frame)
     spacing = frame.grid_spacing
     g = np.random.default_rng([subject.seed, 3])
-    maps = atlas()
+    maps = load_atlas()
     coarse = max(1, round(3 / spacing))  # the hull is smooth: read every 3 mm
-    hull = enlarge(maps.hull.at(points[:, ::coarse, ::coarse], FAR), points.shape[1:], coarse)
+    hull = enlarge(maps.hull.sample(points[:, ::coarse, ::coarse], FAR), points.shape[1:], coarse)
     edge = max(spacing, 1.0)
-    slant = _slant(hull, spacing, thickness, edge)
-    lumps = waves(points, g, 60.0)
+    slant = _measure_blur(hull, spacing, thickness, edge)
+    lumps = draw_waves(points, g, 60.0)
     inner = hull - np.float32(subject.fluid_gap)
     table = np.float32(subject.skull) * (1 + np.float32(0.1) * lumps) * (1 + np.float32(0.0035) * np.clip(-points[1] - 30, -20, 60))
     outer = inner - table
-    scalp = np.float32(subject.scalp) * (1 + np.float32(0.12) * waves(points, g, 80.0))
+    scalp = np.float32(subject.scalp) * (1 + np.float32(0.12) * draw_waves(points, g, 80.0))
     low = bool((points[2][hull < 30] < face.TOP).any())
     head = outer - scalp
     if low:
-        head = smooth_union(head, face.surface(points), 14.0)
-    layers = [Layer(Tissue.SKIN, soft(head, slant)), Layer(Tissue.FAT, soft(head + 1.8, edge))]
+        head = smooth_union(head, face.measure_skin(points), 14.0)
+    layers = [Layer(Tissue.SKIN, soften(head, slant)), Layer(Tissue.FAT, soften(head + 1.8, edge))]
     if low:
-        layers += face.soft_tissue(points, head, g, edge)
-    layers.append(Layer(Tissue.MUSCLE, soft(np.maximum(union(points, (TEMPORALIS,)), head + 4), edge)))
-    layers.append(Layer(Tissue.BONE, soft(outer, slant)))
+        layers += face.paint_soft_tissue(points, head, g, edge)
+    layers.append(Layer(Tissue.MUSCLE, soften(np.maximum(union(points, (TEMPORALIS,)), head + 4), edge)))
+    layers.append(Layer(Tissue.BONE, soften(outer, slant)))
     marrow = np.abs(inner - table * np.float32(0.45)) - table * np.float32(0.5 * subject.diploe)
-    layers.append(Layer(Tissue.MARROW, soft(marrow, slant) * np.float32(0.8)))
-    layers.append(Layer(Tissue.DURA, soft(inner, slant)))
-    layers.append(Layer(Tissue.CSF, soft(inner + 0.7, slant)))
+    layers.append(Layer(Tissue.MARROW, soften(marrow, slant) * np.float32(0.8)))
+    layers.append(Layer(Tissue.DURA, soften(inner, slant)))
+    layers.append(Layer(Tissue.CSF, soften(inner + 0.7, slant)))
     if low:
-        layers += face.skull_base(points, subject.petrous_air, g, edge)
+        layers += face.paint_skull_base(points, subject.petrous_air, g, edge)
     layers += _brain(points, subject, inner, edge)
     if low:
-        layers += face.cavities(points, inner, subject.sinus_fill, g, edge)
+        layers += face.paint_cavities(points, inner, subject.sinus_fill, g, edge)
     lesion = np.zeros_like(head)
     if subject.lesion is not None:
-        inside = soft(inner + 1.5, edge)
+        inside = soften(inner + 1.5, edge)
         lesion_layers, lesion = lesions.paint(points, subject.lesion, inside, edge)
         layers += lesion_layers
     return Plane(frame, layers, head, inner, lesion)
@@ -207,25 +207,25 @@ def _rotation(tilt: tuple[float, float, float]) -> Floats:
     return (about_x @ about_y @ about_z).astype(np.float32)
 
 
-def _slant(distance: Floats, spacing: float, thickness: float, edge: float) -> Floats:
+def _measure_blur(distance: Floats, spacing: float, thickness: float, edge: float) -> Floats:
     """Width in mm over which a surface is blurred in a thick slice: grows where the surface runs along the plane (partial volume)."""
     down, across = np.gradient(distance, spacing)
     along_plane = np.clip(down**2 + across**2, 0, 1)
-    found: Floats = np.sqrt(edge**2 + thickness**2 * (1 - along_plane)).astype(np.float32)
-    return found
+    width: Floats = np.sqrt(edge**2 + thickness**2 * (1 - along_plane)).astype(np.float32)
+    return width
 
 
 def _brain(points: Floats, subject: Subject, inner: Floats, edge: float) -> list[Layer]:
-    maps = atlas()
+    maps = load_atlas()
     cranium = np.flatnonzero(inner < edge)
     if not len(cranium):
         return []
     at = points.reshape(3, -1)[:, cranium]
-    grey, white = maps.tissue_at(at)
+    grey, white = maps.sample_tissue(at)
     tissue = np.clip((grey + white - np.float32(0.3 + 0.42 * subject.atrophy)) * np.float32(2.8) + np.float32(0.25), 0, 1)
     white_share = np.clip((white / np.maximum(grey + white, np.float32(0.05)) - np.float32(0.5)) * np.float32(1.5) + np.float32(0.5), 0, 1)
-    within = soft(inner.ravel()[cranium] + 1, edge)
-    chambers = soft(maps.ventricles.at(at, FAR) - np.float32(subject.ventricles), edge * 1.3)
+    within = soften(inner.ravel()[cranium] + 1, edge)
+    chambers = soften(maps.ventricles.sample(at, FAR) - np.float32(subject.ventricles), edge * 1.3)
 
     def spread(values: Floats) -> Floats:
         full = np.zeros(inner.size, np.float32)
@@ -242,17 +242,17 @@ def _brain(points: Floats, subject: Subject, inner: Floats, edge: float) -> list
 
 def _midline(points: Floats, subject: Subject, inner: Floats, edge: float) -> list[Layer]:
     """Falx, sagittal sinus, arteries at the base, and the calcified pineal gland and choroid plexus."""
-    within = soft(inner, edge)
+    within = soften(inner, edge)
     off_midline = np.abs(points[0])
     above_callosum = (1 - (points[1] + 15) ** 2 / 60**2 - (points[2] - 5) ** 2 / 33**2) * 20
     falx = np.maximum(off_midline - np.float32(0.6), above_callosum)
     sinus = off_midline * np.float32(0.9) - np.float32(5.0) - inner * np.float32(0.6)
     along_vault = (inner > -9) & (points[2] > -25) & ((points[1] < -20) | (points[2] > 40))
     layers = [
-        Layer(Tissue.DURA, soft(falx, edge * 1.2) * within * np.float32(0.7)),
-        Layer(Tissue.SINUS_BLOOD, soft(sinus, edge) * within * along_vault),
-        Layer(Tissue.ARTERY, soft(union(points, ARTERIES), edge) * within),
+        Layer(Tissue.DURA, soften(falx, edge * 1.2) * within * np.float32(0.7)),
+        Layer(Tissue.SINUS_BLOOD, soften(sinus, edge) * within * along_vault),
+        Layer(Tissue.ARTERY, soften(union(points, ARTERIES), edge) * within),
     ]
     if subject.calcified:
-        layers.append(Layer(Tissue.CALCIUM, soft(union(points, CALCIFIED), edge)))
+        layers.append(Layer(Tissue.CALCIUM, soften(union(points, CALCIFIED), edge)))
     return layers

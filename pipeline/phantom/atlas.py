@@ -42,12 +42,12 @@ class Volume:
     low: Floats
     step: float
 
-    def at(self, points: Floats, outside: float = 0.0) -> Floats:
+    def sample(self, points: Floats, outside: float = 0.0) -> Floats:
         """Values at `points` (3, ...) mm, trilinear; `outside` beyond the grid."""
-        return trilinear(self.values.reshape(-1, 1), self.values.shape, self.low, self.step, points, outside)[..., 0]
+        return interpolate(self.values.reshape(-1, 1), self.values.shape, self.low, self.step, points, outside)[..., 0]
 
 
-def trilinear(channels: NDArray[np.generic], shape: tuple[int, ...], low: Floats, step: float, points: Floats, outside: float) -> Floats:
+def interpolate(channels: NDArray[np.generic], shape: tuple[int, ...], low: Floats, step: float, points: Floats, outside: float) -> Floats:
     """Values (..., C) at `points` (3, ...) of channels (voxels, C) on a grid of `shape`; `outside` beyond it.
 
     Several channels cost little more than one.
@@ -75,9 +75,9 @@ def trilinear(channels: NDArray[np.generic], shape: tuple[int, ...], low: Floats
         return first + (along_z(offset + strides[1]) - first) * y
 
     front = along_y(0)
-    found: Floats = front + (along_y(strides[0]) - front) * x
-    found[beyond] = outside
-    return found
+    values: Floats = front + (along_y(strides[0]) - front) * x
+    values[beyond] = outside
+    return values
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class Atlas:
     hull: Volume
     ventricles: Volume
 
-    def tissue_at(self, points: Floats) -> tuple[Floats, Floats]:
+    def sample_tissue(self, points: Floats) -> tuple[Floats, Floats]:
         """Shares of grey and of white matter, 0..1, at `points` (3, ...) mm."""
-        found = trilinear(self.tissue, self.shape, self.low, 1.0, points, 0.0) * np.float32(1 / 255)
-        return found[..., 0], found[..., 1]
+        shares = interpolate(self.tissue, self.shape, self.low, 1.0, points, 0.0) * np.float32(1 / 255)
+        return shares[..., 0], shares[..., 1]
 
 
 def _map_path(kind: str) -> Path:
@@ -122,7 +122,7 @@ def _signed_distance(inside: NDArray[np.bool_]) -> Floats:
 
 
 @lru_cache(maxsize=1)
-def atlas() -> Atlas:
+def load_atlas() -> Atlas:
     """The atlas, loaded and derived once a process (about 0.6 s).
 
     Raises UserError when the maps are not installed.
@@ -132,11 +132,11 @@ def atlas() -> Atlas:
     points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
     # The cistern above the sella is open below, so no closing would fill it: it counts as brain here.
     cistern = ((points - np.array([0, 2, -17], np.float32).reshape(3, 1, 1, 1)) ** 2).sum(0) < 13**2
-    brain = (t1.at(points) > 40) | cistern
+    brain = (t1.sample(points) > 40) | cistern
     from_brain = _signed_distance(brain)
     base, vault = (_signed_distance(from_brain < closing) + np.float32(closing) for closing in (CLOSING_BASE, CLOSING_VAULT))
     hull = base + (vault - base) * np.clip((points[2] + 5) / 20, 0, 1)
-    tissue = (grey.at(points) + white.at(points)) / 255
+    tissue = (grey.sample(points) + white.sample(points)) / 255
     near_midline = (np.abs(points[0]) < 48) & (points[2] > -22) & (points[2] < 38) & (points[1] > -82) & (points[1] < 42)
     deep = (tissue < 0.5) & (hull < -20) & near_midline
     parts, _ = ndimage.label(deep)

@@ -37,25 +37,25 @@ def draw_look(g: np.random.Generator) -> Look:
     )
 
 
-def ct_file(hounsfield: NDArray[np.float32], look: Look) -> Bytes:
+def render_ct(hounsfield: NDArray[np.float32], look: Look) -> Bytes:
     """CT (H, W) in Hounsfield units as its 8-bit picture: bone saturates white, fat and air are black."""
-    shown = np.clip((hounsfield - np.float32(look.level)) / np.float32(look.width) + np.float32(0.5), 0, 1)
-    return _rough((shown * 255 + 0.5).astype(np.uint8), look)
+    grey = np.clip((hounsfield - np.float32(look.level)) / np.float32(look.width) + np.float32(0.5), 0, 1)
+    return _degrade((grey * 255 + 0.5).astype(np.uint8), look)
 
 
-def mr_file(magnitude: NDArray[np.float32], look: Look) -> Bytes:
+def render_mr(magnitude: NDArray[np.float32], look: Look) -> Bytes:
     """MR (H, W) in 0..1 as its 8-bit picture."""
-    shown = np.clip(magnitude * np.float32(look.gain), 0, 1) ** np.float32(look.gamma)
-    return _rough((shown * 255 + 0.5).astype(np.uint8), look)
+    grey = np.clip(magnitude * np.float32(look.gain), 0, 1) ** np.float32(look.gamma)
+    return _degrade((grey * 255 + 0.5).astype(np.uint8), look)
 
 
-def as_files_look(head: Head, seed: int | None = None) -> tuple[Bytes, Bytes]:
+def render_pair(head: Head, seed: int | None = None) -> tuple[Bytes, Bytes]:
     """CT and MR of `head` as two 8-bit pictures on its pixel grid, each with its own draw of window, resizing and JPEG."""
     g = np.random.default_rng([head.seed if seed is None else seed, 7])
-    return ct_file(head.ct, draw_look(g)), mr_file(head.mr, draw_look(g))
+    return render_ct(head.ct, draw_look(g)), render_mr(head.mr, draw_look(g))
 
 
-def _rough(picture: Bytes, look: Look) -> Bytes:
+def _degrade(picture: Bytes, look: Look) -> Bytes:
     shape = picture.shape[::-1]
     image = Image.fromarray(picture)
     if look.side < picture.shape[0]:

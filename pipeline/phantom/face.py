@@ -6,7 +6,7 @@ foramen magnum at (0, -42, -62). Air cells (mastoid, ethmoid) are a random field
 
 import numpy as np
 
-from pipeline.phantom.shapes import Ball, Floats, Layer, Rod, smooth_union, soft, union, waves
+from pipeline.phantom.shapes import Ball, Floats, Layer, Rod, draw_waves, smooth_union, soften, union
 from pipeline.phantom.tissues import Tissue
 
 TOP = 12.0  # mm; nothing here reaches higher
@@ -64,13 +64,13 @@ NASAL_CAVITY = (Ball((6.5, 50, -64), (10, 34, 22)),)
 PHARYNX = (Ball((0, 2, -86), (12, 10, 26), mirrored=False),)
 
 
-def surface(points: Floats) -> Floats:
+def measure_skin(points: Floats) -> Floats:
     """Distance to the skin of face and neck."""
-    found = smooth_union(smooth_union(CHEEKS.distance(points), BROW.distance(points), 10.0), NOSE.distance(points), 12.0)
-    return smooth_union(smooth_union(found, NECK.distance(points), 20.0), union(points, (EAR,)), 4.0)
+    skin = smooth_union(smooth_union(CHEEKS.distance(points), BROW.distance(points), 10.0), NOSE.distance(points), 12.0)
+    return smooth_union(smooth_union(skin, NECK.distance(points), 20.0), union(points, (EAR,)), 4.0)
 
 
-def soft_tissue(points: Floats, head: Floats, g: np.random.Generator, edge: float) -> list[Layer]:
+def paint_soft_tissue(points: Floats, head: Floats, g: np.random.Generator, edge: float) -> list[Layer]:
     """Muscle with fat between its bellies, under a coat of fat; chewing muscles."""
     deep = np.flatnonzero((head < -8) & (points[2] < -15))
     if not len(deep):
@@ -78,60 +78,60 @@ def soft_tissue(points: Floats, head: Floats, g: np.random.Generator, edge: floa
     at = points.reshape(3, -1)[:, deep]
     at[0] = np.abs(at[0])
     bellies = np.zeros(head.size, np.float32)
-    bellies[deep] = soft(np.float32(-6) * (waves(at, g, 22.0, 4) + np.float32(0.55)), edge * 2)
+    bellies[deep] = soften(np.float32(-6) * (draw_waves(at, g, 22.0, 4) + np.float32(0.55)), edge * 2)
     return [
         Layer(Tissue.MUSCLE, bellies.reshape(head.shape)),
-        Layer(Tissue.MUSCLE, soft(union(points, CHEWING_MUSCLES), edge) * soft(head + 2.5, edge)),
+        Layer(Tissue.MUSCLE, soften(union(points, CHEWING_MUSCLES), edge) * soften(head + 2.5, edge)),
     ]
 
 
-def skull_base(points: Floats, petrous_air: float, g: np.random.Generator, edge: float) -> list[Layer]:
+def paint_skull_base(points: Floats, petrous_air: float, g: np.random.Generator, edge: float) -> list[Layer]:
     """Bone of the face and skull base, painted under the brain, so that brain tissue keeps its place."""
     spongy = union(points, SPONGY_BONE)
     layers = [
-        Layer(Tissue.BONE, soft(np.minimum(union(points, SOLID_BONE), spongy), edge)),
-        Layer(Tissue.MARROW, soft(spongy + 2.2, edge) * np.float32(0.8)),
+        Layer(Tissue.BONE, soften(np.minimum(union(points, SOLID_BONE), spongy), edge)),
+        Layer(Tissue.MARROW, soften(spongy + 2.2, edge) * np.float32(0.8)),
     ]
-    pneumatic = soft(union(points, MASTOID_CELLS), edge)
+    pneumatic = soften(union(points, MASTOID_CELLS), edge)
     if pneumatic.any():
-        cells = waves(_both_sides(points), g, 8.0, 5)
-        pneumatic *= soft(np.float32(-4) * (cells + np.float32(petrous_air)), edge)
-    hollow = soft(np.minimum(union(points, EAR_CANAL), union(points, SPHENOID_SINUS)), edge)
+        cells = draw_waves(_fold(points), g, 8.0, 5)
+        pneumatic *= soften(np.float32(-4) * (cells + np.float32(petrous_air)), edge)
+    hollow = soften(np.minimum(union(points, EAR_CANAL), union(points, SPHENOID_SINUS)), edge)
     return [*layers, Layer(Tissue.AIR, np.maximum(pneumatic, hollow))]
 
 
-def cavities(points: Floats, inner: Floats, sinus_fill: float, g: np.random.Generator, edge: float) -> list[Layer]:
+def paint_cavities(points: Floats, inner: Floats, sinus_fill: float, g: np.random.Generator, edge: float) -> list[Layer]:
     """Orbits with eyes, and the air of nose and sinuses with its mucosa; painted last, outside the cranium only."""
-    outside = soft(np.float32(2) - inner, edge)
+    outside = soften(np.float32(2) - inner, edge)
     eye, nose, antrum = union(points, EYE), union(points, NASAL_CAVITY), union(points, MAXILLARY_SINUS)
     frontal = np.maximum(union(points, FRONTAL_SINUS), np.float32(1.5) - inner)
-    cells = soft(np.minimum(union(points, ETHMOID), frontal), edge) * outside
-    caves, airway = soft(antrum, edge), soft(nose, edge)
+    cells = soften(np.minimum(union(points, ETHMOID), frontal), edge) * outside
+    caves, airway = soften(antrum, edge), soften(nose, edge)
     layers = [
-        Layer(Tissue.FAT, soft(union(points, ORBIT), edge) * outside),
-        Layer(Tissue.MUSCLE, soft(union(points, EYE_MUSCLES), edge) * outside),
-        Layer(Tissue.NERVE, soft(union(points, OPTIC_NERVE), edge) * outside),
-        Layer(Tissue.SKIN, soft(eye, edge)),
-        Layer(Tissue.VITREOUS, soft(eye + 1.2, edge)),
-        Layer(Tissue.LENS, soft(union(points, LENS), edge)),
+        Layer(Tissue.FAT, soften(union(points, ORBIT), edge) * outside),
+        Layer(Tissue.MUSCLE, soften(union(points, EYE_MUSCLES), edge) * outside),
+        Layer(Tissue.NERVE, soften(union(points, OPTIC_NERVE), edge) * outside),
+        Layer(Tissue.SKIN, soften(eye, edge)),
+        Layer(Tissue.VITREOUS, soften(eye + 1.2, edge)),
+        Layer(Tissue.LENS, soften(union(points, LENS), edge)),
     ]
     septum = float(g.normal(0, 1))
-    fluid = (waves(points, g, 55.0, 3) * np.float32(0.35) + np.float32(0.5) < sinus_fill).astype(np.float32)
+    fluid = (draw_waves(points, g, 55.0, 3) * np.float32(0.35) + np.float32(0.5) < sinus_fill).astype(np.float32)
     if cells.any():
-        walls = waves(points, g, 11.0, 4)
+        walls = draw_waves(points, g, 11.0, 4)
         layers += [
             Layer(Tissue.AIR, cells),
-            Layer(Tissue.BONE, cells * soft(np.abs(walls) * np.float32(5) - np.float32(0.7), edge) * np.float32(0.55)),
+            Layer(Tissue.BONE, cells * soften(np.abs(walls) * np.float32(5) - np.float32(0.7), edge) * np.float32(0.55)),
         ]
-    layers += [Layer(Tissue.AIR, caves), Layer(Tissue.AIR, np.maximum(airway, soft(union(points, PHARYNX), edge)))]
+    layers += [Layer(Tissue.AIR, caves), Layer(Tissue.AIR, np.maximum(airway, soften(union(points, PHARYNX), edge)))]
     if airway.any():
-        folds = soft(np.float32(4) * (waves(_both_sides(points), g, 12.0, 4) - np.float32(0.35)), edge)
-        layers.append(Layer(Tissue.MUCOSA, np.maximum(folds, soft(np.abs(points[0] - np.float32(septum)) - 1.2, edge)) * airway))
-    lining = soft(np.maximum(-(antrum + np.float32(2.5)), antrum), edge) * np.float32(0.6)
+        folds = soften(np.float32(4) * (draw_waves(_fold(points), g, 12.0, 4) - np.float32(0.35)), edge)
+        layers.append(Layer(Tissue.MUCOSA, np.maximum(folds, soften(np.abs(points[0] - np.float32(septum)) - 1.2, edge)) * airway))
+    lining = soften(np.maximum(-(antrum + np.float32(2.5)), antrum), edge) * np.float32(0.6)
     layers += [Layer(Tissue.MUCOSA, lining), Layer(Tissue.MUCOSA, np.maximum(cells, caves) * fluid)]
     return [layer for layer in layers if layer.opacity.any()]
 
 
-def _both_sides(points: Floats) -> Floats:
+def _fold(points: Floats) -> Floats:
     """The points with x made positive: a random field in them is the same on both sides."""
     return np.stack([np.abs(points[0]), points[1], points[2]])

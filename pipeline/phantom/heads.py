@@ -12,11 +12,12 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.domain import Contrast
 from pipeline.phantom.anatomy import Subject, cut, draw_subject
-from pipeline.phantom.atlas import atlas
+from pipeline.phantom.atlas import load_atlas
 from pipeline.phantom.lesions import Lesion
 from pipeline.phantom.shapes import FAR
-from pipeline.phantom.signal import ct_picture, draw_sequence, draw_signals, draw_units, labels, mr_picture
+from pipeline.phantom.signal import acquire_ct, acquire_mr, draw_sequence, draw_signals, draw_units, label_tissues
 
 Floats = NDArray[np.float32]
 FIELD_OF_VIEW = 256.0  # mm a side
@@ -36,7 +37,7 @@ class Head:
     mask: NDArray[np.bool_]
     labels: NDArray[np.uint8]
     lesion: NDArray[np.bool_]
-    contrast: str
+    contrast: Contrast
     agent: bool
     spacing: float
     seed: int
@@ -74,11 +75,11 @@ def _head(subject: Subject, position: float, size: int, contrast: str | None) ->
     plane = cut(subject, position, size, FIELD_OF_VIEW / size, thickness=float(scanner.uniform(1.0, 6.0)))
     mark = round(position * 1e6)
     return Head(
-        ct=ct_picture(plane, units, np.random.default_rng([subject.seed, 6, mark])),
-        mr=mr_picture(plane, signals, np.random.default_rng([subject.seed, 7, mark])),
-        mask=plane.frame.picture(plane.head, FAR) < 0,
-        labels=plane.frame.labels(labels(plane.layers)),
-        lesion=plane.frame.picture(plane.lesion, 0.0) > 0.5,
+        ct=acquire_ct(plane, units, np.random.default_rng([subject.seed, 6, mark])),
+        mr=acquire_mr(plane, signals, np.random.default_rng([subject.seed, 7, mark])),
+        mask=plane.frame.to_picture(plane.head, FAR) < 0,
+        labels=plane.frame.to_label_picture(label_tissues(plane.layers)),
+        lesion=plane.frame.to_picture(plane.lesion, 0.0) > 0.5,
         contrast=sequence.contrast,
         agent=sequence.agent,
         spacing=FIELD_OF_VIEW / size,
@@ -89,10 +90,10 @@ def _head(subject: Subject, position: float, size: int, contrast: str | None) ->
 
 def simulate_many(seeds: Sequence[int], *, size: int = 256, contrast: str | None = None, workers: int = 1) -> Iterator[Head]:
     """`simulate` of every seed, in order; the number of worker processes changes the speed, never the heads."""
-    one = partial(simulate, size=size, contrast=contrast)
+    simulate_seed = partial(simulate, size=size, contrast=contrast)
     if workers <= 1 or len(seeds) < 2:
-        yield from map(one, seeds)
+        yield from map(simulate_seed, seeds)
         return
-    atlas()  # loaded once here, shared by the forked workers
+    load_atlas()  # loaded once here, shared by the forked workers
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        yield from pool.map(one, seeds, chunksize=8)
+        yield from pool.map(simulate_seed, seeds, chunksize=8)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.phantom.shapes import Floats, Layer, soft, waves
+from pipeline.phantom.shapes import Floats, Layer, draw_waves, soften
 from pipeline.phantom.tissues import Tissue
 
 Kind = Literal["bleed", "old_bleed", "infarct", "tumour", "ring", "hole", "spots"]
@@ -54,8 +54,8 @@ def push(points: Floats, lesion: Lesion) -> Floats:
     distance = np.sqrt((away**2).sum(0))
     reach = lesion.radius + lesion.oedema + 12
     amount = np.float32(0.28 * lesion.radius) * np.exp(-((distance / reach) ** 2)) * np.minimum(distance / np.float32(lesion.radius), 1)
-    moved: Floats = points - away / np.maximum(distance, 1e-3) * amount
-    return moved.astype(np.float32)
+    pushed: Floats = points - away / np.maximum(distance, 1e-3) * amount
+    return pushed.astype(np.float32)
 
 
 def paint(points: Floats, lesion: Lesion, inside: Floats, edge: float) -> tuple[list[Layer], Floats]:
@@ -66,29 +66,28 @@ def paint(points: Floats, lesion: Lesion, inside: Floats, edge: float) -> tuple[
     distance = np.sqrt(((away * stretch[:, None, None]) ** 2).sum(0))
     if distance.min() > lesion.radius + lesion.oedema + 6:
         return [], np.zeros(distance.shape, np.float32)
-    ragged = distance * (1 + np.float32(0.16) * waves(points, g, 22.0)) - np.float32(lesion.radius)
-    core = soft(ragged, edge * 1.5) * inside
-    fingers = (
-        soft(ragged - np.float32(lesion.oedema) * (1 + np.float32(0.5) * waves(points, g, 18.0)), edge * 5) * inside * np.float32(0.85)
-    )
+    ragged = distance * (1 + np.float32(0.16) * draw_waves(points, g, 22.0)) - np.float32(lesion.radius)
+    core = soften(ragged, edge * 1.5) * inside
+    ragged_oedema = ragged - np.float32(lesion.oedema) * (1 + np.float32(0.5) * draw_waves(points, g, 18.0))
+    fingers = soften(ragged_oedema, edge * 5) * inside * np.float32(0.85)
     if lesion.kind == "bleed":
         return [Layer(Tissue.OEDEMA, fingers), Layer(Tissue.FRESH_BLOOD, core)], np.maximum(core, fingers)
     if lesion.kind == "old_bleed":
         return [Layer(Tissue.OLD_BLOOD, core)], core
     if lesion.kind == "infarct":
-        wedge = soft(ragged, edge * 4) * inside * np.float32(g.uniform(0.55, 1.0))
+        wedge = soften(ragged, edge * 4) * inside * np.float32(g.uniform(0.55, 1.0))
         return [Layer(Tissue.INFARCT if g.random() < 0.6 else Tissue.SCAR, wedge)], wedge
     if lesion.kind == "tumour":
         return [Layer(Tissue.OEDEMA, fingers), Layer(Tissue.TUMOUR, core)], np.maximum(core, fingers)
     if lesion.kind == "ring":
-        middle = soft(ragged + np.float32(g.uniform(2.5, 5.0)), edge * 1.5) * inside
+        middle = soften(ragged + np.float32(g.uniform(2.5, 5.0)), edge * 1.5) * inside
         return [Layer(Tissue.OEDEMA, fingers), Layer(Tissue.RIM, core), Layer(Tissue.NECROSIS, middle)], np.maximum(core, fingers)
     if lesion.kind == "hole":
-        gliosis = soft(ragged - 4, edge * 3) * inside * np.float32(0.6)
+        gliosis = soften(ragged - 4, edge * 3) * inside * np.float32(0.6)
         return [Layer(Tissue.OEDEMA, gliosis), Layer(Tissue.CAVITY, core)], np.maximum(core, gliosis)
     spots = (
-        soft(np.float32(-5) * (waves(points, g, 16.0, 6) - np.float32(1.35)), edge * 2)
-        * soft(distance - 45, 10.0)
+        soften(np.float32(-5) * (draw_waves(points, g, 16.0, 6) - np.float32(1.35)), edge * 2)
+        * soften(distance - 45, 10.0)
         * inside
         * np.float32(0.8)
     )

@@ -39,18 +39,18 @@ class Ball:
     def sphere(self) -> tuple[Point, float]:
         return self.centre, max(self.radii) + self.wall
 
-    def flipped(self) -> "Ball":
+    def mirror(self) -> "Ball":
         return replace(self, centre=(-self.centre[0], *self.centre[1:]))
 
     def distance(self, points: Floats) -> Floats:
         """Distance at `points` (3, ...): exact on the surface, scaled by the smallest radius elsewhere."""
         squares = sum(((points[a] - np.float32(self.centre[a])) * np.float32(1 / self.radii[a])) ** 2 for a in range(3))
-        found: Floats = (np.sqrt(squares) - np.float32(1)) * np.float32(min(self.radii))
+        distance: Floats = (np.sqrt(squares) - np.float32(1)) * np.float32(min(self.radii))
         if self.wall:
-            found = np.abs(found - np.float32(self.wall / 2)) - np.float32(self.wall / 2)
+            distance = np.abs(distance - np.float32(self.wall / 2)) - np.float32(self.wall / 2)
         if self.low > -500 or self.high < 500:
-            found = np.maximum(found, np.maximum(self.low - points[2], points[2] - self.high))
-        return found
+            distance = np.maximum(distance, np.maximum(self.low - points[2], points[2] - self.high))
+        return distance
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Rod:
         x, y, z = (a + b) / 2
         return (x, y, z), float(np.linalg.norm(b - a)) / 2 + max(self.radius, self.end_radius)
 
-    def flipped(self) -> "Rod":
+    def mirror(self) -> "Rod":
         return replace(self, start=(-self.start[0], *self.start[1:]), end=(-self.end[0], *self.end[1:]))
 
     def distance(self, points: Floats) -> Floats:
@@ -77,14 +77,14 @@ class Rod:
         axis = np.asarray(self.end, np.float32) - np.asarray(self.start, np.float32)
         x, y, z = (points[a] - np.float32(self.start[a]) for a in range(3))
         along = np.clip((x * axis[0] + y * axis[1] + z * axis[2]) * np.float32(1 / float(axis @ axis)), 0, 1)
-        found: Floats = np.sqrt((x - along * axis[0]) ** 2 + (y - along * axis[1]) ** 2 + (z - along * axis[2]) ** 2)
-        return found - (np.float32(self.radius) + along * np.float32(self.end_radius - self.radius))
+        distance: Floats = np.sqrt((x - along * axis[0]) ** 2 + (y - along * axis[1]) ** 2 + (z - along * axis[2]) ** 2)
+        return distance - (np.float32(self.radius) + along * np.float32(self.end_radius - self.radius))
 
 
 def union(points: Floats, solids: tuple[Ball | Rod, ...]) -> Floats:
     """Distance to the nearest of `solids` at `points` (3, H, W); FAR where all are out of reach."""
-    found = np.full(points.shape[1:], FAR, np.float32)  # filled in windows, since most solids are small
-    whole, centres, reaches = _both_sides_of(solids)
+    distance = np.full(points.shape[1:], FAR, np.float32)  # filled in windows, since most solids are small
+    both_sides, centres, reaches = _expand_mirrored(solids)
     coarse = points[:, ::COARSE, ::COARSE]
     step = coarse[:, 1, 1] - coarse[:, 0, 0]
     squares = sum((coarse[a] - centres[:, a, None, None]) ** 2 for a in range(3))
@@ -93,35 +93,35 @@ def union(points: Floats, solids: tuple[Ball | Rod, ...]) -> Floats:
     for n in np.flatnonzero(rows.any(1)):
         down, across = np.flatnonzero(rows[n]), np.flatnonzero(columns[n])
         window = slice(down[0] * COARSE, (down[-1] + 1) * COARSE), slice(across[0] * COARSE, (across[-1] + 1) * COARSE)
-        part = found[window]
-        np.minimum(part, whole[n].distance(points[:, window[0], window[1]]), out=part)
-    return found
+        part = distance[window]
+        np.minimum(part, both_sides[n].distance(points[:, window[0], window[1]]), out=part)
+    return distance
 
 
 @lru_cache(maxsize=64)
-def _both_sides_of(solids: tuple[Ball | Rod, ...]) -> tuple[list[Ball | Rod], Floats, Floats]:
+def _expand_mirrored(solids: tuple[Ball | Rod, ...]) -> tuple[list[Ball | Rod], Floats, Floats]:
     """The solids with their mirror images, their centres (n, 3) and the radii of the spheres around them (n,)."""
-    whole = [one for solid in solids for one in ((solid, solid.flipped()) if solid.mirrored else (solid,))]
-    spheres = [one.sphere for one in whole]
-    return whole, np.array([centre for centre, _ in spheres], np.float32), np.array([reach for _, reach in spheres], np.float32)
+    both_sides = [side for solid in solids for side in ((solid, solid.mirror()) if solid.mirrored else (solid,))]
+    spheres = [solid.sphere for solid in both_sides]
+    return both_sides, np.array([centre for centre, _ in spheres], np.float32), np.array([reach for _, reach in spheres], np.float32)
 
 
 def smooth_union(first: Floats, second: Floats, radius: float) -> Floats:
     """Union of two solids whose seam is rounded over about `radius` mm (polynomial smooth minimum)."""
     blend = np.maximum(np.float32(radius) - np.abs(first - second), 0) * np.float32(1 / radius)
-    found: Floats = np.minimum(first, second) - blend * blend * np.float32(radius / 4)
-    return found
+    distance: Floats = np.minimum(first, second) - blend * blend * np.float32(radius / 4)
+    return distance
 
 
-def soft(distance: Floats, width: Floats | np.floating | float) -> Floats:
+def soften(distance: Floats, width: Floats | np.floating | float) -> Floats:
     """Opacity of a solid whose edge is spread over `width` mm: 1 inside, 0 outside, 0.5 on the surface."""
     scale = np.float32(-1 / width) if isinstance(width, float) else -1 / width
-    found: Floats = distance * scale
-    found += np.float32(0.5)
-    return np.clip(found, 0, 1, out=found)
+    opacity: Floats = distance * scale
+    opacity += np.float32(0.5)
+    return np.clip(opacity, 0, 1, out=opacity)
 
 
-def waves(points: Floats, generator: np.random.Generator, wavelength: float, count: int = 5) -> Floats:
+def draw_waves(points: Floats, generator: np.random.Generator, wavelength: float, count: int = 5) -> Floats:
     """Smooth random field in about -1..1 with features of `wavelength` mm: a sum of plane waves of random direction and phase.
 
     Long waves are computed on every eighth point of (3, H, W) and enlarged.

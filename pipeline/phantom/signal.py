@@ -7,18 +7,15 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.domain import CONTRASTS, Contrast
 from pipeline.phantom.anatomy import Plane
-from pipeline.phantom.shapes import Floats, Layer, enlarge, soft
+from pipeline.phantom.shapes import Floats, Layer, enlarge, soften
 from pipeline.phantom.tissues import PROPERTIES, Properties, Tissue
-
-Contrast = Literal["t1", "t2", "flair", "pd"]
-CONTRASTS: tuple[Contrast, ...] = get_args(Contrast)
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def inversion_recovery(density: float, t1: float, t2: float, tr: float, te: floa
     return float(density * abs(longitudinal) * np.exp(-te / t2))
 
 
-def tissue_signal(tissue: Properties, sequence: Sequence) -> float:
+def compute_signal(tissue: Properties, sequence: Sequence) -> float:
     """Signal of one tissue under `sequence`."""
     t1 = tissue.t1_agent if sequence.agent else tissue.t1
     if sequence.ti > 0:
@@ -53,23 +50,27 @@ def tissue_signal(tissue: Properties, sequence: Sequence) -> float:
 
 
 def draw_sequence(g: np.random.Generator, contrast: str | None = None) -> Sequence:
-    """A clinical acquisition of the wanted contrast (any, if None), its times drawn from what scanners use."""
-    wanted = contrast or str(g.choice(CONTRASTS, p=[0.35, 0.35, 0.2, 0.1]))
-    if wanted == "t1":
+    """A clinical acquisition of `contrast` (any, if None), its times drawn from what scanners use.
+
+    Raises ValueError on a word that is no contrast.
+    """
+    if contrast is None:
+        contrast = str(g.choice(CONTRASTS, p=[0.35, 0.35, 0.2, 0.1]))
+    if contrast == Contrast.T1:
         agent = bool(g.random() < 0.45)
         if g.random() < 0.3:
-            return Sequence("t1", tr=g.uniform(1800, 2400), te=g.uniform(3, 14), ti=g.uniform(720, 950), agent=agent)
-        return Sequence("t1", tr=g.uniform(400, 700), te=g.uniform(8, 18), agent=agent)
-    if wanted == "t2":
-        return Sequence("t2", tr=g.uniform(2800, 6000), te=g.uniform(80, 125))
-    if wanted == "flair":
+            return Sequence(Contrast.T1, tr=g.uniform(1800, 2400), te=g.uniform(3, 14), ti=g.uniform(720, 950), agent=agent)
+        return Sequence(Contrast.T1, tr=g.uniform(400, 700), te=g.uniform(8, 18), agent=agent)
+    if contrast == Contrast.T2:
+        return Sequence(Contrast.T2, tr=g.uniform(2800, 6000), te=g.uniform(80, 125))
+    if contrast == Contrast.FLAIR:
         tr = g.uniform(7500, 10500)
         fluid = PROPERTIES[Tissue.CSF].t1
         null = fluid * (np.log(2) - np.log1p(np.exp(-tr / fluid)))  # inversion time at which fluid gives no signal
-        return Sequence("flair", tr=tr, te=g.uniform(85, 130), ti=null * g.uniform(0.92, 1.08))
-    if wanted == "pd":
-        return Sequence("pd", tr=g.uniform(2000, 3500), te=g.uniform(12, 30))
-    raise ValueError(f"contrast = {wanted!r}: expected one of {', '.join(CONTRASTS)}")
+        return Sequence(Contrast.FLAIR, tr=tr, te=g.uniform(85, 130), ti=null * g.uniform(0.92, 1.08))
+    if contrast == Contrast.PD:
+        return Sequence(Contrast.PD, tr=g.uniform(2500, 4500), te=g.uniform(12, 30))
+    raise ValueError(f"contrast = {contrast!r}: expected one of {', '.join(CONTRASTS)}")
 
 
 def composite(layers: list[Layer], value: dict[Tissue, float], background: float) -> Floats:
@@ -83,12 +84,12 @@ def composite(layers: list[Layer], value: dict[Tissue, float], background: float
     return picture
 
 
-def labels(layers: list[Layer]) -> NDArray[np.uint8]:
+def label_tissues(layers: list[Layer]) -> NDArray[np.uint8]:
     """The tissue that fills most of each pixel, as `Tissue` values, (H, W)."""
-    found = np.zeros(layers[0].opacity.shape, np.uint8)
+    tissues = np.zeros(layers[0].opacity.shape, np.uint8)
     for tissue, opacity in layers:
-        found[opacity > 0.5] = tissue
-    return found
+        tissues[opacity > 0.5] = tissue
+    return tissues
 
 
 def draw_units(g: np.random.Generator) -> dict[Tissue, float]:
@@ -104,19 +105,19 @@ def draw_signals(sequence: Sequence, g: np.random.Generator) -> dict[Tissue, flo
     scanner = g.standard_normal(4) * (0.0, 0.05, 0.08, 0.08)  # field strength and fit: all tissues alike
     for tissue, p in PROPERTIES.items():
         density, t1, agent, t2 = np.exp(scanner + g.standard_normal(4) * (0.03, 0.05, 0.1, 0.05))
-        own = Properties(p.hu, p.density * density, p.t1 * t1, p.t1_agent * agent, p.t2 * t2)
-        signals[tissue] = tissue_signal(own, sequence)
+        scattered = Properties(p.hu, p.density * density, p.t1 * t1, p.t1_agent * agent, p.t2 * t2)
+        signals[tissue] = compute_signal(scattered, sequence)
     return signals
 
 
-def ct_picture(plane: Plane, units: dict[Tissue, float], g: np.random.Generator) -> Floats:
+def acquire_ct(plane: Plane, units: dict[Tissue, float], g: np.random.Generator) -> Floats:
     """Hounsfield units (size, size): partial volume, beam hardening under the skull, noise, and the head rest outside the head."""
     part = composite(plane.layers, units, -1000.0)
     depth = np.maximum(-plane.inner_skull, 0)
     cup = np.float32(g.uniform(0, 7)) * np.exp(depth * np.float32(-1 / g.uniform(4, 12)))
     part += np.where(plane.inner_skull < 1, cup, 0)
     spacing = plane.frame.spacing
-    picture = plane.frame.picture(part, -1000.0)
+    picture = plane.frame.to_picture(part, -1000.0)
     np.maximum(picture, -1000, out=picture)
     add_head_rest(picture, plane, g)
     picture = ndimage.gaussian_filter(picture, g.uniform(0.35, 0.7) / spacing)
@@ -145,17 +146,17 @@ def add_head_rest(picture: Floats, plane: Plane, g: np.random.Generator) -> None
     bearing = np.abs(x) / np.maximum(y, 1e-3)  # the lowest part often lies beyond the reconstructed circle
     arc[(bearing > np.tan(reach)) | (bearing < np.tan(gap)) | (y <= 0)] = 99
     lower = picture[first:]
-    lower += soft(arc, 1.2) * (lower < -500) * (brightness - lower)
+    lower += soften(arc, 1.2) * (lower < -500) * (brightness - lower)
 
 
-def mr_picture(plane: Plane, signals: dict[Tissue, float], g: np.random.Generator) -> Floats:
+def acquire_mr(plane: Plane, signals: dict[Tissue, float], g: np.random.Generator) -> Floats:
     """Magnitude picture (size, size) in 0..1: 1 is the brightest that the scale shows; bias field, resolution, ghost, Rician noise."""
     part = composite(plane.layers, signals, 0.0)
-    part *= bias_field(part.shape, g)
+    part *= draw_bias_field(part.shape, g)
     inside = part[plane.head < 0]
     part /= np.float32(max(float(np.percentile(inside, g.uniform(98.6, 99.9))), 1e-3) if inside.size else 1.0)
     spacing = plane.frame.spacing
-    picture = ndimage.gaussian_filter(plane.frame.picture(part, 0.0), g.uniform(0.3, 0.9) / spacing)
+    picture = ndimage.gaussian_filter(plane.frame.to_picture(part, 0.0), g.uniform(0.3, 0.9) / spacing)
     if g.random() < 0.4:
         shift = int(g.integers(picture.shape[0] // 4, picture.shape[0] // 2))
         picture += np.float32(g.uniform(0.005, 0.03)) * np.roll(picture, shift, axis=int(g.integers(2)))
@@ -164,7 +165,7 @@ def mr_picture(plane: Plane, signals: dict[Tissue, float], g: np.random.Generato
     return np.clip(np.sqrt(noise[0] ** 2 + noise[1] ** 2), 0, 1)
 
 
-def bias_field(shape: tuple[int, ...], g: np.random.Generator) -> Floats:
+def draw_bias_field(shape: tuple[int, ...], g: np.random.Generator) -> Floats:
     """Receive coil shading, mean near 1: a smooth field of a few degrees of freedom."""
     coarse = np.exp(g.normal(0, g.uniform(0.03, 0.18), (4, 4))).astype(np.float32)
     return enlarge(ndimage.zoom(coarse, 4, order=3, mode="nearest"), shape, max(shape) / 15)

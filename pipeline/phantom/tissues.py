@@ -33,16 +33,15 @@ class Tissue(IntEnum):
     SINUS_BLOOD = 14
     ARTERY = 15
     CALCIUM = 16
-    HAIR = 17
-    OEDEMA = 18
-    TUMOUR = 19
-    RIM = 20
-    NECROSIS = 21
-    FRESH_BLOOD = 22
-    OLD_BLOOD = 23
-    INFARCT = 24
-    SCAR = 25
-    CAVITY = 26
+    OEDEMA = 17
+    TUMOUR = 18
+    RIM = 19
+    NECROSIS = 20
+    FRESH_BLOOD = 21
+    OLD_BLOOD = 22
+    INFARCT = 23
+    SCAR = 24
+    CAVITY = 25
 
 
 class Properties(NamedTuple):
@@ -73,7 +72,6 @@ PROPERTIES: dict[Tissue, Properties] = {
     Tissue.SINUS_BLOOD: Properties(55, 0.35, 1400, 250, 40),
     Tissue.ARTERY: Properties(45, 0.12, 1440, 400, 30),
     Tissue.CALCIUM: Properties(350, 0.2, 900, 900, 25),
-    Tissue.HAIR: Properties(-700, 0.0, 1000, 1000, 50),
     Tissue.OEDEMA: Properties(20, 0.92, 1500, 1500, 190),
     Tissue.TUMOUR: Properties(34, 0.88, 1350, 500, 130),
     Tissue.RIM: Properties(43, 0.85, 1150, 330, 105),

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline import params
+from pipeline.domain import CONTRASTS
 from pipeline.phantom import Head, simulate_subject
-from pipeline.phantom.atlas import atlas
-from pipeline.phantom.damage import ct_file, draw_look, mr_file
-from pipeline.phantom.signal import CONTRASTS
+from pipeline.phantom.atlas import load_atlas
+from pipeline.phantom.damage import draw_look, render_ct, render_mr
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def fetch(data: params.Data, folder: Path, *, workers: int | None = None) -> dic
             (folder / modality / split).mkdir(parents=True, exist_ok=True)
     write = partial(_write_subject, folder=folder, slices=settings.slices, size=settings.pixels)
     workers = workers or os.cpu_count() or 1
-    atlas()  # loaded here once and shared by the forked workers
+    load_atlas()  # loaded here once and shared by the forked workers
     if workers == 1:
         rows = [row for job in jobs for row in write(job)]
     else:
@@ -72,7 +72,7 @@ def _write_subject(job: Job, *, folder: Path, slices: int, size: int) -> list[tu
     g = np.random.default_rng([job.seed, 8])
     positions = np.sort((np.arange(slices) + g.uniform(0.1, 0.9, slices)) / slices)
     looks = {modality: draw_look(g) for modality in ("ct", "mr")}
-    rows = []
+    rows: list[tuple[str, str, str, str]] = []
     for n, head in enumerate(simulate_subject(job.seed, [float(p) for p in positions], size=size, contrast=job.contrast)):
         names = {modality: f"{modality}/{job.split}/{job.name}_{n}.png" for modality in job.modalities}
         for modality, name in names.items():
@@ -83,4 +83,4 @@ def _write_subject(job: Job, *, folder: Path, slices: int, size: int) -> list[tu
 
 
 def _picture(head: Head, modality: str, looks: dict[str, Any]) -> Any:
-    return ct_file(head.ct, looks["ct"]) if modality == "ct" else mr_file(head.mr, looks["mr"])
+    return render_ct(head.ct, looks["ct"]) if modality == "ct" else render_mr(head.mr, looks["mr"])

@@ -15,7 +15,7 @@ NOISE = 0.02  # largest standard deviation, of 0..1
 BLACK = 0.02  # below is background, which stays as it is
 
 
-def moved(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, ...]:
+def move(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, ...]:
     """Turn, scale and shift `images`, (N, 1, H, W) in [-1, 1], all alike but each line of a batch otherwise; outside is black."""
     count = len(images[0])
     angle = torch.randn(count, generator=random) * math.radians(TURN)
@@ -24,33 +24,33 @@ def moved(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, 
     map_[:, 0, 0], map_[:, 0, 1] = angle.cos() * across, -angle.sin() * across
     map_[:, 1, 0], map_[:, 1, 1] = angle.sin() * down, angle.cos() * down
     map_[:, :, 2] = torch.randn(count, 2, generator=random) * SHIFT
-    return tuple(_resampled(image, map_) for image in images)
+    return tuple(_resample(image, map_) for image in images)
 
 
-def cropped(images: Tensor, share: float, random: torch.Generator) -> Tensor:
+def crop(images: Tensor, share: float, random: torch.Generator) -> Tensor:
     """A random part of each of (N, 1, H, W) in [-1, 1], up to `share` of a side smaller, enlarged to the old size."""
     count = len(images)
     side = 1 - share * torch.rand(count, generator=random)
     map_ = torch.zeros(count, 2, 3)
     map_[:, 0, 0] = map_[:, 1, 1] = side
     map_[:, :, 2] = (2 * torch.rand(count, 2, generator=random) - 1) * (1 - side)[:, None]
-    return _resampled(images, map_)
+    return _resample(images, map_)
 
 
-def _resampled(images: Tensor, map_: Tensor) -> Tensor:
+def _resample(images: Tensor, map_: Tensor) -> Tensor:
     grid = functional.affine_grid(map_.to(images.device), list(images.shape), align_corners=False)
     return functional.grid_sample(images + 1, grid, align_corners=False) - 1
 
 
-def jittered(images: Tensor, random: torch.Generator) -> Tensor:
+def jitter(images: Tensor, random: torch.Generator) -> Tensor:
     """Another display curve, brightness and noise for each of (N, 1, H, W) in [-1, 1]; the background stays."""
     count = len(images)
     values = ((images + 1) / 2).clamp(0, 1)
     gamma = torch.exp(torch.randn(count, 1, 1, 1, generator=random) * GAMMA).to(images.device)
     gain = (1 + torch.randn(count, 1, 1, 1, generator=random) * GAIN).to(images.device)
     noise = _noise(images, random) * NOISE * torch.rand(count, 1, 1, 1, generator=random).to(images.device)
-    shown = (values.clamp_min(1e-4) ** gamma * gain + noise).clamp(0, 1)
-    return torch.where(values < BLACK, images, shown * 2 - 1)
+    varied = (values.clamp_min(1e-4) ** gamma * gain + noise).clamp(0, 1)
+    return torch.where(values < BLACK, images, varied * 2 - 1)
 
 
 def _noise(images: Tensor, random: torch.Generator) -> Tensor:

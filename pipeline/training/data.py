@@ -12,7 +12,7 @@ from pipeline.dataset import store
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import Batch, Pairs
 from pipeline.models.generator import CONTRASTS
-from pipeline.training.augment import cropped, jittered, moved
+from pipeline.training.augment import crop, jitter, move
 
 
 def contrasts(names: Sequence[str]) -> Tensor:
@@ -82,8 +82,8 @@ class Slices:
         if not train.teacher.augment:
             return Pairs(ct, mr, self.contrast[rows], ct, mr)
         random = torch.Generator().manual_seed(int(seeds.integers(2**63)))
-        ct, mr = moved((ct, mr), random)
-        return Pairs(ct, mr, self.contrast[rows], jittered(ct, random), jittered(mr, random))
+        ct, mr = move((ct, mr), random)
+        return Pairs(ct, mr, self.contrast[rows], jitter(ct, random), jitter(mr, random))
 
 
 def _rows(step: int, count: int, total: int, seed: tuple[int, int]) -> list[int]:
@@ -104,5 +104,5 @@ def _flip(images: Tensor, which: Tensor) -> Tensor:
 
 def _varied(images: Tensor, train: params.Train, random: torch.Generator) -> Tensor:
     if train.crop:
-        images = cropped(images, train.crop, random)
-    return moved((images,), random)[0] if train.affine else images
+        images = crop(images, train.crop, random)
+    return move((images,), random)[0] if train.affine else images

@@ -23,7 +23,7 @@ QUALITY = load(PROJECT / "params.yaml").quality
 def pictures() -> dict[str, np.ndarray]:
     """A CT and an MR picture of one simulated head, 0..1."""
     simulated = phantom.simulate_subject(11, [0.55], size=192, contrast="t2")[0]
-    return {name: picture.astype(np.float32) / 255 for name, picture in zip(("ct", "mr"), phantom.as_files_look(simulated, 3), strict=True)}
+    return {name: picture.astype(np.float32) / 255 for name, picture in zip(("ct", "mr"), phantom.render_pair(simulated, 3), strict=True)}
 
 
 def judged(picture: np.ndarray, modality: str = "mr", quality_params=QUALITY, **facts: object) -> pd.Series:
@@ -67,7 +67,7 @@ def test_coloured_pictures_are_sorted_out(pictures: dict[str, np.ndarray]) -> No
 def test_ct_among_mr_and_mr_among_ct_are_the_wrong_modality(pictures: dict[str, np.ndarray]) -> None:
     found = []
     for seed in range(11, 17):
-        drawn = phantom.as_files_look(phantom.simulate_subject(seed, [0.55], size=192)[0], 3)
+        drawn = phantom.render_pair(phantom.simulate_subject(seed, [0.55], size=192)[0], 3)
         found += [judged(picture / np.float32(255), modality)["reason"] for picture, modality in zip(drawn, ("mr", "ct"), strict=True)]
     assert found.count("wrong modality") >= 9  # of 12: only what is nearly certain is sorted out
     never = QUALITY.model_copy(update={"wrong_modality": 1.0})

@@ -15,7 +15,7 @@ def test_levels_of_simulated_heads() -> None:
     for seed in range(70, 75):
         for (expected, _), head in zip(wanted, phantom.simulate_subject(seed, [place for _, place in wanted], size=128), strict=True):
             try:
-                ct = prepare(Slice(np.float32(phantom.as_files_look(head, seed)[0]) / 255), "ct", jobs.PARAMS.preprocess).array
+                ct = prepare(Slice(np.float32(phantom.render_pair(head, seed)[0]) / 255), "ct", jobs.PARAMS.preprocess).array
             except NoHead:
                 continue
             right.append(level_of(ct) == expected)

@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(models / "model.json", {**sections, "directions": {name: {"weights": f"{name}.safetensors"} for name in directions}})
     for number in range(6):
         head = phantom.simulate(number // 3, size=128, contrast="t2")
-        for modality, picture in zip(("ct", "mr"), phantom.as_files_look(head, number), strict=True):
+        for modality, picture in zip(("ct", "mr"), phantom.render_pair(head, number), strict=True):
             file = folder / "mine" / modality.upper() / f"{number // 3}-{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(file)

@@ -105,10 +105,10 @@ def test_unknown_contrast_is_refused() -> None:
 
 def test_files_are_eight_bit_and_show_what_the_head_shows() -> None:
     head = phantom.simulate_subject(7, [0.6], size=SIZE, contrast="t2")[0]
-    ct, mr = phantom.as_files_look(head, 1)
+    ct, mr = phantom.render_pair(head, 1)
     assert ct.dtype == mr.dtype == np.uint8
     assert ct.shape == mr.shape == (SIZE, SIZE)
     assert np.corrcoef(mr.ravel(), head.mr.ravel())[0, 1] > 0.95
     assert np.median(ct[head.labels == Tissue.BONE]) > 240, "bone saturates"
     assert 60 < np.median(ct[head.labels == Tissue.WHITE]) < 160, "brain is mid grey"
-    assert all(np.array_equal(one, again) for one, again in zip((ct, mr), phantom.as_files_look(head, 1), strict=True))
+    assert all(np.array_equal(one, again) for one, again in zip((ct, mr), phantom.render_pair(head, 1), strict=True))

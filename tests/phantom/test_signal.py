@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.phantom.signal import CONTRASTS, Sequence, draw_sequence, inversion_recovery, spin_echo, tissue_signal
+from pipeline.domain import CONTRASTS
+from pipeline.phantom.signal import Sequence, compute_signal, draw_sequence, inversion_recovery, spin_echo
 from pipeline.phantom.tissues import PROPERTIES, Tissue
 
 
@@ -29,13 +30,13 @@ def test_inversion_time_of_ln2_nulls_the_signal() -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_drawn_flair_nulls_fluid_and_not_brain(seed: int) -> None:
     sequence = draw_sequence(np.random.default_rng(seed), "flair")
-    assert tissue_signal(PROPERTIES[Tissue.CSF], sequence) < 0.5 * tissue_signal(PROPERTIES[Tissue.GREY], sequence)
+    assert compute_signal(PROPERTIES[Tissue.CSF], sequence) < 0.5 * compute_signal(PROPERTIES[Tissue.GREY], sequence)
 
 
 def test_agent_brightens_what_takes_it_up() -> None:
     plain, agent = (Sequence("t1", tr=500, te=12, agent=given) for given in (False, True))
-    assert tissue_signal(PROPERTIES[Tissue.RIM], agent) > 1.5 * tissue_signal(PROPERTIES[Tissue.RIM], plain)
-    assert tissue_signal(PROPERTIES[Tissue.WHITE], agent) < 1.1 * tissue_signal(PROPERTIES[Tissue.WHITE], plain)
+    assert compute_signal(PROPERTIES[Tissue.RIM], agent) > 1.5 * compute_signal(PROPERTIES[Tissue.RIM], plain)
+    assert compute_signal(PROPERTIES[Tissue.WHITE], agent) < 1.1 * compute_signal(PROPERTIES[Tissue.WHITE], plain)
 
 
 def test_every_contrast_is_drawn() -> None:

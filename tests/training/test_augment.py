@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.training.augment import jittered, moved
+from pipeline.training.augment import jitter, move
 
 
 @pytest.fixture
@@ -19,20 +19,20 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_both_of_a_pair_move_alike(images: torch.Tensor) -> None:
-    ct, mr = moved((images, images * 0.5 - 0.5), seeded())
+    ct, mr = move((images, images * 0.5 - 0.5), seeded())
     torch.testing.assert_close(ct * 0.5 - 0.5, mr)
     assert not torch.equal(ct, images)
     assert not torch.allclose(ct[0], ct[1], atol=0.1)  # each line of a batch otherwise
 
 
 def test_black_comes_in_from_outside(images: torch.Tensor) -> None:
-    (result,) = moved((torch.full_like(images, 0.8),), seeded(3))
+    (result,) = move((torch.full_like(images, 0.8),), seeded(3))
     assert result.min() == pytest.approx(-1)
     assert result.max() <= 0.8 + 1e-6
 
 
 def test_jitter_keeps_background_range_and_place(images: torch.Tensor) -> None:
-    result = jittered(images, seeded())
+    result = jitter(images, seeded())
     assert torch.equal(result[images == -1], images[images == -1])
     assert result.min() >= -1
     assert result.max() <= 1
@@ -41,4 +41,4 @@ def test_jitter_keeps_background_range_and_place(images: torch.Tensor) -> None:
 
 
 def test_the_same_seed_gives_the_same(images: torch.Tensor) -> None:
-    assert torch.equal(jittered(images, seeded(5)), jittered(images, seeded(5)))
+    assert torch.equal(jitter(images, seeded(5)), jitter(images, seeded(5)))
