@@ -16,7 +16,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from pipeline import params, phantom
-from pipeline.imaging import appearance, outline, readers
+from pipeline.formats import table
+from pipeline.imaging import appearance, outline
 
 PROJECT = Path(__file__).parents[1]
 LABELS = PROJECT / "tests" / "dataset" / "real_labels.csv"
@@ -29,7 +30,7 @@ def describe(picture):
 
 
 def describe_file(file):
-    return describe(readers.read(file)[0].pixels)
+    return describe(table.read_slices(file)[0].pixels)
 
 
 def describe_simulated(seed):

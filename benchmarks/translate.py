@@ -21,8 +21,8 @@ from rich.table import Table
 
 from pipeline import params, phantom
 from pipeline.atomic import write_json
+from pipeline.formats.table import read_slices
 from pipeline.imaging.prepare import prepare
-from pipeline.imaging.readers import read
 from pipeline.models.bundle import load_generator, translate
 from pipeline.models.generator import build_generator, save_weights
 from pipeline.serving.translator import Translator
@@ -44,7 +44,7 @@ def main() -> None:
         write_json(folder / "model.json", {**sections, "directions": {"mr_to_ct": entry}})
         Image.fromarray(phantom.render_pair(phantom.simulate(3, size=256), 3)[1]).save(picture)
 
-        (slice_,) = read(picture)
+        (slice_,) = read_slices(picture)
         ready = prepare(slice_, "mr", preprocess).array[None]
         generator, translator = load_generator(folder, "mr_to_ct"), Translator.from_folder(folder, "mr_to_ct")
         bare = seconds(lambda: translate(generator, ready))

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline import atomic, params, paths
 from pipeline.dataset import store, stored_checks
 from pipeline.dataset.parallel import in_parallel
-from pipeline.imaging import readers
+from pipeline.formats.table import read_slices
 from pipeline.imaging.head import Box
 from pipeline.imaging.outline import Outline
 from pipeline.imaging.prepare import prepare
@@ -153,7 +153,7 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[dict[str, A
     lines, path, slices = [], None, []
     for job in jobs:
         if job.path != path:
-            path, slices = job.path, readers.read(job.path)
+            path, slices = job.path, read_slices(job.path)
         found = Outline(np.reshape(job.outline, (-1, 2)))
         made = prepare(slices[job.frame], job.modality, preprocess, job.box, found)
         store.write_row(job.file, job.row, made.array)

@@ -13,7 +13,9 @@ from scipy import ndimage
 
 from pipeline import paths
 from pipeline.dataset.parallel import in_parallel
-from pipeline.imaging import appearance, intensity, outline, readers
+from pipeline.formats.slices import Slice, Unreadable
+from pipeline.formats.table import read_slices
+from pipeline.imaging import appearance, intensity, outline
 from pipeline.imaging.outline import Picture
 from pipeline.sources.layout import stem
 
@@ -89,7 +91,7 @@ def read_pairs(raw: Path = paths.RAW) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def measure(slice_: readers.Slice, modality: str) -> dict[str, Any]:
+def measure(slice_: Slice, modality: str) -> dict[str, Any]:
     """What the manifest says of a slice's pixels, as fields of Row."""
     picture = intensity.view(slice_.pixels, slice_.unit, modality)
     found = outline.find(picture, modality)
@@ -161,8 +163,8 @@ def _measure_file(raw: Path, file: Path) -> list[Row]:
     split = relative.parts[1] if len(relative.parts) > 2 and relative.parts[1] in ("train", "test") else ""
     row = Row(stem(relative), modality, str(relative), 0, split)
     try:
-        slices = readers.read(file)
-    except readers.Unreadable as error:
+        slices = read_slices(file)
+    except Unreadable as error:
         complaint = f"{error.reason}: {error}".replace(f"{file}: ", "")
         return [replace(row, complaint=complaint)]
     names = [row.slice_id] if len(slices) == 1 else [f"{row.slice_id}#{one.frame:03d}" for one in slices]

@@ -13,7 +13,8 @@ from pipeline.dataset import contact_sheet, drift, expectations
 from pipeline.dataset.expectations import Expectation
 from pipeline.dataset.quality import OK, QUARANTINED, shares
 from pipeline.errors import UserError
-from pipeline.imaging import intensity, readers
+from pipeline.formats.table import read_slice
+from pipeline.imaging import intensity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +147,7 @@ def _draw_sheets(folder: Path, judged: "pd.DataFrame", raw: Path) -> Iterator[di
         shown = legible.iloc[[i * len(legible) // PER_SHEET for i in range(PER_SHEET)]] if len(legible) > PER_SHEET else legible
         pictures = []
         for path, frame in zip(shown["path"], shown["frame"], strict=True):
-            slice_ = readers.read_slice(raw / path, frame)
+            slice_ = read_slice(raw / path, frame)
             pictures.append(intensity.view(slice_.pixels, slice_.unit, str(modality)))
         name = f"{modality}_{(str(reason) or 'accepted').replace(' ', '_').replace('/', '_')}.png"
         contact_sheet.save(folder / name, pictures, [Path(str(slice_id)).name for slice_id in shown["slice_id"]])

@@ -9,11 +9,11 @@ import numpy as np
 from pipeline import params, paths
 from pipeline.dataset import store
 from pipeline.dataset.parallel import in_parallel
+from pipeline.formats.slices import Slice
 from pipeline.imaging import head
 from pipeline.imaging.head import Box
 from pipeline.imaging.outline import Outline
 from pipeline.imaging.prepare import NoHead, find_outline, prepare
-from pipeline.imaging.readers import Slice
 
 PAIRS_PER_TASK = 16
 FIRST_SEED = 2**40  # far from the seeds of data.phantom, whose heads are the demo's data

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline import params, paths
 from pipeline.evaluation import compare
+from pipeline.formats.slices import Slice
 from pipeline.imaging import head
 from pipeline.imaging.prepare import NoHead, find_outline, prepare
-from pipeline.imaging.readers import Slice
 from pipeline.models.bundle import load_generator, load_preprocess, translate
 from pipeline.phantom import render_pair
 from pipeline.phantom.anatomy import BOTTOM, TOP

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from pipeline import params
 from pipeline.errors import UserError
+from pipeline.formats.slices import Slice
 from pipeline.imaging import head, intensity, outline
 from pipeline.imaging.outline import Outline
-from pipeline.imaging.readers import Slice
 
 HALO = 0.03  # of the head's side: what lies farther outside the head's outline (head rest, text, fingers) becomes black
 

@@ -67,15 +67,15 @@ def choose(model: str | None, to: str) -> Translator:
 
 def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """(from, to): one for a file or DICOM series, else one for each file of the folder, under the same names."""
-    from pipeline.imaging.formats import kind_of
-    from pipeline.imaging.slices import Unreadable
+    from pipeline.formats.slices import Unreadable
+    from pipeline.formats.table import recognise
 
     if source.is_file():
         return [(source, target)]
     jobs = []
     for file in sorted(file for file in source.rglob("*") if file.is_file() and not file.name.startswith(".")):
         try:
-            if kind_of(file) == "dicom" and _is_dicom(file):
+            if recognise(file).NAME == "DICOM" and _is_dicom(file):
                 return [(source, target)]
         except Unreadable:
             continue
@@ -92,9 +92,9 @@ def _is_dicom(file: Path) -> bool:
 
 
 def _is_named(file: Path) -> bool:
-    from pipeline.serving.outputs import PICTURES, VOLUMES
+    from pipeline.formats.table import endings
 
-    return file.name.lower().endswith((*PICTURES, *VOLUMES))
+    return file.name.lower().endswith(endings())
 
 
 def _report(translator: Translator, done: list[Summary], failed: list[str], target: Path, seconds: float) -> None:

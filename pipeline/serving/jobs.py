@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
+from pipeline.formats.table import named, read_volume
+from pipeline.formats.volume import Volume
 from pipeline.imaging import intensity
-from pipeline.imaging.readers import read_volume
-from pipeline.imaging.volumes import Volume
-from pipeline.serving.outputs import PICTURES, VOLUMES
 from pipeline.serving.translator import Translation, Translator
 
 GREY_LEVELS = 1000  # grey values 0..1 as the page gets them
@@ -180,10 +179,10 @@ class Jobs:
 
 def _name(volume: Volume, source: Path) -> str:
     """The result's name: the upload's, marked as synthetic; a folder for a series."""
-    if volume.kind == "dicom":
-        return "synthetic.dcm" if len(volume.references) == 1 and not source.is_dir() else "synthetic"
-    endings = VOLUMES[::-1] if volume.kind == "nifti" else tuple(PICTURES)
-    ending = next((one for one in endings if source.name.lower().endswith(one)), ".nii" if volume.kind == "nifti" else ".png")
+    if volume.format == "DICOM":
+        return "synthetic.dcm" if len(volume.slices) == 1 and not source.is_dir() else "synthetic"
+    endings = named(volume.format).ENDINGS
+    ending = next((ending for ending in endings if source.name.lower().endswith(ending)), endings[0])
     return f"{source.name[: -len(ending)] if source.name.lower().endswith(ending) else source.name}-synthetic{ending}"
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from pipeline.errors import UserError
-from pipeline.imaging.readers import read_volume
-from pipeline.imaging.slices import Slice
+from pipeline.formats.slices import Slice
+from pipeline.formats.table import read_volume
 from pipeline.serving.translator import Translator
 
 
@@ -57,7 +57,7 @@ def _decoded(image: str) -> tuple[list[Slice], bool]:
         file = Path(folder) / "image"
         file.write_bytes(content)
         volume = read_volume(file)
-    return volume.slices, volume.kind != "picture"
+    return volume.slices, volume.calibrated
 
 
 mlflow.models.set_model(TranslationModel())

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from pipeline import params, paths
 from pipeline.errors import UserError
+from pipeline.formats.slices import Slice
+from pipeline.formats.synthetic import Label, Synthetic
+from pipeline.formats.table import read_volume
+from pipeline.formats.table import write as write_file
+from pipeline.formats.volume import Volume
 from pipeline.imaging import head, intensity
 from pipeline.imaging.prepare import NoHead, Prepared, prepare
-from pipeline.imaging.readers import read_volume
-from pipeline.imaging.slices import Slice
-from pipeline.imaging.volumes import Volume
-from pipeline.serving.label import Label
 
 if TYPE_CHECKING:
     from torch import nn
@@ -150,16 +151,14 @@ class Translator:
         sizes = {one.pixels.shape for one in volume.slices}
         if len(sizes) > 1:
             raise UserError(f"pages of different sizes ({', '.join(f'{w} × {h}' for h, w in sorted(sizes))}); give them as single files")
-        return self.translate_slices(volume.slices, contrast, hounsfield=volume.kind != "picture", with_doubt=with_doubt, progress=progress)
+        return self.translate_slices(volume.slices, contrast, hounsfield=volume.calibrated, with_doubt=with_doubt, progress=progress)
 
     def write(self, volume: Volume, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
         """Write the translation of `volume`, which was read from `path_in`, in its format; gives the path written."""
-        from pipeline.serving import outputs
-
         window = self.preprocess.ct_window
         images = np.stack(translation.images)
-        made = outputs.Made(images, translation.unit, self.label, contrast or "", (window.level, window.width))
-        return outputs.write(volume, made, path_in, path_out)
+        synthetic = Synthetic(images, translation.unit, self.label, contrast or "", (window.level, window.width))
+        return write_file(volume, synthetic, path_in, path_out)
 
     def translate(
         self, path_in: Path, path_out: Path, contrast: str | None = None, progress: Progress | None = None, doubt: Path | None = None
@@ -170,7 +169,7 @@ class Translator:
         cannot be read or shows no head, and for doubt asked for with DICOM, which has no place for it.
         """
         volume = read_volume(path_in)
-        if doubt is not None and volume.kind == "dicom":
+        if doubt is not None and volume.format == "DICOM":
             raise UserError(f"{path_in}: doubt is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
         translation = self.translate_volume(volume, contrast, progress, doubt is not None)
         output = self.write(volume, translation, path_in, path_out, contrast)

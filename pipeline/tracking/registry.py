@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import paths
 from pipeline.atomic import write_json
 from pipeline.errors import UserError
-from pipeline.serving.label import Label
+from pipeline.formats.synthetic import Label
 from pipeline.tracking import lookup, store
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 WEIGHTS, DATA, SCORES = "weights_digest", "data_digest", "scores"
 
 _PACKAGE = Path(__file__).parents[1]
-_CODE = ("__init__.py", "atomic.py", "errors.py", "params.py", "paths.py", "privacy.py", "imaging", "models", "serving")
+_CODE = (
+    "__init__.py", "atomic.py", "domain.py", "errors.py", "params.py", "paths.py", "privacy.py", "formats", "imaging", "models", "serving",
+)  # fmt: skip
 _ARTIFACT = "translator"
 _REQUIREMENTS = (
     "mlflow", "nibabel", "numpy", "pillow", "pydantic", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle",

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from pipeline import phantom
 from pipeline.dataset import manifest, quality
-from pipeline.imaging.readers import Slice
+from pipeline.formats.slices import Slice
 from pipeline.params import load
 
 PROJECT = Path(__file__).parents[2]

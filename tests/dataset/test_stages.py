@@ -13,7 +13,8 @@ from PIL import Image
 
 from pipeline import paths, sources
 from pipeline.dataset import arrays, store
-from pipeline.imaging import head, readers
+from pipeline.formats import table
+from pipeline.imaging import head
 from pipeline.imaging.prepare import prepare
 from pipeline.params import load
 from stages import preprocess, split, validate
@@ -91,7 +92,7 @@ def test_every_stored_slice_can_be_traced_back_to_its_pixels(made: Path) -> None
     assert list(index.columns) == arrays.COLUMNS
     for line in index.iloc[:: len(index) // 12].to_dict("records"):
         stored = store.to_float(store.load_array(line["split"], line["modality"], made / paths.SLICES)[line["row"]])
-        source = readers.read_slice(made / paths.RAW / line["path"], line["frame"]).pixels
+        source = table.read_slice(made / paths.RAW / line["path"], line["frame"]).pixels
         assert source.shape == (line["source_height"], line["source_width"])
         back = (
             head.paste(stored, arrays.box_of(line), source.shape) * (line["intensity_high"] - line["intensity_low"]) + line["intensity_low"]
@@ -109,7 +110,7 @@ def test_truth_lies_in_the_box_of_the_slice_that_is_translated(made: Path) -> No
         sides = {modality: paired[paired["modality"] == modality].set_index("pair") for modality in paths.MODALITIES}
         assert len(truth) == 6
         for pair in range(6):
-            source = readers.read(made / paths.RAW / sides[wanted].loc[pair, "path"])[0]
+            source = table.read_slices(made / paths.RAW / sides[wanted].loc[pair, "path"])[0]
             box = arrays.box_of(sides[given].loc[pair].to_dict())
             expected = prepare(source, wanted, load(made / "params.yaml").preprocess, box).array
             assert np.abs(store.to_float(truth[pair]) - expected).max() <= 0.5 / 255 + 1e-4

@@ -4,8 +4,8 @@ import numpy as np
 
 from pipeline import phantom
 from pipeline.evaluation.level import level_of
+from pipeline.formats.slices import Slice
 from pipeline.imaging.prepare import NoHead, prepare
-from pipeline.imaging.readers import Slice
 from tests.training import jobs
 
 

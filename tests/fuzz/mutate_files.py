@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.imaging import readers
+from pipeline.formats import table
 from pipeline.sources import archive, folder
 
 SECONDS = 20  # for one input; more is a hang
@@ -112,10 +112,10 @@ def take(suffix: str, content: bytes, scratch: Path) -> str:
             archive.extract(file, target / "tree")
             folder.take(target / "tree", target, "fuzz")
         else:
-            for one in readers.read(file):
+            for one in table.read_slices(file):
                 assert one.pixels.ndim == 2
                 assert one.pixels.dtype == np.float32
-            readers.read_volume(file)
+            table.read_volume(file)
         return "read"
     except UserError as error:
         return type(error).__name__
@@ -181,8 +181,8 @@ def main() -> None:
                     print(f"exit code {worker.exitcode}", flush=True)
                     worker = None
     print(f"{counts.total()} inputs, {sum(count for what, count in counts.items() if what.startswith('CRASH'))} findings")
-    for table in (counts, kinds):
-        print(", ".join(f"{count} {what}" for what, count in table.most_common()))
+    for counted in (counts, kinds):
+        print(", ".join(f"{count} {what}" for what, count in counted.most_common()))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from PIL import Image
 from scipy import ndimage
 from skimage.draw import ellipse
 
-from pipeline.imaging import head, outline, readers
+from pipeline.formats.table import read_slices
+from pipeline.imaging import head, outline
 from pipeline.imaging.head import Box
 
 
@@ -119,8 +120,8 @@ def test_beyond_the_picture_a_crop_is_black_and_values_keep_their_range() -> Non
 def test_boxes_of_registered_ct_and_mr_agree(real_data: Path) -> None:
     sides, centres = [], []
     for file in sorted((real_data / "pairs" / "CT").glob("*.png")):
-        ct = head.find_head(readers.read(file)[0].pixels, "ct")
-        mr = head.find_head(readers.read(real_data / "pairs" / "MR" / file.name)[0].pixels, "mr")
+        ct = head.find_head(read_slices(file)[0].pixels, "ct")
+        mr = head.find_head(read_slices(real_data / "pairs" / "MR" / file.name)[0].pixels, "mr")
         assert ct is not None
         assert mr is not None
         sides.append(abs(np.log(mr.side / ct.side)))

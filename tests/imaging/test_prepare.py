@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage
 from skimage.draw import ellipse
 
+from pipeline.formats.slices import Slice
 from pipeline.imaging import head, intensity
 from pipeline.imaging.prepare import NoHead, prepare
-from pipeline.imaging.readers import Slice
 from pipeline.params import Preprocess, Window
 
 PREPROCESS = Preprocess(

@@ -12,8 +12,8 @@ import yaml
 
 from pipeline import paths
 from pipeline.phantom import simulate_subject
+from tests.formats.dicom_files import write
 from tests.graph.projects import Project, copy_project
-from tests.imaging.dicom_files import write
 
 SECRETS = ("Zyxwvut", "Quentin", "ID-98", "19371231", "Musterstadt", "Qwertzium", "Geheimrat", "ACC-5566", "Vorgeschichte")
 PATIENTS = 6

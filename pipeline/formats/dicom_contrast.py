@@ -9,7 +9,7 @@ import re
 
 from pydicom.dataset import Dataset
 
-from pipeline.imaging.dicom_plane import functional_group
+from pipeline.formats.dicom_plane import functional_group
 
 _STATED = {"T1": "t1", "T2": "t2", "FLUID_ATTENUATED": "flair", "PROTON_DENSITY": "pd"}  # Acquisition Contrast, PS3.3 C.8.13.3.1.2
 _NAMES = ((r"flair|dark.?fluid", "flair"), (r"t2", "t2"), (r"t1|mp.?rage|bravo|spgr", "t1"), (r"pd|proton", "pd"))

@@ -11,9 +11,17 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
 from pipeline import privacy
-from pipeline.imaging.slices import MAX_PIXELS, MAX_VOXELS, Slice, Truncated, Unreadable
+from pipeline.atomic import new_file
+from pipeline.errors import UserError
+from pipeline.formats.slices import MAX_PIXELS, MAX_VOXELS, Slice, Truncated, Unreadable
+from pipeline.formats.synthetic import Synthetic, to_uint
+from pipeline.formats.volume import Volume
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+NAME = "picture"
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # as pillow calls them
+_STARTS = (b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+_KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
+ENDINGS = tuple(_KINDS)
 VISIBLE = 16  # difference between colour channels, of 255, that an eye sees
 
 # What pillow's decoders raise on damaged files, beside its own UnidentifiedImageError (an OSError).
@@ -21,7 +29,12 @@ _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, At
            ZeroDivisionError, AssertionError, RuntimeError, NotImplementedError, struct.error, zlib.error)  # fmt: skip
 
 
-def read(path: Path) -> list[Slice]:
+def recognises(start: bytes) -> bool:
+    """Whether the bytes are those of PNG, JPEG, TIFF (also BigTIFF) or BMP."""
+    return start.startswith(_STARTS)
+
+
+def read_slices(path: Path) -> list[Slice]:
     """Every picture of the file: one, or a slice a page for a TIFF of several. Raises Unreadable or Truncated."""
     try:
         with warnings.catch_warnings():
@@ -126,3 +139,31 @@ def _complaint(path: Path, error: BaseException) -> Unreadable:
     if isinstance(error, Image.UnidentifiedImageError):
         return Unreadable(f"{path}: no {', '.join(FORMATS)} picture, whatever its name says")
     return Unreadable(f"{path}: damaged picture ({type(error).__name__}: {said})")
+
+
+def read_volume(path: Path) -> Volume:
+    """The pages of the file as a volume. Raises Unreadable or Truncated."""
+    return Volume(read_slices(path), NAME, calibrated=False)
+
+
+def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
+    """Write the pictures with as many bits as `source` has, in the kind of file that the name of `target` says; gives the path written."""
+    place = target / source.name if target.is_dir() else target
+    if not place.name.lower().endswith(ENDINGS):
+        raise UserError(f"{place}: the result is a picture; name a file that ends in {', '.join(ENDINGS)}")
+    kind = _KINDS[place.suffix.lower()]
+    if len(volume.slices) > 1 and kind != "TIFF":
+        raise UserError(f"{place}: {len(volume.slices)} pages need a .tif file")
+    bits = _bits(source) if kind in ("PNG", "TIFF") else 8
+    pages = [Image.fromarray(to_uint(image, bits)) for image in synthetic.images]
+    options: dict[str, Any] = {"quality": 95} if kind == "JPEG" else {}
+    if len(pages) > 1:
+        options |= {"save_all": True, "append_images": pages[1:]}
+    with new_file(place) as beside:
+        pages[0].save(beside, kind, **options)
+    return place
+
+
+def _bits(source: Path) -> int:
+    with Image.open(source) as image:
+        return 16 if image.mode.startswith("I") or image.mode == "F" else 8

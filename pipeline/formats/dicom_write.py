@@ -22,14 +22,13 @@ from pydicom.uid import (
 
 from pipeline.atomic import new_file, new_folder
 from pipeline.errors import UserError
-from pipeline.imaging import dicom
-from pipeline.imaging.dicom_plane import functional_group
-from pipeline.imaging.series import Reference
-from pipeline.imaging.volumes import Volume
-from pipeline.serving.label import Label
-from pipeline.serving.outputs import Made
+from pipeline.formats import dicom_pixels, nifti, pictures
+from pipeline.formats.dicom_plane import functional_group
+from pipeline.formats.dicom_series import Reference
+from pipeline.formats.synthetic import WARNING, Label, Synthetic
+from pipeline.formats.volume import Volume
 
-WARNING = "SYNTHETIC, NOT FOR DIAGNOSIS"
+_OTHER_ENDINGS = (*pictures.ENDINGS, *nifti.ENDINGS)
 MR_LEVELS = 4095  # stored value of 1.0
 
 _PATIENT_AND_STUDY = (
@@ -44,27 +43,35 @@ _EMPTY_IF_MISSING = (
 )  # fmt: skip
 
 
-def write(volume: Volume, translation: Made, source: Path, target: Path) -> None:
-    """Write `translation`, one image for each slice of `volume`, to `target`: a file for a single picture, else a new folder of files.
+def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
+    """Write one image for each slice of `volume`: a file for a single picture, else a new folder of files; gives the path written.
 
     CT in Hounsfield units becomes CT images, grey values in 0..1 MR images of 12 bits.
-    Raises UserError when `target` is a folder that holds something.
+    Raises UserError when `target` is a folder that holds something, or has the name of another format.
     """
-    stored = volume.stored(translation.images)
-    if len(volume.references) == 1 and not source.is_dir():
+    references: list[Reference] = volume.origin
+    stored = volume.stored(synthetic.images)
+    if source.is_dir() and target.is_file():
+        raise UserError(f"{target}: a file, but a DICOM series needs a folder; name another")
+    if not source.is_dir() and target.is_dir():
+        target = target / source.name
+    elif target.name.lower().endswith(_OTHER_ENDINGS):
+        raise UserError(f"{target}: DICOM is translated to DICOM; name a {'folder' if source.is_dir() else '.dcm file'}")
+    if len(references) == 1 and not source.is_dir():
         with new_file(target) as beside:
-            _instance(volume.references[0], stored[0], translation, 1).save_as(beside, enforce_file_format=True)
-        return
+            _instance(references[0], stored[0], synthetic, 1).save_as(beside, enforce_file_format=True)
+        return target
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: not an empty folder; a series of {len(volume.references)} DICOM files needs one")
+        raise UserError(f"{target}: not an empty folder; a series of {len(references)} DICOM files needs one")
     with new_folder(target) as folder:
-        for number, (reference, picture) in enumerate(zip(volume.references, stored, strict=True), start=1):
+        for number, (reference, picture) in enumerate(zip(references, stored, strict=True), start=1):
             file = folder / f"{number:04d}.dcm"
-            _instance(reference, picture, translation, number).save_as(file, enforce_file_format=True)
+            _instance(reference, picture, synthetic, number).save_as(file, enforce_file_format=True)
+    return target
 
 
-def _instance(reference: Reference, picture: NDArray[np.float32], by: Made, number: int) -> Dataset:
-    source = dicom.load(reference.file, pixels=False)
+def _instance(reference: Reference, picture: NDArray[np.float32], by: Synthetic, number: int) -> Dataset:
+    source = dicom_pixels.load(reference.file, pixels=False)
     made = Dataset()
     for name in (*_PATIENT_AND_STUDY, *_IN_SPACE):
         if name in source:
@@ -106,7 +113,7 @@ def _place(made: Dataset, source: Dataset, frame: int) -> bool:
     return complete
 
 
-def _series(made: Dataset, source: Dataset, by: Made, number: int) -> None:
+def _series(made: Dataset, source: Dataset, by: Synthetic, number: int) -> None:
     label, target = by.label, "CT" if by.unit == "hu" else "MR"
     made.Modality = target
     if "StudyInstanceUID" not in made:
@@ -170,7 +177,7 @@ def _kind(made: Dataset, unit: str, placed: bool) -> None:
         made.RepetitionTime = made.EchoTime = made.EchoTrainLength = None
 
 
-def _pixels(made: Dataset, picture: NDArray[np.float32], by: Made) -> None:
+def _pixels(made: Dataset, picture: NDArray[np.float32], by: Synthetic) -> None:
     made.SamplesPerPixel = 1
     made.PhotometricInterpretation = "MONOCHROME2"
     made.Rows, made.Columns = picture.shape
@@ -188,7 +195,7 @@ def _pixels(made: Dataset, picture: NDArray[np.float32], by: Made) -> None:
     made["PixelData"].VR = "OW"
 
 
-def _uid(source: Dataset, name: str, what: str, by: Made | None = None) -> str:
+def _uid(source: Dataset, name: str, what: str, by: Synthetic | None = None) -> str:
     """A unique identifier that depends on the source's `name`, on `what` and on the model and contrast alone."""
     origin = source.get(name) or source.get("SOPInstanceUID") or hashlib.sha256(source.to_json().encode()).hexdigest()
     return str(generate_uid(entropy_srcs=["ctmr", str(origin), what, *([by.label.digest, by.contrast] if by else [])]))

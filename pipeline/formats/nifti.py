@@ -13,21 +13,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
 from pipeline import privacy
-from pipeline.imaging.slices import MAX_PIXELS, MAX_VOXELS, NotAxial, Slice, Truncated, Unreadable
+from pipeline.atomic import new_file
+from pipeline.errors import UserError
+from pipeline.formats.slices import MAX_PIXELS, MAX_VOXELS, NotAxial, Slice, Truncated, Unreadable
+from pipeline.formats.synthetic import Synthetic
+from pipeline.formats.volume import Volume
 
+NAME = "NIfTI"
+ENDINGS = (".nii.gz", ".nii")
 MAX_RATIO = 1032  # what gzip can pack at best (RFC 1951); a header that claims more voxels than that is wrong
 MAX_ANISOTROPY = 3.0  # within an axial slice; more means thick sagittal or coronal slices, of which an axial view shows little
 HOUNSFIELD_BELOW = -300.0  # no MR intensity is this low; a hundredth of the voxels being so means air in Hounsfield units
+_SIZES = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}  # type: ignore[arg-type]
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 
-def read(path: Path) -> list[Slice]:
+def recognises(start: bytes) -> bool:
+    """Whether the first number is the size of a NIfTI-1 or NIfTI-2 header, in either byte order."""
+    return start[:4] in _SIZES
+
+
+def read_slices(path: Path) -> list[Slice]:
     """Every axial slice from foot to head. Raises Unreadable, Truncated, or NotAxial for volumes of thick sagittal or coronal slices."""
+    import nibabel
+    from nibabel.orientations import inv_ornt_aff
+
     image = load(path)
     values = _values(image, path)
     turned = np.asarray(nibabel.as_closest_canonical(nibabel.Nifti1Image(values, image.affine)).dataobj)
@@ -56,6 +69,9 @@ def read(path: Path) -> list[Slice]:
 
 def load(path: Path) -> Any:
     """The nibabel image, its voxels still on the disk. Raises Unreadable for what is no NIfTI volume of three dimensions."""
+    import nibabel
+    from nibabel.orientations import io_orientation
+
     try:
         with _silent():
             # Not nibabel.load: it would also try the kinds of file that keep XML or worse inside a NIfTI.
@@ -92,8 +108,34 @@ def show(plane: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return plane[::-1, ::-1].T
 
 
+def read_volume(path: Path) -> Volume:
+    """The volume with its nibabel image as origin: affine, header, shape. Raises as `read_slices`."""
+    image = load(path)
+    return Volume(read_slices(path), NAME, origin=image, restore=lambda slices: store(slices, image))
+
+
+def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
+    """Write int16 Hounsfield units or float32 grey values with the affine and header of `volume`; gives the path written."""
+    place = target / source.name if target.is_dir() else target
+    if not place.name.lower().endswith(ENDINGS):
+        raise UserError(f"{place}: the result is a NIfTI volume; name a file that ends in {', '.join(ENDINGS)}")
+    voxels, image = volume.stored(synthetic.images), volume.origin
+    header = image.header.copy()
+    header["descrip"] = f"SYNTHETIC, not for diagnosis; {synthetic.label}".encode("ascii", "replace")[:79]
+    header["cal_min"] = header["cal_max"] = 0
+    stored = np.rint(voxels).astype(np.int16) if synthetic.unit == "hu" else voxels.astype(np.float32)
+    header.set_data_dtype(stored.dtype)
+    header.set_slope_inter(1, 0)
+    content = type(image)(stored, image.affine, header).to_bytes()
+    with new_file(place) as beside:  # no time in the compressed file's header, so that the same input gives the same bytes
+        beside.write_bytes(gzip.compress(content, mtime=0) if place.name.lower().endswith(".gz") else content)
+    return place
+
+
 def store(slices: np.ndarray[Any, Any], image: Any) -> np.ndarray[Any, Any]:
     """Slices (N, H, W) as `read` gave them, as an array in the voxel order of `image`, for its affine and header."""
+    from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+
     turned = np.moveaxis(slices, 0, -1).transpose(1, 0, 2)[::-1, ::-1]
     back = ornt_transform(_RAS, io_orientation(image.affine))
     return np.asarray(apply_orientation(turned, back)).reshape(image.shape)
@@ -121,6 +163,8 @@ def _silent() -> Iterator[None]:
 
 
 def _turn(image: Any) -> Any:
+    from nibabel.orientations import io_orientation, ornt_transform
+
     return ornt_transform(io_orientation(image.affine), _RAS)
 
 

@@ -20,11 +20,11 @@ from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.uid import ImplicitVRLittleEndian
 
 from pipeline import privacy
-from pipeline.imaging import dicom_streams
-from pipeline.imaging.dicom_contrast import stated_contrast
-from pipeline.imaging.dicom_plane import functional_group, plane
-from pipeline.imaging.pictures import VISIBLE
-from pipeline.imaging.slices import MAX_PIXELS, MAX_VOXELS, NotAxial, OtherModality, Slice, Truncated, Unit, Unreadable
+from pipeline.formats import dicom_streams
+from pipeline.formats.dicom_contrast import stated_contrast
+from pipeline.formats.dicom_plane import functional_group, plane
+from pipeline.formats.pictures import VISIBLE
+from pipeline.formats.slices import MAX_PIXELS, MAX_VOXELS, NotAxial, OtherModality, Slice, Truncated, Unit, Unreadable
 
 AIR = -1000.0  # Hounsfield units that stand for pixels outside of the scanned circle
 # A picture without a modality, or of an "other" one, may be a CT or MR slice that some software stored anew.
@@ -36,13 +36,13 @@ _IDENTITIES = (("patient", "PatientID"), ("study", "StudyInstanceUID"), ("series
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
-def read(path: Path, frames: Sequence[int] | None = None) -> list[Slice]:
+def read_frames(path: Path, frames: Sequence[int] | None = None) -> list[Slice]:
     """Every frame of the file in its stored order, or only `frames`, in their order.
 
     Raises Unreadable: Truncated, NotAxial (sagittal, coronal, localizer), OtherModality, or for what has no picture or is damaged.
     """
     dataset = load(path)
-    with own_words(path):
+    with header_kept_quiet(path):
         count = int(dataset.get("NumberOfFrames") or 1)
         if not 0 < count * int(dataset.Rows) * int(dataset.Columns) <= MAX_VOXELS or int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
             raise Unreadable(f"{path}: claims {count} frames of {dataset.Columns} × {dataset.Rows} pixels")
@@ -55,7 +55,7 @@ def read(path: Path, frames: Sequence[int] | None = None) -> list[Slice]:
 
 def load(path: Path, *, pixels: bool = True) -> Dataset:
     """The dataset of a DICOM file, with or without the file header that the standard asks for. Raises Unreadable."""
-    with own_words(path):
+    with header_kept_quiet(path):
         try:
             dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
         except InvalidDicomError:
@@ -168,7 +168,7 @@ def _first(dataset: Dataset, name: str) -> float | None:
 
 
 @contextlib.contextmanager
-def own_words(path: Path) -> Iterator[None]:
+def header_kept_quiet(path: Path) -> Iterator[None]:
     """Say what is wrong in our words: pydicom's messages and warnings quote the header."""
     logger = logging.getLogger("pydicom")
     level = logger.level

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from pipeline.imaging import dicom_contrast, readers
-from pipeline.imaging.dicom_plane import Plane
-from pipeline.imaging.slices import Slice
-from tests.imaging.dicom_files import AXIAL, write, write_enhanced
+from pipeline.formats import dicom_contrast, table
+from pipeline.formats.dicom_plane import Plane
+from pipeline.formats.slices import NotAxial, OtherModality, Slice, Truncated, Unreadable
+from tests.formats.dicom_files import AXIAL, write, write_enhanced
 
 STORED = np.arange(12, dtype=np.int16).reshape(3, 4) * 100
 SHIPPED = ("CT_small.dcm", "MR_small.dcm")
@@ -25,7 +25,7 @@ def shipped(name: str) -> Path:
 
 
 def only(path: Path) -> Slice:
-    (one,) = readers.read(path)
+    (one,) = table.read_slices(path)
     return one
 
 
@@ -100,29 +100,29 @@ def test_shipped_encodings_of_one_picture(name: str) -> None:
     ],
 )
 def test_other_modalities_are_named_and_their_encodings_known(name: str, frames: int, tmp_path: Path) -> None:
-    with pytest.raises(readers.OtherModality, match="neither CT nor MR"):
-        readers.read(shipped(name))
+    with pytest.raises(OtherModality, match="neither CT nor MR"):
+        table.read_slices(shipped(name))
     dataset = pydicom.dcmread(shipped(name))
     dataset.Modality = "OT"
     dataset.save_as(tmp_path / "a.dcm")
-    slices = readers.read(tmp_path / "a.dcm")
+    slices = table.read_slices(tmp_path / "a.dcm")
     assert len(slices) == frames
     assert all(one.pixels.shape == (dataset.Rows, dataset.Columns) and 0 <= one.pixels.min() < one.pixels.max() <= 1 for one in slices)
 
 
 def test_multi_frame_keeps_the_stored_order(tmp_path: Path) -> None:
     stored = np.stack([STORED, STORED + 1, STORED + 2])
-    slices = readers.read(write(tmp_path / "a.dcm", stored))
+    slices = table.read_slices(write(tmp_path / "a.dcm", stored))
     assert [one.frame for one in slices] == [0, 1, 2]
     np.testing.assert_array_equal(np.stack([one.pixels for one in slices]), stored - 1024.0)
-    np.testing.assert_array_equal(readers.read_slice(tmp_path / "a.dcm", 2).pixels, stored[2] - 1024.0)
-    with pytest.raises(readers.Unreadable, match="no frame 3"):
-        readers.read_slice(tmp_path / "a.dcm", 3)
+    np.testing.assert_array_equal(table.read_slice(tmp_path / "a.dcm", 2).pixels, stored[2] - 1024.0)
+    with pytest.raises(Unreadable, match="no frame 3"):
+        table.read_slice(tmp_path / "a.dcm", 3)
 
 
 def test_enhanced_frames_have_a_place_and_scale_of_their_own(tmp_path: Path) -> None:
     stored = np.stack([STORED, STORED, STORED]).astype(np.uint16)
-    slices = readers.read(write_enhanced(tmp_path / "a.dcm", stored, [10.0, 0.0, 5.0]))
+    slices = table.read_slices(write_enhanced(tmp_path / "a.dcm", stored, [10.0, 0.0, 5.0]))
     assert [one.position for one in slices] == [10, 0, 5]
     assert {(one.spacing, one.contrast, one.modality) for one in slices} == {((0.5, 0.75), "flair", "mr")}
     for index, one in enumerate(slices):
@@ -151,14 +151,14 @@ def test_every_axial_slice_is_seen_alike(turn: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", [[0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1]])
 def test_other_planes_are_refused(orientation: list[float], tmp_path: Path) -> None:
-    with pytest.raises(readers.NotAxial, match="sagittal or coronal"):
-        readers.read(write(tmp_path / "a.dcm", STORED, ImageOrientationPatient=orientation))
+    with pytest.raises(NotAxial, match="sagittal or coronal"):
+        table.read_slices(write(tmp_path / "a.dcm", STORED, ImageOrientationPatient=orientation))
 
 
 @pytest.mark.parametrize(("kind", "complaint"), [("LOCALIZER", "localizer"), ("MOSAIC", "mosaic")])
 def test_localizers_and_mosaics_are_refused(kind: str, complaint: str, tmp_path: Path) -> None:
-    with pytest.raises(readers.Unreadable, match=complaint):
-        readers.read(write(tmp_path / "a.dcm", STORED, ImageType=["ORIGINAL", "PRIMARY", kind]))
+    with pytest.raises(Unreadable, match=complaint):
+        table.read_slices(write(tmp_path / "a.dcm", STORED, ImageType=["ORIGINAL", "PRIMARY", kind]))
 
 
 def test_patients_are_keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +191,8 @@ def test_not_a_word_of_the_header_is_let_out(tmp_path: Path, capfd: pytest.Captu
     for damaged in (whole[: len(whole) - 5], whole[:600], whole[:place] + b"Zyxwv" + whole[place + 5 :], whole[128:], whole[200:]):
         (tmp_path / "b.dcm").write_bytes(damaged)
         try:
-            shown += repr(readers.read(tmp_path / "b.dcm"))
-        except readers.Unreadable as error:
+            shown += repr(table.read_slices(tmp_path / "b.dcm"))
+        except Unreadable as error:
             shown += f"{error} {error.__cause__} {error.__context__ if not error.__suppress_context__ else ''}"
     out = capfd.readouterr()
     assert not [word for word in (secret, "987654", "19371231", "Quentin", "Zyxwv") if word in shown + out.out + out.err + caplog.text]
@@ -233,16 +233,16 @@ def test_a_file_without_the_header_that_the_standard_asks_for(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["rtplan.dcm", "test-SR.dcm", "dicomdirtests/DICOMDIR", "no_meta.dcm"])
 def test_dicom_without_a_picture(name: str) -> None:
-    with pytest.raises(readers.Unreadable, match="no DICOM file with a picture"):
-        readers.read(shipped(name))
+    with pytest.raises(Unreadable, match="no DICOM file with a picture"):
+        table.read_slices(shipped(name))
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.98])
 def test_truncated(share: float, tmp_path: Path) -> None:
     whole = shipped("CT_small.dcm").read_bytes()
     (tmp_path / "a.dcm").write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(readers.Truncated):
-        readers.read(tmp_path / "a.dcm")
+    with pytest.raises(Truncated):
+        table.read_slices(tmp_path / "a.dcm")
 
 
 @pytest.mark.parametrize("place", [70, 4000])
@@ -251,14 +251,14 @@ def test_damaged_run_lengths_are_one_error_and_nothing_else(place: int, tmp_path
     dataset.compress(RLELossless)
     dataset.PixelData = dataset.PixelData[:place] + b"\x83" * 500 + dataset.PixelData[place + 500 :]
     dataset.save_as(tmp_path / "a.dcm")
-    with pytest.raises(readers.Unreadable, match="damaged"):
-        readers.read(tmp_path / "a.dcm")
+    with pytest.raises(Unreadable, match="damaged"):
+        table.read_slices(tmp_path / "a.dcm")
     assert capfd.readouterr() == ("", "")
 
 
 def test_sizes_that_no_file_can_hold(tmp_path: Path) -> None:
-    with pytest.raises(readers.Unreadable, match="claims 60000 frames"):
-        readers.read(write(tmp_path / "a.dcm", STORED, NumberOfFrames=60000, Rows=65535, Columns=65535))
+    with pytest.raises(Unreadable, match="claims 60000 frames"):
+        table.read_slices(write(tmp_path / "a.dcm", STORED, NumberOfFrames=60000, Rows=65535, Columns=65535))
 
 
 @settings(max_examples=80, deadline=None)
@@ -278,7 +278,7 @@ def test_whatever_the_bytes_only_the_documented_error(data: st.DataObject, name:
     path = tmp_path_factory.mktemp("any") / "a.dcm"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     try:
-        slices = readers.read(path)
-    except readers.Unreadable:
+        slices = table.read_slices(path)
+    except Unreadable:
         return
     assert all(one.pixels.ndim == 2 and np.isfinite(one.pixels).all() for one in slices)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.imaging import readers
+from pipeline.formats import table
+from pipeline.formats.slices import NotAxial, Slice, Truncated, Unreadable
 
 VALUES = np.random.default_rng(0).integers(-50, 1000, (4, 5, 6)).astype(np.int16)  # right, anterior, superior
 SIZES = (1.0, 1.25, 3.0)
@@ -33,19 +34,19 @@ def seen(values: np.ndarray) -> np.ndarray:
     return values[::-1, ::-1].transpose(2, 1, 0)
 
 
-def pixels(slices: list[readers.Slice]) -> np.ndarray:
+def pixels(slices: list[Slice]) -> np.ndarray:
     return np.stack([one.pixels for one in slices])
 
 
 @pytest.mark.parametrize("axes", AXES)
 def test_every_orientation_is_seen_alike_and_written_back_exactly(axes: str, tmp_path: Path) -> None:
     path = volume(tmp_path / "a.nii", VALUES, axes)
-    slices = readers.read(path)
+    slices = table.read_slices(path)
     np.testing.assert_array_equal(pixels(slices), seen(VALUES))
     assert [one.position for one in slices] == [-40, -37, -34, -31, -28, -25]
     assert {one.spacing for one in slices} == {(1.25, 1.0)}
     image = nibabel.load(path)
-    np.testing.assert_array_equal(readers.read_volume(path).stored(pixels(slices)), np.asanyarray(image.dataobj))
+    np.testing.assert_array_equal(table.read_volume(path).stored(pixels(slices)), np.asanyarray(image.dataobj))
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -55,24 +56,24 @@ def test_scale_of_the_header_counts(suffix: str, tmp_path: Path) -> None:
     nibabel.save(image, tmp_path / f"a{suffix}")
     raw = (gzip.decompress if suffix == ".nii.gz" else bytes)((tmp_path / f"a{suffix}").read_bytes())
     stored = np.frombuffer(raw[352:], np.int16).reshape(VALUES.shape, order="F")
-    np.testing.assert_array_equal(pixels(readers.read(tmp_path / f"a{suffix}")), seen(stored * np.float32(2) - 7))
+    np.testing.assert_array_equal(pixels(table.read_slices(tmp_path / f"a{suffix}")), seen(stored * np.float32(2) - 7))
 
 
 def test_air_at_minus_1000_means_hounsfield_units(tmp_path: Path) -> None:
     ct = np.where(VALUES < 500, -1000, VALUES).astype(np.int16)
-    assert {(one.unit, one.modality) for one in readers.read(volume(tmp_path / "ct.nii", ct))} == {("hu", "ct")}
-    assert {(one.unit, one.modality) for one in readers.read(volume(tmp_path / "mr.nii", VALUES))} == {("grey", "")}
+    assert {(one.unit, one.modality) for one in table.read_slices(volume(tmp_path / "ct.nii", ct))} == {("hu", "ct")}
+    assert {(one.unit, one.modality) for one in table.read_slices(volume(tmp_path / "mr.nii", VALUES))} == {("grey", "")}
 
 
 def test_bytes_are_shares_of_their_range(tmp_path: Path) -> None:
     values = np.abs(VALUES).clip(0, 255).astype(np.uint8)
-    np.testing.assert_allclose(pixels(readers.read(volume(tmp_path / "a.nii", values))), seen(values) / 255, rtol=1e-6)
+    np.testing.assert_allclose(pixels(table.read_slices(volume(tmp_path / "a.nii", values))), seen(values) / 255, rtol=1e-6)
 
 
 def test_voxels_that_are_no_numbers_become_the_lowest(tmp_path: Path) -> None:
     values = VALUES.astype(np.float32)
     values[0, 0, 0], values[1, 1, 1] = np.nan, np.inf
-    known = readers.read(volume(tmp_path / "a.nii", values))
+    known = table.read_slices(volume(tmp_path / "a.nii", values))
     assert pixels(known).min() == VALUES.min()
     assert np.isfinite(pixels(known)).all()
 
@@ -82,7 +83,7 @@ def test_volumes_that_nibabel_ships(name: str) -> None:
     image = nibabel.load(SHIPPED / name)
     canonical = np.asanyarray(nibabel.as_closest_canonical(image).dataobj).astype(np.float32)
     canonical = np.where(np.isnan(canonical), np.nanmin(canonical), canonical)
-    volume_ = readers.read_volume(SHIPPED / name)
+    volume_ = table.read_volume(SHIPPED / name)
     shown = pixels(volume_.slices)
     np.testing.assert_allclose(shown * (255 if image.get_data_dtype() == np.uint8 else 1), seen(canonical), rtol=1e-6)
     assert volume_.stored(shown).shape == image.shape
@@ -92,7 +93,7 @@ def test_a_head_that_nilearn_ships() -> None:
     import importlib.util
 
     folder = Path(importlib.util.find_spec("nilearn").origin).parent / "datasets/data"  # type: ignore[union-attr,arg-type]
-    slices = readers.read(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
+    slices = table.read_slices(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
     assert len(slices) == 189
     assert {one.pixels.shape for one in slices} == {(233, 197)}
     middle = slices[100].pixels > 0.2
@@ -102,21 +103,21 @@ def test_a_head_that_nilearn_ships() -> None:
 
 @pytest.mark.parametrize("name", ["example4d.nii.gz", "functional.nii", "example_nifti2.nii.gz"])
 def test_four_dimensions_are_refused_in_one_line(name: str) -> None:
-    with pytest.raises(readers.Unreadable, match=r"4 dimensions \(.*split it into volumes of three"):
-        readers.read(SHIPPED / name)
+    with pytest.raises(Unreadable, match=r"4 dimensions \(.*split it into volumes of three"):
+        table.read_slices(SHIPPED / name)
 
 
 def test_a_fourth_dimension_of_one_is_none(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(VALUES[..., np.newaxis], np.eye(4)), tmp_path / "a.nii")
-    volume_ = readers.read_volume(tmp_path / "a.nii")
+    volume_ = table.read_volume(tmp_path / "a.nii")
     np.testing.assert_array_equal(pixels(volume_.slices), seen(VALUES))
     assert volume_.stored(pixels(volume_.slices)).shape == (4, 5, 6, 1)
 
 
 def test_thick_sagittal_slices_are_refused(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(VALUES, np.diag([5, 1, 1, 1])), tmp_path / "a.nii")
-    with pytest.raises(readers.NotAxial, match=r"voxels of 1.0 × 5.0 mm within an axial slice"):
-        readers.read(tmp_path / "a.nii")
+    with pytest.raises(NotAxial, match=r"voxels of 1.0 × 5.0 mm within an axial slice"):
+        table.read_slices(tmp_path / "a.nii")
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -124,8 +125,8 @@ def test_thick_sagittal_slices_are_refused(tmp_path: Path) -> None:
 def test_truncated(share: float, suffix: str, tmp_path: Path) -> None:
     path = volume(tmp_path / f"a{suffix}", np.tile(VALUES, (8, 8, 8)))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(readers.Unreadable, match=r"ends too early|shorter than its header|empty file|no NIfTI volume"):
-        readers.read(path)
+    with pytest.raises(Unreadable, match=r"ends too early|shorter than its header|empty file|no NIfTI volume"):
+        table.read_slices(path)
 
 
 def test_a_small_file_that_claims_a_huge_volume(tmp_path: Path) -> None:
@@ -134,8 +135,8 @@ def test_a_small_file_that_claims_a_huge_volume(tmp_path: Path) -> None:
     header.set_data_dtype(np.uint8)
     header["magic"], header["vox_offset"] = b"n+1", 352
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(100)))
-    with pytest.raises(readers.Truncated, match="shorter than its header"):
-        readers.read(tmp_path / "a.nii.gz")
+    with pytest.raises(Truncated, match="shorter than its header"):
+        table.read_slices(tmp_path / "a.nii.gz")
 
 
 @pytest.mark.parametrize("kind", ["colours", "complex", "singular"])
@@ -149,8 +150,8 @@ def test_what_is_no_head(kind: str, tmp_path: Path) -> None:
         (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(4) + values.tobytes())
     else:
         nibabel.save(image, tmp_path / "a.nii")
-    with pytest.raises(readers.Unreadable, match=r"voxels of type|affine"):
-        readers.read(tmp_path / "a.nii")
+    with pytest.raises(Unreadable, match=r"voxels of type|affine"):
+        table.read_slices(tmp_path / "a.nii")
 
 
 @settings(max_examples=60, deadline=None)
@@ -162,7 +163,7 @@ def test_whatever_the_bytes_only_the_documented_error(data: st.DataObject, suffi
         content[place] = value
     path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
     try:
-        slices = readers.read(path)
-    except readers.Unreadable:
+        slices = table.read_slices(path)
+    except Unreadable:
         return
     assert all(np.isfinite(one.pixels).all() for one in slices)

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.imaging import pictures, readers
+from pipeline.formats import pictures, table
+from pipeline.formats.slices import Slice, Unreadable
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
-def read(path: Path) -> readers.Slice:
-    (one,) = readers.read(path)
+def read(path: Path) -> Slice:
+    (one,) = table.read_slices(path)
     assert one.pixels.dtype == np.float32
     assert one.pixels.ndim == 2
     return one
@@ -105,9 +106,9 @@ def test_16_bit_colour_tiff(tmp_path: Path) -> None:
 
 def test_pages_of_a_tiff_are_frames(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.stack([RAMP, 255 - RAMP]), photometric="minisblack")
-    slices = readers.read(tmp_path / "a.tif")
+    slices = table.read_slices(tmp_path / "a.tif")
     assert [one.frame for one in slices] == [0, 1]
-    np.testing.assert_array_equal(readers.read_slice(tmp_path / "a.tif", 1).pixels, (255 - RAMP) / np.float32(255))
+    np.testing.assert_array_equal(table.read_slice(tmp_path / "a.tif", 1).pixels, (255 - RAMP) / np.float32(255))
     assert len({one.group_key for one in slices}) == 1
 
 
@@ -125,16 +126,16 @@ def test_truncated(suffix: str, share: float, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(readers.Unreadable) as caught:
-        readers.read(path)
+    with pytest.raises(Unreadable) as caught:
+        table.read_slices(path)
     assert caught.value.reason == "truncated" or suffix == ".tif"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"<html></html>" * 20, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0" + bytes(50)])
 def test_what_is_no_picture(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(readers.Unreadable, match=r"a\.png: .+"):
-        readers.read(tmp_path / "a.png")
+    with pytest.raises(Unreadable, match=r"a\.png: .+"):
+        table.read_slices(tmp_path / "a.png")
 
 
 def test_the_name_does_not_matter(tmp_path: Path) -> None:
@@ -146,8 +147,8 @@ def test_the_name_does_not_matter(tmp_path: Path) -> None:
 def test_sizes_that_no_slice_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(RAMP).save(tmp_path / "a.png")
     monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
-    with pytest.raises(readers.Unreadable, match="16 × 16 pixels"):
-        readers.read(tmp_path / "a.png")
+    with pytest.raises(Unreadable, match="16 × 16 pixels"):
+        table.read_slices(tmp_path / "a.png")
 
 
 @settings(max_examples=60, deadline=None)
@@ -160,8 +161,8 @@ def test_whatever_the_bytes_only_the_documented_error(data: st.DataObject, suffi
         content[place] = value
     path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
     try:
-        slices = readers.read(path)
-    except readers.Unreadable:
+        slices = table.read_slices(path)
+    except Unreadable:
         return
     assert all(one.pixels.ndim == 2 and one.pixels.size for one in slices)
 

@@ -1,0 +1,1 @@
+"""File formats of pictures and volumes: one file a format, all of them in table.py."""
