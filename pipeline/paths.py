@@ -27,7 +27,6 @@ SPLIT_JSON = Path("reports/split.json")
 
 SLICES = Path("data/slices")
 INDEX = SLICES / "index.parquet"
-TEACHER_INDEX = SLICES / "teacher_index.parquet"
 HELD_OUT = "teacher_val"  # simulated pairs that no network is trained on
 
 MODELS = Path("models")
@@ -53,11 +52,13 @@ MLRUNS = Path("mlruns")
 MODALITIES = ("ct", "mr")
 DIRECTIONS = ("ct_to_mr", "mr_to_ct")
 SPLITS = ("train", "val", "test")
+# What lies in data/slices: slices of each split, the other side of paired test slices, simulated pairs.
+ARRAY_KINDS = (*SPLITS, "truth", "teacher", HELD_OUT)
 
 
-def slices(split: str, modality: str) -> Path:
-    """Array of all slices of one split and modality, shape (N, size, size); `split` may also be `teacher` or `truth`."""
-    return SLICES / f"{split}_{modality}.npy"
+def slices(kind: str, modality: str) -> Path:
+    """Array of all slices of one of ARRAY_KINDS and one modality, shape (N, pixels, pixels)."""
+    return SLICES / f"{kind}_{modality}.npy"
 
 
 def weights(direction: str) -> Path:

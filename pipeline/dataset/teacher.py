@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import params, paths
-from pipeline.dataset import store
+from pipeline.dataset import slice_arrays
 from pipeline.dataset.parallel import in_parallel
 from pipeline.formats.slices import Slice
 from pipeline.imaging import head
@@ -53,7 +53,7 @@ def _build(
     import pandas as pd
 
     files = {
-        modality: store.create(folder, paths.slices(kind, modality).name, count, preprocess.pixels, preprocess.bits)
+        modality: slice_arrays.create(folder, paths.slices(kind, modality).name, count, preprocess.pixels, preprocess.bits)
         for modality in paths.MODALITIES
     }
     tasks = [(range(first, min(first + PAIRS_PER_TASK, count)), seeds, files, preprocess) for first in range(0, count, PAIRS_PER_TASK)]
@@ -73,7 +73,7 @@ def _simulate_rows(task: tuple[range, int, dict[str, Path], params.Preprocess]) 
         framing = int(random.integers(2))
         box = _jittered(head.box_of(outlines[framing], paths.MODALITIES[framing], preprocess.margin, preprocess.upright), random)
         for picture, found, (modality, file) in zip(pictures, outlines, files.items(), strict=True):
-            store.write_row(file, row, prepare(picture, modality, preprocess, box, found).array)
+            slice_arrays.write_row(file, row, prepare(picture, modality, preprocess, box, found).array)
         drawn.append((contrast, seed))
     return drawn
 

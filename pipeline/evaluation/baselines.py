@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import paths
-from pipeline.dataset import store
+from pipeline.dataset import slice_arrays
 
 Images = NDArray[np.float32]
 MOST = 200  # training slices that the target modality's mean and histogram are taken from, evenly spread
@@ -16,7 +16,7 @@ MOST = 200  # training slices that the target modality's mean and histogram are 
 
 def baselines(direction: str, folder: Path = paths.SLICES) -> Mapping[str, Callable[[Images], Images]]:
     """By name, functions from source slices (N, H, W) in 0..1 to what a trivial method makes of them."""
-    training = store.load_array("train", direction.split("_to_")[1], folder)
+    training = slice_arrays.load_array("train", direction.split("_to_")[1], folder)
     some = np.asarray(training[np.unique(np.linspace(0, len(training) - 1, MOST).round().astype(int))])
     mean = np.asarray(some.mean(axis=0) / np.iinfo(some.dtype).max, np.float32)
     levels, quantiles = histogram(some)

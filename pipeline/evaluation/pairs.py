@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pipeline import params, paths, sources
-from pipeline.dataset import arrays, manifest
+from pipeline.dataset import manifest, prepare_slices
 from pipeline.errors import UserError
 from pipeline.evaluation import job
 from pipeline.models.bundle import load_preprocess
@@ -32,8 +32,8 @@ def evaluate_pairs(
         if not (raw / paths.PAIRS_CSV.name).is_file():
             _pair_by_name(raw, source)
         slices.mkdir()
-        index, _ = arrays.fill(slices, _paired(manifest.build(raw), source, patient, contrast), load_preprocess(models), raw)
-        arrays.write_index(slices, index)
+        index, _ = prepare_slices.fill(slices, _paired(manifest.build(raw), source, patient, contrast), load_preprocess(models), raw)
+        prepare_slices.write_index(slices, index)
         return job.write(of.evaluate, target, slices, models, f"registered pairs from {source.name}")
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import params, paths
-from pipeline.dataset import store
+from pipeline.dataset import slice_arrays
 from pipeline.evaluation.rows import MODEL
 from pipeline.evaluation.slices import slices_of_test
 from pipeline.models.bundle import load_generator, translate
@@ -41,10 +41,10 @@ def draw(
     lines = []
     for slice_id, _ in chosen:
         row = rows[slice_id]
-        image = store.to_float(store.load_array("test", source, slices)[int(row["row"])])
+        image = slice_arrays.to_float(slice_arrays.load_array("test", source, slices)[int(row["row"])])
         made = translate(there, image[None], row["contrast"], rules.batch_size)[0]
         if row["pair"] >= 0:
-            third = store.to_float(store.load_array("truth", target, slices)[int(row["pair"])])
+            third = slice_arrays.to_float(slice_arrays.load_array("truth", target, slices)[int(row["pair"])])
             difference = made - third
         else:
             third = translate(back, made[None], row["contrast"], rules.batch_size)[0]

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import params, paths
-from pipeline.dataset import store
+from pipeline.dataset import slice_arrays
 from pipeline.errors import UserError
 from pipeline.evaluation import texture
 from pipeline.evaluation.baselines import baselines
@@ -91,7 +91,7 @@ def score(rules: params.Evaluate, slices: Path = paths.SLICES, models: Path = pa
 def _score(methods: Methods, batch_size: int, slices: Path, threads: int) -> tuple[list[dict[str, Any]], Looks, Looks]:
     """Rows of one direction; looks of its source slices and of their translations. Raises FloatingPointError for NaN in these."""
     index = slices_of_test(methods.direction, slices)
-    pixels = store.load_array("test", methods.direction.split("_to_")[0], slices)[0].size
+    pixels = slice_arrays.load_array("test", methods.direction.split("_to_")[0], slices)[0].size
     doubted = _some(index.loc[index["pair"] >= 0, "row"].tolist(), DOUBTED)
     at_once = min(batch_size, max(1, AT_ONCE // pixels))
 

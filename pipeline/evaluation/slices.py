@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.dataset import store
+from pipeline.dataset import slice_arrays
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def slices_of_test(direction: str, folder: Path = paths.SLICES) -> "pd.DataFrame
     Raises UserError when there are none.
     """
     source, target = direction.split("_to_")
-    index = store.load_index(folder)
+    index = slice_arrays.load_index(folder)
     test = index[index["split"] == "test"]
     found = test[test["modality"] == source].sort_values("row").reset_index(drop=True)
     if found.empty:
@@ -61,16 +61,16 @@ def parts(direction: str, size: int, folder: Path = paths.SLICES) -> Iterator[Pa
     """The test slices in batches of `size`; only these are in memory. Raises UserError when truth and slices do not fit together."""
     source, target = direction.split("_to_")
     index = slices_of_test(direction, folder)
-    images = store.load_array("test", source, folder)
-    truth = store.load_array("truth", target, folder) if (index["pair"] >= 0).any() else None
+    images = slice_arrays.load_array("test", source, folder)
+    truth = slice_arrays.load_array("truth", target, folder) if (index["pair"] >= 0).any() else None
     if truth is not None and (truth.shape[1:] != images.shape[1:] or len(truth) <= index["pair"].max()):
         found = f"{len(truth)} of {truth.shape[2]}×{truth.shape[1]} for slices of {images.shape[2]}×{images.shape[1]}"
         raise UserError(f"{folder}: truth_{target}.npy does not fit test_{source}.npy: {found}; run dvc repro --force preprocess")
     for first in range(0, len(index), size):
         rows = index.iloc[first : first + size]
-        seen = store.to_float(images[rows["row"].to_numpy()])
+        seen = slice_arrays.to_float(images[rows["row"].to_numpy()])
         known = (rows["pair"] >= 0).to_numpy()
         wanted = np.zeros_like(seen)
         if truth is not None and known.any():
-            wanted[known] = store.to_float(truth[rows["pair"].to_numpy()[known]])
+            wanted[known] = slice_arrays.to_float(truth[rows["pair"].to_numpy()[known]])
         yield Part(rows, seen, wanted, known, rows["contrast"].tolist(), rows["hounsfield"].to_numpy(np.float64))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline import params, paths
-from pipeline.dataset import store
+from pipeline.dataset import slice_arrays
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import Batch, Pairs
 from pipeline.models.generator import CONTRASTS
@@ -22,20 +22,20 @@ def contrasts(names: Sequence[str]) -> Tensor:
 
 def networks_view(stored: np.ndarray) -> Tensor:
     """Stored integers (N, H, W) to float32 (N, 1, H, W) in [-1, 1]."""
-    return torch.from_numpy(store.to_float(stored)).unsqueeze(1) * 2 - 1
+    return torch.from_numpy(slice_arrays.to_float(stored)).unsqueeze(1) * 2 - 1
 
 
 class Slices:
     """The arrays of one split, or the teacher's, with the contrast of each MR slice."""
 
     def __init__(self, split: str, folder: Path = paths.SLICES) -> None:
-        self.ct, self.mr = (store.load_array(split, modality, folder) for modality in paths.MODALITIES)
+        self.ct, self.mr = (slice_arrays.load_array(split, modality, folder) for modality in paths.MODALITIES)
         if not len(self.ct) or not len(self.mr):
             raise UserError(f"{folder}: split {split} has {len(self.ct)} CT and {len(self.mr)} MR slices; both are needed, bring more data")
         if split in ("teacher", paths.HELD_OUT):
-            index = store.load_teacher_index(folder, split)
+            index = slice_arrays.load_teacher_index(folder, split)
         else:
-            index = store.load_index(folder)
+            index = slice_arrays.load_index(folder)
             index = index[(index["split"] == split) & (index["modality"] == "mr")].sort_values("row")
         self.contrast = contrasts(index["contrast"].tolist())
         self._held: dict[str, Tensor] = {}

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.dataset.store import to_float
+from pipeline.dataset.slice_arrays import to_float
 from pipeline.models.bundle import CONTRASTS, translate
 from pipeline.models.cyclegan import SIGNAL
 from pipeline.training.data import Slices

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from pipeline import paths, sources
-from pipeline.dataset import arrays, store
+from pipeline.dataset import prepare_slices, slice_arrays
 from pipeline.formats import table
 from pipeline.imaging import head
 from pipeline.imaging.prepare import prepare
@@ -88,39 +88,38 @@ def test_the_same_data_gives_the_same_bytes(project: Path) -> None:
 
 
 def test_every_stored_slice_can_be_traced_back_to_its_pixels(made: Path) -> None:
-    index = store.load_index(made / paths.SLICES)
-    assert list(index.columns) == arrays.COLUMNS
+    index = slice_arrays.load_index(made / paths.SLICES)
+    assert list(index.columns) == prepare_slices.COLUMNS
     for line in index.iloc[:: len(index) // 12].to_dict("records"):
-        stored = store.to_float(store.load_array(line["split"], line["modality"], made / paths.SLICES)[line["row"]])
+        box = prepare_slices.box_of(line)
+        stored = slice_arrays.to_float(slice_arrays.load_array(line["split"], line["modality"], made / paths.SLICES)[line["row"]])
         source = table.read_slice(made / paths.RAW / line["path"], line["frame"]).pixels
         assert source.shape == (line["source_height"], line["source_width"])
-        back = (
-            head.paste(stored, arrays.box_of(line), source.shape) * (line["intensity_high"] - line["intensity_low"]) + line["intensity_low"]
-        )
-        seen = head.paste(np.ones_like(stored), arrays.box_of(line), source.shape) > 0.99
+        back = head.paste(stored, box, source.shape) * (line["intensity_high"] - line["intensity_low"]) + line["intensity_low"]
+        seen = head.paste(np.ones_like(stored), box, source.shape) > 0.99
         assert np.corrcoef(back[seen], source[seen])[0, 1] > 0.9
 
 
 def test_truth_lies_in_the_box_of_the_slice_that_is_translated(made: Path) -> None:
-    index = store.load_index(made / paths.SLICES)
+    index = slice_arrays.load_index(made / paths.SLICES)
     paired = index[index["pair"] >= 0]
     assert set(paired["split"]) == {"test"}
     for given, wanted in (("ct", "mr"), ("mr", "ct")):
-        truth = store.load_array("truth", wanted, made / paths.SLICES)
+        truth = slice_arrays.load_array("truth", wanted, made / paths.SLICES)
         sides = {modality: paired[paired["modality"] == modality].set_index("pair") for modality in paths.MODALITIES}
         assert len(truth) == 6
         for pair in range(6):
             source = table.read_slices(made / paths.RAW / sides[wanted].loc[pair, "path"])[0]
-            box = arrays.box_of(sides[given].loc[pair].to_dict())
+            box = prepare_slices.box_of(sides[given].loc[pair].to_dict())
             expected = prepare(source, wanted, load(made / "params.yaml").preprocess, box).array
-            assert np.abs(store.to_float(truth[pair]) - expected).max() <= 0.5 / 255 + 1e-4
+            assert np.abs(slice_arrays.to_float(truth[pair]) - expected).max() <= 0.5 / 255 + 1e-4
 
 
 def test_teacher_pairs_are_aligned_and_named(made: Path) -> None:
-    index = store.load_teacher_index(made / paths.SLICES)
+    index = slice_arrays.load_teacher_index(made / paths.SLICES)
     assert index["row"].tolist() == list(range(6))
     assert index["contrast"].isin(["t1", "t2", "flair", "pd"]).all()
-    ct, mr = (store.load_array("teacher", modality, made / paths.SLICES) for modality in paths.MODALITIES)
+    ct, mr = (slice_arrays.load_array("teacher", modality, made / paths.SLICES) for modality in paths.MODALITIES)
     assert ct.shape == mr.shape == (6, 64, 64)
     assert ct.dtype == np.uint8
     assert all(picture.max() > 100 for picture in [*ct, *mr])
@@ -131,7 +130,7 @@ def test_the_stored_arrays_are_checked_and_a_black_one_is_refused(project: Path,
     assert {result["table"] for result in checked["expectations"]} == {"split", "groups", "pairs", "parts", "arrays"}
     assert all(result["success"] for result in checked["expectations"])
     before = paths.INDEX.read_bytes()
-    line = store.load_index().query("modality == 'ct' and split == 'train'").iloc[0]
+    line = slice_arrays.load_index().query("modality == 'ct' and split == 'train'").iloc[0]
     Image.fromarray(np.zeros((line["source_height"], line["source_width"]), np.uint8)).save(paths.RAW / line["path"])
     with pytest.raises(SystemExit):
         preprocess.main()
@@ -142,11 +141,11 @@ def test_the_stored_arrays_are_checked_and_a_black_one_is_refused(project: Path,
 
 
 def test_sixteen_bits_are_stored_when_asked(project: Path) -> None:
-    eight = store.to_float(store.load_array("train", "mr"))
+    eight = slice_arrays.to_float(slice_arrays.load_array("train", "mr"))
     change_params(project, preprocess={"bits": 16, "teacher_pairs": 0})
     preprocess.main()
-    assert store.load_array("train", "mr").dtype == np.uint16
-    assert np.abs(store.to_float(store.load_array("train", "mr")) - eight).max() <= 0.5 / 255 + 1e-4
+    assert slice_arrays.load_array("train", "mr").dtype == np.uint16
+    assert np.abs(slice_arrays.to_float(slice_arrays.load_array("train", "mr")) - eight).max() <= 0.5 / 255 + 1e-4
     assert not paths.slices("teacher", "ct").exists()
 
 

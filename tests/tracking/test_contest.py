@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline import params, paths
-from pipeline.dataset import store as slices
+from pipeline.dataset import slice_arrays as slices
 from pipeline.models.bundle import translate
 from pipeline.serving.translator import Translator
 from pipeline.tracking import contest, registry, store

@@ -1,6 +1,7 @@
 """Slices as memory-mapped arrays with an index.
 
-Row i of `{split}_{modality}.npy` is the line of index.parquet with that split and modality whose `row` is i.
+Row i of `{kind}_{modality}.npy`, for the kinds train, val and test, is the line of index.parquet with that split and modality and
+with `row` i.
 """
 
 import os
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def load_array(split: str, modality: str, folder: Path = paths.SLICES) -> np.memmap:
-    """The array (N, size, size) of one split and modality, memory-mapped read-only, uint8 or uint16; `split` may also be truth or teacher.
+def load_array(kind: str, modality: str, folder: Path = paths.SLICES) -> np.memmap:
+    """The array (N, pixels, pixels) of one `kind` (see paths.ARRAY_KINDS) and modality, memory-mapped read-only, uint8 or uint16.
 
     Raises UserError when it is not there.
     """
-    file = folder / paths.slices(split, modality).name
+    file = folder / paths.slices(kind, modality).name
     try:
         array = np.load(file, mmap_mode="r")
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import atomic, params, paths
-from pipeline.dataset import store, stored_checks
+from pipeline.dataset import slice_arrays, stored_checks
 from pipeline.dataset.parallel import in_parallel
 from pipeline.formats.table import read_slices
 from pipeline.imaging.head import Box
@@ -78,7 +78,7 @@ def fill(
         for modality in paths.MODALITIES:
             count = int(((index["split"] == split) & (index["modality"] == modality)).sum())
             name = paths.slices(split, modality).name
-            files[split, modality] = store.create(folder, name, count, preprocess.pixels, preprocess.bits)
+            files[split, modality] = slice_arrays.create(folder, name, count, preprocess.pixels, preprocess.bits)
     jobs = [
         Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"], line["outline"])
         for line in index.to_dict("records")
@@ -110,7 +110,7 @@ def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preproc
         return
     sides = {modality: paired[paired["modality"] == modality].to_dict("records") for modality in paths.MODALITIES}
     for modality, given in (("ct", "mr"), ("mr", "ct")):
-        file = store.create(folder, paths.slices("truth", modality).name, len(sides["ct"]), preprocess.pixels, preprocess.bits)
+        file = slice_arrays.create(folder, paths.slices("truth", modality).name, len(sides["ct"]), preprocess.pixels, preprocess.bits)
         jobs = [
             Job(raw / truth["path"], truth["frame"], modality, file, row, truth["outline"], box_of(source))
             for row, (truth, source) in enumerate(zip(sides[modality], sides[given], strict=True))
@@ -156,7 +156,7 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[dict[str, A
             path, slices = job.path, read_slices(job.path)
         found = Outline(np.reshape(job.outline, (-1, 2)))
         made = prepare(slices[job.frame], job.modality, preprocess, job.box, found)
-        store.write_row(job.file, job.row, made.array)
+        slice_arrays.write_row(job.file, job.row, made.array)
         lines.append(
             {
                 "crop_top": made.box.top,
