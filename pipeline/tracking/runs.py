@@ -1,83 +1,58 @@
 """One training = one MLflow run, which evaluation and registration write into as well.
 
-Nothing is sent from the caller's thread: metrics are collected and go out in batches, images and files one after the other, from one
-thread of the run's own. What cannot be sent (a server that is away) is said once and never ends a training.
+A training never ends because of the store. Metrics and images go through MLflow's own queues (`synchronous=False`). MLflow drops what it
+could not send in time; `finish` then fills the gaps from reports/train. Where the store is away when the run should begin, all waits here.
 """
 
 import json
+import platform
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
-from pipeline import params, paths
+from pipeline import paths
 from pipeline.atomic import write_json
+from pipeline.domain import HEADLINE_SCORES
 from pipeline.errors import UserError
+from pipeline.params import Params, load
 from pipeline.tracking import facts, store
-from pipeline.tracking.store import tracking_uri
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from mlflow.entities import Metric
 
-__all__ = ["Run", "attach", "tracking_uri", "write_run_json"]
-
-METRICS_AT_ONCE = 1000  # MLflow's limits for one request
-PARAMS_AT_ONCE = 100
-LONGEST_VALUE = 6000
+TOGETHER = 1.0  # seconds of metrics that make one request
+AGAIN = 60.0  # seconds between two tries to begin a run in a store that is away
+LONGEST_VALUE = 6000  # MLflow's limit for a parameter
 ORIGINAL_RUN = "original_run"
+PROCESS = "process"  # tag: who writes the run, see process_name
 
 
+@dataclass
 class Run:
-    """A run in the store in use. Calls return at once; `finish` waits until everything is sent."""
+    """A run in the store in use. Logging returns at once; `finish` waits until everything is sent.
 
-    def __init__(self, run_id: str, name: str, experiment: str, uri: str) -> None:
-        self.id = run_id
-        self.name = name
-        self.experiment = experiment
-        self.uri = uri
-        self._client = store.client(uri)
-        self._waiting: list[Any] = []
-        self._lock = threading.Lock()
-        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
-        self._last: Future[None] | None = None
-        self._complained = False
+    `begin_with`: parameters and the id to resume of a run that the store could not begin yet; its `id` is made up until then.
+    """
 
-    @classmethod
-    def start(cls, of: params.Params, *, resume: str | None = None, extra_tags: Mapping[str, str] | None = None) -> "Run":
-        """A new run for a training with the parameters `of`, or the run `resume` once more where the store knows it.
-
-        Logs parameters as in params.yaml, tags (commit, dirty tree, DVC lock, preset, device) and the data set with its digest.
-        """
-        from mlflow.entities import Dataset, DatasetInput, Param
-
-        uri = tracking_uri()
-        with _store_errors(uri):
-            if resume and (known := _known(uri, resume)) is not None:
-                known._client.update_run(known.id, status="RUNNING")
-                return known
-            knobs = facts.flatten(of)
-            name = facts.run_name(knobs, facts.preset_of(knobs), datetime.now())
-            tags = facts.tags(knobs) | ({ORIGINAL_RUN: resume} if resume else {}) | dict(extra_tags or {})
-            experiment = store.experiment_id(uri)
-            created = store.client(uri).create_run(experiment, run_name=name, tags=tags)
-            run = cls(created.info.run_id, name, experiment, uri)
-            logged = [Param(key, str(value)[:LONGEST_VALUE]) for key, value in knobs.items()]
-            for first in range(0, len(logged), PARAMS_AT_ONCE):
-                run._client.log_batch(run.id, params=logged[first : first + PARAMS_AT_ONCE])
-            data = facts.data_set()
-            if data["digest"]:
-                entry = Dataset(data["name"], data["digest"], "local", data["source"], profile=data["profile"])
-                run._client.log_inputs(run.id, [DatasetInput(entry)])
-        return run
+    id: str
+    name: str
+    experiment: str
+    uri: str
+    begin_with: tuple[Params, str | None] | None = None
+    _metrics: "list[Metric]" = field(default_factory=list)
+    _images: list[tuple[NDArray[np.uint8], str, int]] = field(default_factory=list)
+    _tags: dict[str, str] = field(default_factory=dict)
+    _operations: list[Any] = field(default_factory=list)
+    _next: float = 0.0  # time.monotonic() before which nothing is sent
 
     @property
     def address(self) -> str:
@@ -85,86 +60,128 @@ class Run:
         return store.comparison_address(self.experiment)
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Curves: `values` at `step` (images seen). Sent in batches."""
+        """Curves: `values` at `step` (images seen)."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        with self._lock:
-            self._waiting += [Metric(key, float(value), now, step) for key, value in values.items()]
-            if self._last is None or self._last.done() or len(self._waiting) >= METRICS_AT_ONCE:
-                self._last = self._sender.submit(self._send_metrics)
+        self._metrics += [Metric(key, float(value), now, step) for key, value in values.items()]
+        self._send()
 
     def log_image(self, array: NDArray[np.uint8], key: str, step: int = 0) -> None:
-        """A picture, uint8 (H, W) or (H, W, 3), in the UI's image grid under `key`, which may not hold a slash."""
-        picture = np.array(array)
-        self._later(lambda: self._client.log_image(self.id, picture, key=key, step=step))
-
-    def log_folder(self, path: Path, artifact_path: str | None = None) -> None:
-        """Every file below `path` as an artifact, read when this is called; waits until they are copied."""
-        self._later(lambda: self._client.log_artifacts(self.id, str(path), artifact_path)).result()
-
-    def log_file(self, path: Path, artifact_path: str | None = None) -> None:
-        """One file as an artifact; waits until it is copied."""
-        self._later(lambda: self._client.log_artifact(self.id, str(path), artifact_path)).result()
-
-    def log_table(self, table: "pd.DataFrame", file: str) -> None:
-        """A table as the artifact `file` (.csv), which the UI shows as a table; written anew each time."""
-
-        def send() -> None:
-            with TemporaryDirectory() as folder:
-                place = Path(folder) / Path(file).name
-                table.to_csv(place, index=False)
-                self._client.log_artifact(self.id, str(place), str(Path(file).parent) if "/" in file else None)
-
-        self._later(send)
+        """A picture, uint8 (H, W) or (H, W, 3), in the UI's image grid under `key`."""
+        self._images.append((np.array(array), key, step))
+        self._send()
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Facts about the run that one filters by."""
-        for key, value in tags.items():
-            self._later(lambda key=key, value=value: self._client.set_tag(self.id, key, value))  # type: ignore[misc]
+        self._tags |= tags
+        self._send()
 
-    def flush(self) -> None:
-        """Wait until everything so far is sent."""
-        self._sender.submit(self._send_metrics).result()
+    def log_folder(self, path: Path, artifact_path: str | None = None) -> None:
+        """Every file below `path` as an artifact; waits until they are copied. Said, and left out, where the store does not take them."""
+        self._send(now=True)
+        if not self.begin_with:
+            self._attempt("log_artifacts", str(path), artifact_path)
+
+    def log_file(self, path: Path, artifact_path: str | None = None) -> None:
+        """One file as an artifact; otherwise as `log_folder`."""
+        self._send(now=True)
+        if not self.begin_with:
+            self._attempt("log_artifact", str(path), artifact_path)
 
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
-        """Send what is left and close the run."""
-        self.flush()
-        self._later(lambda: self._client.set_terminated(self.id, status)).result()
-        self._sender.shutdown()
-
-    def _send_metrics(self) -> None:
-        with self._lock:
-            batch, self._waiting = self._waiting, []
-        for first in range(0, len(batch), METRICS_AT_ONCE):
+        """Send what is left and close the run. Curves that cannot be sent stay in reports/train, from where evaluation sends them."""
+        self._send(now=True)
+        if self.begin_with:
+            print("warning: MLflow was away to the end; reports/train keeps the curves, the evaluate stage sends them", file=sys.stderr)
+            return
+        operations, self._operations = self._operations, []
+        if not all([_succeeded(operation) for operation in operations]) and status == "FINISHED":
             try:
-                self._client.log_batch(self.id, metrics=batch[first : first + METRICS_AT_ONCE])
-            except Exception as error:  # whatever the store raises, training goes on and the values wait for the next batch
-                with self._lock:
-                    self._waiting = batch[first:] + self._waiting
-                self._complain(error)
-                return
+                send_curves(self)
+            except UserError as error:
+                print(f"warning: {error}. reports/train keeps the curves, the evaluate stage sends them", file=sys.stderr, flush=True)
+        self._attempt("set_terminated", status)
 
-    def _later(self, send: Callable[[], object]) -> Future[None]:
-        def guarded() -> None:
-            try:
-                send()
-            except Exception as error:  # see the module's docstring
-                self._complain(error)
+    def _send(self, *, now: bool = False) -> None:
+        """Hand what waits to MLflow's queues, at most every TOGETHER seconds; where the run has not begun, try that every AGAIN seconds."""
+        if time.monotonic() < self._next and not now:
+            return
+        self._next = time.monotonic() + (AGAIN if self.begin_with else TOGETHER)
+        if self.begin_with and not self._begin(*self.begin_with):
+            return
+        from mlflow.entities import RunTag
 
-        return self._sender.submit(guarded)
+        client = store.client(self.uri)
+        if self._metrics or self._tags:
+            tags = [RunTag(key, value) for key, value in self._tags.items()]
+            self._operations.append(client.log_batch(self.id, self._metrics, tags=tags, synchronous=False))
+        for array, key, step in self._images:
+            client.log_image(self.id, array, key=key, step=step, synchronous=False)
+        self._metrics, self._images, self._tags = [], [], {}
 
-    def _complain(self, error: Exception) -> None:
-        if not self._complained:
-            self._complained = True
-            first_line = next(iter(str(error).splitlines()), "")
-            print(f"warning: MLflow at {self.uri} does not take what run {self.id} logs ({first_line}); going on without", file=sys.stderr)
+    def _begin(self, params: Params, resume: str | None) -> bool:
+        try:
+            begun = begin(params, resume)
+        except UserError:
+            return False
+        self.id, self.name, self.experiment, self.begin_with = begun.id, begun.name, begun.experiment, None
+        print("MLflow answers again; everything so far was sent", file=sys.stderr, flush=True)
+        return True
+
+    def _attempt(self, method: str, *arguments: Any) -> None:
+        """Call a method of MLflow's client on this run; what goes wrong is said and ends nothing."""
+        try:
+            with store.errors(self.uri):
+                getattr(store.client(self.uri), method)(self.id, *arguments)
+        except (UserError, OSError) as error:
+            print(f"warning: run {self.id}: {method} failed: {error}", file=sys.stderr, flush=True)
+
+
+def start_run(params: Params, resume: str | None = None) -> Run:
+    """The run of a training: a new one, or `resume` once more where the store knows it.
+
+    Where the store is away: a loud word, and a run that begins as soon as the store answers. A training is worth more than its curves.
+    """
+    try:
+        end_stale_runs()
+        return begin(params, resume)
+    except UserError as error:
+        print(f"warning: {error}. Training goes on; curves wait and are sent when it answers", file=sys.stderr, flush=True)
+    return Run(resume or f"unsent-{uuid4().hex}", "", "", store.tracking_uri(), (params, resume), _next=time.monotonic() + AGAIN)
+
+
+def begin(params: Params, resume: str | None = None, extra_tags: Mapping[str, str] | None = None) -> Run:
+    """As `start_run`, but raises UserError where the store cannot be used.
+
+    Logs parameters as in params.yaml, tags (commit, dirty tree, DVC lock, preset, device) and the data set with its digest.
+    """
+    from mlflow.entities import Dataset, DatasetInput, Param
+
+    uri = store.tracking_uri()
+    with store.errors(uri):
+        client = store.client(uri)
+        if resume and (known := _known(uri, resume)) is not None:
+            client.update_run(known.id, status="RUNNING")
+            client.set_tag(known.id, PROCESS, process_name())
+            return known
+        knobs = facts.flatten(params)
+        name = facts.run_name(knobs, facts.preset_of(knobs), datetime.now())
+        tags = facts.tags(knobs) | {PROCESS: process_name()} | ({ORIGINAL_RUN: resume} if resume else {}) | dict(extra_tags or {})
+        experiment = store.experiment_id(uri)
+        run_id = client.create_run(experiment, run_name=name, tags=tags).info.run_id
+        client.log_batch(run_id, params=[Param(key, str(value)[:LONGEST_VALUE]) for key, value in knobs.items()])
+        data = facts.data_set()
+        if data["digest"]:
+            entry = Dataset(data["name"], data["digest"], "local", data["source"], profile=data["profile"])
+            client.log_inputs(run_id, [DatasetInput(entry)])
+    return Run(run_id, name, experiment, uri)
 
 
 def attach(run_json: Path = paths.RUN_JSON) -> Run:
     """The run of the training in `run_json`; where the store in use does not know it (another machine), a new run that names the original.
 
-    Raises UserError when there is no `run_json` or the store cannot be reached.
+    Raises UserError when there is no `run_json` or the store cannot be used.
     """
     try:
         written = json.loads(run_json.read_text(encoding="utf-8"))
@@ -173,34 +190,123 @@ def attach(run_json: Path = paths.RUN_JSON) -> Run:
         raise UserError(f"{run_json}: not found; run dvc repro train first") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{run_json}: damaged; restore it with dvc checkout {paths.MODELS}") from None
-    uri = tracking_uri()
-    with _store_errors(uri):
+    uri = store.tracking_uri()
+    with store.errors(uri):
         client = store.client(uri)
         if (known := _known(uri, run_id)) is not None:
             return known
         found = client.search_runs([store.experiment_id(uri)], f"tags.{ORIGINAL_RUN} = '{run_id}'", max_results=1)
         if found:
             return Run(found[0].info.run_id, found[0].info.run_name, found[0].info.experiment_id, uri)
-        run = Run.start(params.load(), extra_tags={ORIGINAL_RUN: run_id, "original_name": str(written.get("name", ""))})
+        run = begin(load(), extra_tags={ORIGINAL_RUN: run_id, "original_name": str(written.get("name", ""))})
         client.update_run(run.id, name=f"{written.get('name', run.name)} (from another machine)")
-        _send_curves(run)
-        return run
+    send_curves(run)
+    return run
 
 
-def _send_curves(run: Run) -> None:
-    """The training's curves, which another store, or none, was given at the time."""
+def send_curves(run: Run) -> None:
+    """Send what reports/train/curves.csv holds and the run lacks: another store, or none, was given it at the time."""
     import pandas as pd
 
     file = paths.TRAIN_REPORT / "curves.csv"
-    for line in pd.read_csv(file).to_dict("records") if file.is_file() else []:
-        values = {str(name): float(value) for name, value in line.items() if name != "images" and value == value}
-        run.log_metrics(values, int(line["images"]))
+    if not file.is_file():
+        return
+    curves = pd.read_csv(file).set_index("images")
+    with store.errors(run.uri):
+        from mlflow.entities import Metric
+
+        client = store.client(run.uri)
+        now = int(time.time() * 1000)
+        for name, curve in curves.items():
+            known = {point.step for point in client.get_metric_history(run.id, str(name))}
+            missing = {int(step): float(value) for step, value in curve.dropna().items() if int(step) not in known}
+            client.log_batch(run.id, [Metric(str(name), value, now, step) for step, value in missing.items()])
+
+
+def log_evaluation(figures: Mapping[str, Any], folder: Path = paths.EVALUATE_REPORT) -> None:
+    """Put an evaluation into the run of its training: `figures` (what metrics.json holds) as charts, pictures and all of `folder`.
+
+    Raises UserError when the store cannot be used.
+    """
+    from mlflow.entities import Metric
+    from PIL import Image
+
+    run = attach()
+    now = int(time.time() * 1000)
+    with store.errors(run.uri):
+        client = store.client(run.uri)
+        client.log_batch(run.id, [Metric(key, float(value), now, 0) for key, value in chart_names(figures).items()])
+        for direction in figures["test"]:
+            file = folder / f"{direction}.png"
+            if file.is_file():
+                client.log_image(run.id, np.asarray(Image.open(file)), key=f"test_{direction}")
+        client.log_artifacts(run.id, str(folder), "evaluate")
+        client.set_terminated(run.id)
+
+
+def chart_names(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The scores that MLflow charts. What differs comes first, since the UI cuts names: `mae/ct_to_mr`, `interval/mae_low/ct_to_mr`.
+
+    Every metric is a chart of its own: all 44 scores of a direction would bury those that one compares runs by. What stands before the
+    first slash is a section, so that intervals can be folded away.
+    """
+    charts: dict[str, float] = {}
+    for direction, scores in figures["test"].items():
+        for name in HEADLINE_SCORES:
+            if name in scores:
+                charts[f"{name}/{direction}"] = scores[name]
+            ends = [f"{name}_{end}" for end in ("low", "high") if f"{name}_{end}" in scores]
+            charts |= {f"interval/{end}/{direction}": scores[end] for end in ends}
+        lesion = figures.get("lesions", {}).get(direction, {})
+        charts |= {f"lesion_{name}/{direction}": lesion[name] for name in ("contrast", "kept") if name in lesion}
+    return {key: value for key, value in charts.items() if value is not None}
 
 
 def write_run_json(run: Run, path: Path = paths.RUN_JSON) -> None:
     """Which MLflow run the models came from; the one output of the graph that differs between repetitions."""
     written = {"run_id": run.id, "name": run.name, "experiment": store.EXPERIMENT, "experiment_id": run.experiment}
     write_json(path, {**written, "data_digest": facts.data_digest()})
+
+
+def end_stale_runs() -> list[str]:
+    """End, as KILLED, every run that is RUNNING by a process of this machine that is gone; gives their names. Raises UserError."""
+    uri = store.tracking_uri()
+    with store.errors(uri):
+        client = store.client(uri)
+        running = client.search_runs([store.experiment_id(uri)], "attributes.status = 'RUNNING'")
+        stale = [run for run in running if _is_gone(run.data.tags.get(PROCESS, ""))]
+        for run in stale:
+            client.set_terminated(run.info.run_id, "KILLED")
+    return [run.info.run_name or run.info.run_id for run in stale]
+
+
+def process_name() -> str:
+    """This process, told from every other on any machine: host, number, and when it began."""
+    process = psutil.Process()
+    return f"{platform.node()} {process.pid} {process.create_time():.2f}"
+
+
+def _is_gone(process: str) -> bool:
+    """Whether `process`, as `process_name` gives it, is of this machine and has ended; a zombie has."""
+    host, _, rest = process.partition(" ")
+    pid, _, began = rest.partition(" ")
+    if host != platform.node() or not pid.isdigit():
+        return False
+    try:
+        known = psutil.Process(int(pid))
+        return abs(known.create_time() - float(began)) > 1 or known.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _succeeded(operation: Any) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        operation.wait()
+    except MlflowException:  # raised for whatever went wrong in MLflow's queue
+        return False
+    return True
 
 
 def _known(uri: str, run_id: str) -> Run | None:
@@ -215,16 +321,3 @@ def _known(uri: str, run_id: str) -> Run | None:
     if found.info.lifecycle_stage == "deleted":
         return None
     return Run(run_id, found.info.run_name or run_id, found.info.experiment_id, uri)
-
-
-@contextmanager
-def _store_errors(uri: str) -> Iterator[None]:
-    """One line for the user where the store cannot be reached or refuses."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError) as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise UserError(f"MLflow store {uri}: cannot be used ({first}); start it, or set MLFLOW_TRACKING_URI to another") from None

@@ -3,19 +3,31 @@
 `$MLFLOW_TRACKING_URI` names the store; without it, an SQLite file in the project's mlruns/ with the artifacts beside it.
 """
 
+import logging
 import os
+import socket
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pipeline import paths
+from pipeline.atomic import new_file
 from pipeline.errors import UserError
+from pipeline.privacy import mask_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "ctmr"
+PATIENCE = 5.0  # seconds until a server counts as away, or a database as locked by another program
 _SQLITE = "sqlite:///"
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def tracking_uri() -> str:
@@ -40,7 +52,10 @@ def artifact_folder(uri: str) -> Path:
 
 
 def client(uri: str) -> "MlflowClient":
-    """A client for the store `uri`, whose tables are made where they are missing. MLflow's own functions use that store from now on."""
+    """A client for the store `uri`, which is made where it is missing. MLflow's own functions use that store from now on.
+
+    Raises UserError within seconds when the server is away, or the database is damaged or locked.
+    """
     import mlflow
 
     found = _client(uri)
@@ -51,25 +66,127 @@ def client(uri: str) -> "MlflowClient":
 
 @lru_cache(maxsize=4)
 def _client(uri: str) -> "MlflowClient":
-    import logging
+    import mlflow
 
+    _quieten()
+    file = database_file(uri)
+    if file is None:
+        check_server(uri)
+        return mlflow.MlflowClient(uri, registry_uri=uri)
+    if not file.exists():
+        _make_database(file)
+    check_database(file)
+    with errors(uri):
+        return mlflow.MlflowClient(uri, registry_uri=uri)
+
+
+def _quieten() -> None:
+    """MLflow tells how it makes its tables, and prints a traceback of each error that it raises as well."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    for name in ("mlflow.store.db.utils", "mlflow.utils.async_logging", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _make_database(file: Path) -> None:
+    """An SQLite store with all tables and the project's experiment, which appears only when complete.
+
+    Making the tables takes seconds. A process that is killed meanwhile would leave half of them, which MLflow refuses for ever.
+    """
     import mlflow
     from filelock import FileLock
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # else every new store tells how it makes its tables
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    file = database_file(uri)
-    if file is None:
-        return mlflow.MlflowClient(uri, registry_uri=uri)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):  # two processes that make the tables at once would both fail
-        return mlflow.MlflowClient(uri, registry_uri=uri)
+    with FileLock(file.with_suffix(".lock")):  # two processes that make it at once would each lose the other's first run
+        for left in file.parent.glob(f".{file.stem}.*{file.suffix}*"):  # by a process that was killed: the lock is ours
+            left.unlink()
+        if file.exists():
+            return
+        with new_file(file) as beside:
+            making = mlflow.MlflowClient(f"{_SQLITE}{beside}")
+            making.create_experiment(EXPERIMENT, artifact_folder(f"{_SQLITE}{file}").as_uri(), _EXPERIMENT_TAGS)
+
+
+def check_database(file: Path) -> None:
+    """Raises UserError when the SQLite file is cut off, no database, or locked by another program. Reads no more than its first page."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(100)
+        whole = _stated_size(head) <= file.stat().st_size and len(head) == 100
+        if whole:
+            with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE)) as database:
+                database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise UserError(f"{file}: cannot be read ({error}); check its owner and mode") from None
+        raise UserError(f"{file}: locked by another program for {PATIENCE:.0f} s; try again when that has ended") from None
+    except sqlite3.DatabaseError:
+        whole = False
+    if not whole:
+        raise UserError(f"{file}: damaged, no whole SQLite database; restore a backup, or let ctmr doctor --fix put it aside")
+
+
+def _stated_size(head: bytes) -> int:
+    """Bytes that an SQLite file has by its own header (sqlite.org/fileformat2.html, 1.3); 0 where it does not say."""
+    if len(head) < 100 or head[24:28] != head[92:96]:
+        return 0
+    page = int.from_bytes(head[16:18], "big")
+    return (65536 if page == 1 else page) * int.from_bytes(head[28:32], "big")
+
+
+def check_server(uri: str) -> None:
+    """Raises UserError when nobody answers at `uri`. MLflow itself would try for minutes, a database for longer."""
+    import requests
+    from mlflow.environment_variables import MLFLOW_TRACKING_INSECURE_TLS, MLFLOW_TRACKING_SERVER_CERT_PATH
+
+    place = urlsplit(uri)
+    try:
+        if is_server(uri):
+            verify = False if MLFLOW_TRACKING_INSECURE_TLS.get() else MLFLOW_TRACKING_SERVER_CERT_PATH.get() or True
+            answer = requests.get(f"{uri.rstrip('/')}/health", timeout=PATIENCE, verify=verify)
+            problem = f"it answers {answer.status_code} {answer.reason}" if answer.status_code >= 500 else ""
+        elif place.hostname:
+            socket.create_connection((place.hostname, place.port or _PORTS.get(place.scheme.partition("+")[0], 0)), PATIENCE).close()
+            problem = ""
+        else:
+            return
+    except (OSError, ValueError) as error:  # those of requests are OSErrors, a port that is none is a ValueError
+        problem = _reason(error)
+    if problem:
+        raise _unusable(uri, problem)
+
+
+@contextmanager
+def errors(uri: str) -> Iterator[None]:
+    """One line for the user where the store `uri` cannot be reached, refuses, or is damaged."""
+    from alembic.util import CommandError
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    kinds: list[type[Exception]] = [MlflowException, SQLAlchemyError, CommandError, ConnectionError]
+    if "botocore.exceptions" in sys.modules:  # artifacts on S3, through MLflow
+        kinds += [sys.modules["botocore.exceptions"].BotoCoreError, sys.modules["botocore.exceptions"].ClientError]
+    try:
+        yield
+    except tuple(kinds) as error:
+        raise _unusable(uri, _reason(error)) from None
+
+
+def _unusable(uri: str, reason: str) -> UserError:
+    return UserError(f"MLflow store {mask_credentials(uri)}: cannot be used ({reason}); start it, or set MLFLOW_TRACKING_URI to another")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, or the innermost cause where that says more than a chain of "caused by"."""
+    while isinstance(error.__cause__ or error.__context__, Exception) and not str(error).strip():
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return mask_credentials(next(iter(str(error).splitlines()), type(error).__name__))
 
 
 def experiment_id(uri: str) -> str:
     """The id of the project's experiment in the store, which is made where it is missing.
 
-    Raises UserError when the store was moved here from another folder and would put artifacts there.
+    Raises UserError when the store was moved here from another folder and would put artifacts there, or the experiment was deleted.
     """
     from mlflow.exceptions import MlflowException
 
@@ -78,15 +195,16 @@ def experiment_id(uri: str) -> str:
     if found is None:
         place = None if is_server(uri) else artifact_folder(uri).as_uri()
         try:
-            return known.create_experiment(EXPERIMENT, place, {"mlflow.experimentKind": "custom_model_development"})
+            return known.create_experiment(EXPERIMENT, place, _EXPERIMENT_TAGS)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise
         found = known.get_experiment_by_name(EXPERIMENT)
-    if found is None:
-        raise UserError(f"MLflow store {uri}: experiment {EXPERIMENT} can be neither made nor found; was it deleted? restore it in the UI")
+    where = f"MLflow store {mask_credentials(uri)}"
+    if found is None or found.lifecycle_stage == "deleted":
+        raise UserError(f"{where}: experiment {EXPERIMENT} was deleted; ctmr doctor --fix restores it")
     if database_file(uri) and found.artifact_location != artifact_folder(uri).as_uri():
-        raise UserError(f"MLflow store {uri}: was made in another place ({found.artifact_location}); run ctmr doctor --fix")
+        raise UserError(f"{where}: was made in another place ({found.artifact_location}); run ctmr doctor --fix")
     return str(found.experiment_id)
 
 

@@ -13,8 +13,7 @@ from pipeline.errors import UserError
 from pipeline.models.cyclegan import SIGNAL
 from pipeline.models.generator import CONTRASTS, save_weights
 from pipeline.models.ranks import Ranks, joined
-from pipeline.tracking.late import start_run
-from pipeline.tracking.runs import write_run_json
+from pipeline.tracking.runs import start_run, write_run_json
 from pipeline.training import guard
 from pipeline.training.data import Slices
 from pipeline.training.launch import launch, launched

@@ -4,17 +4,18 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipeline import params, paths
 from pipeline.errors import UserError
 from pipeline.tracking import doctor, facts, runs, store
-from pipeline.tracking.runs import Run, attach, write_run_json
+from pipeline.tracking.runs import Run, attach, begin, write_run_json
 from tests.tracking import projects
+from tests.tracking.test_late import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +34,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Run:
     """A finished run with curves, images, a table, and models/run.json that names it."""
-    run = Run.start(params.load())
+    run = begin(params.load())
     for step in range(0, 3000, 2):
         run.log_metrics({"train/cycle": 1 / (step + 1), "train/rate": float("nan")}, step)
     for step in (0, 100):
         run.log_image(np.full((16, 16), step, np.uint8), "samples", step)
-    run.log_table(pd.DataFrame({"slice": ["a"], "mae": [0.1]}), "tables/per_slice.csv")
+    (folder / "tables").mkdir()
+    (folder / "tables/per_slice.csv").write_text("slice,mae\na,0.1\n")
+    run.log_folder(folder / "tables", "tables")
     write_run_json(run)
     run.finish()
     return run
@@ -49,7 +52,7 @@ def test_everything_arrives(run: Run) -> None:
     found = client.get_run(run.id)
     assert found.info.status == "FINISHED"
     assert len(client.get_metric_history(run.id, "train/cycle")) == 1500
-    assert {file.path.rsplit("%", 1)[-1][-4:] for file in client.list_artifacts(run.id, "images")} == {".png", "webp"}
+    wait_for(lambda: {Path(file.path).suffix for file in client.list_artifacts(run.id, "images")} == {".png", ".webp"})
     assert [file.path for file in client.list_artifacts(run.id, "tables")] == ["tables/per_slice.csv"]
 
 
@@ -81,7 +84,7 @@ def test_names_of_experiments_lead(monkeypatch: pytest.MonkeyPatch, folder: Path
 
 
 def test_training_goes_on_in_its_run_and_evaluation_joins_it(run: Run) -> None:
-    again = Run.start(params.load(), resume=run.id)
+    again = begin(params.load(), resume=run.id)
     assert again.id == run.id
     again.finish()
     assert attach().id == run.id
@@ -101,26 +104,61 @@ def test_a_store_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch, folde
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9.*start it, or set MLFLOW_TRACKING_URI"):
-        Run.start(params.load())
+        begin(params.load())
 
 
-def test_metrics_wait_while_the_store_is_away_and_training_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    run = Run.start(params.load())
-    send, failing = run._client.log_batch, True
+def test_what_the_store_did_not_take_is_sent_at_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    def sometimes(*arguments, **more):
-        if failing:
+    run = begin(params.load())
+    with monkeypatch.context() as away:
+
+        def refuse(*_: object, **__: object) -> None:
             raise ConnectionError("away")
-        return send(*arguments, **more)
 
-    monkeypatch.setattr(run._client, "log_batch", sometimes)
-    for step in range(10):
-        run.log_metrics({"loss": float(step)}, step)
-    run.flush()
-    failing = False
+        away.setattr(SqlAlchemyStore, "_log_metrics", refuse)
+        away.setattr(runs, "TOGETHER", 0.0)
+        for step in range(10):
+            run.log_metrics({"loss": float(step)}, step)
+        time.sleep(1)
+    paths.TRAIN_REPORT.mkdir(parents=True)
+    (paths.TRAIN_REPORT / "curves.csv").write_text("images,loss\n" + "".join(f"{step},{step}\n" for step in range(10)))
     run.finish()
-    assert "going on without" in capsys.readouterr().err
+    assert [point.value for point in store.client(run.uri).get_metric_history(run.id, "loss")] == [float(step) for step in range(10)]
+    runs.send_curves(run)  # once more sends nothing twice
     assert len(store.client(run.uri).get_metric_history(run.id, "loss")) == 10
+
+
+def test_a_run_of_a_killed_process_is_ended_by_the_next_start(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/stale.db")
+    script = """
+import os, signal
+from pipeline import params
+from pipeline.tracking import runs
+run = runs.start_run(params.load())
+print(run.id, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+    own = runs.start_run(params.load())
+    client = store.client(own.uri)
+    assert client.get_run(killed).info.status == "KILLED"
+    assert client.get_run(own.id).info.status == "RUNNING"
+    runs.start_run(params.load())
+    assert client.get_run(own.id).info.status == "RUNNING"  # its process lives
+
+
+def test_scores_are_named_by_what_differs_first() -> None:
+    figures = {"test": {"ct_to_mr": {"mae": 0.1, "mae_low": 0.05, "psnr": 20.0}}, "lesions": {"ct_to_mr": {"contrast": 0.5}}}
+    assert runs.chart_names(figures) == {"mae/ct_to_mr": 0.1, "interval/mae_low/ct_to_mr": 0.05, "lesion_contrast/ct_to_mr": 0.5}
+
+
+def test_an_evaluation_goes_into_the_run_of_its_training(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{}")
+    runs.log_evaluation({"test": {"mr_to_ct": {"mae": 0.2}}}, tmp_path)
+    client = store.client(run.uri)
+    assert client.get_run(run.id).data.metrics["mae/mr_to_ct"] == 0.2
+    assert [file.path for file in client.list_artifacts(run.id, "evaluate")] == ["evaluate/metrics.json"]
 
 
 def test_several_processes_write_at_once_even_into_a_new_store(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,18 +166,17 @@ def test_several_processes_write_at_once_even_into_a_new_store(folder: Path, tmp
     script = """
 from pipeline import params
 from pipeline.tracking import runs
-run = runs.Run.start(params.load())
+run = runs.begin(params.load())
+runs.TOGETHER = 0
 for step in range(200):
     run.log_metrics({"loss": float(step)}, step)
-    if step % 10 == 0:
-        run.flush()
 run.finish()
 print(run.id)
 """
     writers = [subprocess.Popen([sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     ids = [writer.communicate(timeout=120)[0].strip() for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0, 0]
-    client = store.client(runs.tracking_uri())
+    client = store.client(store.tracking_uri())
     assert [len(client.get_metric_history(number, "loss")) for number in ids] == [200, 200, 200]
     assert len({client.get_run(number).info.experiment_id for number in ids}) == 1
 
@@ -153,7 +190,7 @@ def test_a_moved_repository_is_mended(run: Run, folder: Path, tmp_path: Path, mo
     (found,) = doctor.examine()
     assert "made in another place" in found.problem
     with pytest.raises(UserError, match="ctmr doctor --fix"):
-        Run.start(params.load())
+        begin(params.load())
     assert doctor.report(fix=True)
     assert doctor.examine() == []
     uri = store.tracking_uri()
