@@ -12,11 +12,11 @@ from PIL import Image
 from scipy import ndimage
 
 from pipeline import paths
-from pipeline.dataset.parallel import in_parallel
 from pipeline.formats.slices import Slice, Unreadable
 from pipeline.formats.table import read_slices
 from pipeline.imaging import appearance, intensity, outline
 from pipeline.imaging.outline import Picture
+from pipeline.parallel import in_parallel
 from pipeline.sources.layout import stem
 
 if TYPE_CHECKING:

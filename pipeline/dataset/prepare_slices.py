@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import atomic, params, paths
 from pipeline.dataset import slice_arrays, stored_checks
-from pipeline.dataset.parallel import in_parallel
 from pipeline.formats.table import read_slices
 from pipeline.imaging.head import Box
 from pipeline.imaging.outline import Outline
 from pipeline.imaging.prepare import prepare
+from pipeline.parallel import in_parallel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,6 @@ def fill(
 
     `slices`: manifest joined with the split (slice_id, modality, split, path, frame, group, contrast, contrast_confidence, height, width,
     pair, outline). `meanwhile` as for `in_parallel`.
-    Workers write their rows themselves, so that memory does not grow with the number of slices.
     """
     import pandas as pd
 
@@ -83,11 +83,11 @@ def fill(
         Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"], line["outline"])
         for line in index.to_dict("records")
     ]
-    made = pd.DataFrame(_run(jobs, preprocess, workers, meanwhile))
-    index = pd.concat([index, made.drop(columns=STORED)], axis=1)
+    prepared = pd.DataFrame(_run(jobs, preprocess, workers, meanwhile))
+    index = pd.concat([index, prepared.drop(columns=STORED)], axis=1)
     index["pair"] = _number_pairs(index)
     _write_truth(folder, index, preprocess, raw, workers)
-    return index.rename(columns={"height": "source_height", "width": "source_width"}), made[STORED]
+    return index.rename(columns={"height": "source_height", "width": "source_width"}), prepared[STORED]
 
 
 COLUMNS = [
@@ -126,14 +126,20 @@ def box_of(line: dict[Hashable, Any]) -> Box:
 def _run(
     jobs: list[Job], preprocess: params.Preprocess, workers: int | None, meanwhile: Callable[[], object] | None = None
 ) -> list[dict[str, Any]]:
-    """Do the jobs; one line of index columns each, in the order of `jobs`. Frames of one file are read together."""
+    """Do the jobs and store their pictures; one line of index columns each, in the order of `jobs`. Frames of a file are read together."""
     order = sorted(range(len(jobs)), key=lambda number: (jobs[number].path, jobs[number].frame))
-    tasks = [([jobs[number] for number in some], preprocess) for some in _tasks(jobs, order)]
-    done = [line for lines in in_parallel(_prepare_jobs, tasks, workers, meanwhile) for line in lines]
+    tasks = list(_tasks(jobs, order))
+    work = [([jobs[number] for number in task], preprocess) for task in tasks]
     lines: list[dict[str, Any]] = [{}] * len(jobs)
-    for number, line in zip(order, done, strict=True):
-        lines[number] = line
+    for task, results in zip(tasks, in_parallel(_prepare_jobs, work, workers, meanwhile, name=_files), strict=True):
+        for number, (picture, line) in zip(task, results, strict=True):
+            slice_arrays.write_rows(jobs[number].file, [jobs[number].row], [picture])
+            lines[number] = line
     return lines
+
+
+def _files(task: tuple[list[Job], params.Preprocess]) -> str:
+    return ", ".join(sorted({str(job.path) for job in task[0]}))
 
 
 def _tasks(jobs: list[Job], order: list[int]) -> Iterator[list[int]]:
@@ -148,26 +154,24 @@ def _tasks(jobs: list[Job], order: list[int]) -> Iterator[list[int]]:
         yield task
 
 
-def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[dict[str, Any]]:
+def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArray[np.unsignedinteger], dict[str, Any]]]:
+    """Each job's picture, as it is stored, and its columns of the index."""
     jobs, preprocess = task
-    lines, path, slices = [], None, []
+    results, path, slices = [], None, []
     for job in jobs:
         if job.path != path:
             path, slices = job.path, read_slices(job.path)
-        found = Outline(np.reshape(job.outline, (-1, 2)))
-        made = prepare(slices[job.frame], job.modality, preprocess, job.box, found)
-        slice_arrays.write_row(job.file, job.row, made.array)
-        lines.append(
-            {
-                "crop_top": made.box.top,
-                "crop_left": made.box.left,
-                "crop_side": made.box.side,
-                "rotation": made.box.rotation,
-                "intensity_low": made.low,
-                "intensity_high": made.high,
-                "stored_mean": float(made.array[made.mask].mean()) if made.mask.any() else 0.0,
-                "stored_largest": float(made.array.max()),
-                "stored_head": float(made.mask.mean()),
-            }
-        )
-    return lines
+        prepared = prepare(slices[job.frame], job.modality, preprocess, job.box, Outline(np.reshape(job.outline, (-1, 2))))
+        line = {
+            "crop_top": prepared.box.top,
+            "crop_left": prepared.box.left,
+            "crop_side": prepared.box.side,
+            "rotation": prepared.box.rotation,
+            "intensity_low": prepared.low,
+            "intensity_high": prepared.high,
+            "stored_mean": float(prepared.array[prepared.mask].mean()) if prepared.mask.any() else 0.0,
+            "stored_largest": float(prepared.array.max()),
+            "stored_head": float(prepared.mask.mean()),
+        }
+        results.append((slice_arrays.quantise(prepared.array, slice_arrays.stored_type(preprocess.bits)), line))
+    return results

@@ -5,6 +5,7 @@ with `row` i.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,21 +44,27 @@ def load_teacher_index(folder: Path = paths.SLICES, kind: str = "teacher") -> "p
 
 
 def create(folder: Path, name: str, count: int, size: int, bits: int) -> Path:
-    """An array file `name` in `folder`, shape (count, size, size), zero, ready for `write_row`; gives its path.
+    """An array file `name` in `folder`, shape (count, size, size), zero, ready for `write_rows`; gives its path.
 
     Its place on the disk is taken now: a mapped file that finds the disk full when it is written to kills its process.
     """
     file = folder / name
-    np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8 if bits == 8 else np.uint16, shape=(count, size, size)).flush()
+    np.lib.format.open_memmap(file, mode="w+", dtype=stored_type(bits), shape=(count, size, size)).flush()
     with file.open("r+b") as opened:
         os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
     return file
 
 
-def write_row(file: Path, row: int, image01: NDArray[np.float32]) -> None:
-    """Store an image (size, size) in 0..1 as one row; several processes may write different rows of a file."""
-    rows = np.lib.format.open_memmap(file, mode="r+")
-    rows[row] = quantise(image01, rows.dtype)
+def write_rows(file: Path, rows: Sequence[int], images: Sequence[NDArray[np.unsignedinteger]]) -> None:
+    """Store `images` (size, size), as `quantise` gives them, as these rows. One process alone may write to a file."""
+    array = np.lib.format.open_memmap(file, mode="r+")
+    for row, image in zip(rows, images, strict=True):
+        array[row] = image
+
+
+def stored_type(bits: int) -> np.dtype:
+    """The type of stored pixels for `preprocess.bits`."""
+    return np.dtype(np.uint8 if bits == 8 else np.uint16)
 
 
 def quantise(image01: NDArray[np.float32], dtype: np.dtype) -> NDArray[np.unsignedinteger]:

@@ -5,15 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import params, paths
 from pipeline.dataset import slice_arrays
-from pipeline.dataset.parallel import in_parallel
 from pipeline.formats.slices import Slice
 from pipeline.imaging import head
 from pipeline.imaging.head import Box
 from pipeline.imaging.outline import Outline
 from pipeline.imaging.prepare import NoHead, find_outline, prepare
+from pipeline.parallel import in_parallel
 
 PAIRS_PER_TASK = 16
 FIRST_SEED = 2**40  # far from the seeds of data.phantom, whose heads are the demo's data
@@ -56,26 +57,33 @@ def _build(
         modality: slice_arrays.create(folder, paths.slices(kind, modality).name, count, preprocess.pixels, preprocess.bits)
         for modality in paths.MODALITIES
     }
-    tasks = [(range(first, min(first + PAIRS_PER_TASK, count)), seeds, files, preprocess) for first in range(0, count, PAIRS_PER_TASK)]
-    drawn = [pair for some in in_parallel(_simulate_rows, tasks, workers, meanwhile) for pair in some]
-    index = pd.DataFrame({"row": range(count), "contrast": [pair[0] for pair in drawn], "seed": [pair[1] for pair in drawn]})
+    tasks = [(range(first, min(first + PAIRS_PER_TASK, count)), seeds, preprocess) for first in range(0, count, PAIRS_PER_TASK)]
+    lines = []
+    for (rows, *_), pairs in zip(tasks, in_parallel(_simulate_rows, tasks, workers, meanwhile), strict=True):
+        for row, (pictures, contrast, seed) in zip(rows, pairs, strict=True):
+            for picture, file in zip(pictures, files.values(), strict=True):
+                slice_arrays.write_rows(file, [row], [picture])
+            lines.append({"row": row, "contrast": contrast, "seed": seed})
+    index = pd.DataFrame(lines)
     index.to_parquet(folder / f"{kind}_index.parquet", index=False)
 
 
-def _simulate_rows(task: tuple[range, int, dict[str, Path], params.Preprocess]) -> list[tuple[str, int]]:
-    """Simulate and store some rows; contrast and seed of each."""
-    rows, seeds, files, preprocess = task
-    drawn = []
+def _simulate_rows(task: tuple[range, int, params.Preprocess]) -> list[tuple[list[NDArray[np.unsignedinteger]], str, int]]:
+    """Simulate some rows: each one's pictures of CT and MR as they are stored, its contrast and seed."""
+    rows, seeds, preprocess = task
+    pairs = []
     for row in rows:
         pictures, outlines, contrast, seed = _simulate(seeds + row, preprocess.pixels)
         # The box comes from one modality, as at translation, where only one is there to find it in.
         random = np.random.default_rng([seed, 2])
         framing = int(random.integers(2))
         box = _jittered(head.box_of(outlines[framing], paths.MODALITIES[framing], preprocess.margin, preprocess.upright), random)
-        for picture, found, (modality, file) in zip(pictures, outlines, files.items(), strict=True):
-            slice_arrays.write_row(file, row, prepare(picture, modality, preprocess, box, found).array)
-        drawn.append((contrast, seed))
-    return drawn
+        stored = [
+            slice_arrays.quantise(prepare(picture, modality, preprocess, box, outline).array, slice_arrays.stored_type(preprocess.bits))
+            for picture, outline, modality in zip(pictures, outlines, paths.MODALITIES, strict=True)
+        ]
+        pairs.append((stored, contrast, seed))
+    return pairs
 
 
 def _simulate(row: int, size: int) -> tuple[list[Slice], list[Outline], str, int]:

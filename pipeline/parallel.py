@@ -1,0 +1,100 @@
+"""Work spread over the cores of this machine, or any other executor; results in order, so that their number never shows in them.
+
+Results come back to the process that asked, which alone writes: functions give values and touch no shared file.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context
+from typing import TypeVar
+
+from pipeline.errors import UserError
+from pipeline.processes import die_with_parent
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+TRIES = 3  # so many workers may die on a task
+AHEAD = 4  # tasks per worker that are handed out before their turn: no worker waits, and memory stays flat
+
+
+def in_parallel(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    workers: int | None = None,
+    meanwhile: Callable[[], object] | None = None,
+    *,
+    executor: Executor | None = None,
+    name: Callable[[Task], str] = str,
+) -> Iterator[Result]:
+    """function(task) for every task, in order, on `workers` processes (default: one per core that this process may use; 1: here).
+
+    `executor`: where to work instead, `workers` then being how many work there; `function` and tasks must be picklable.
+    `meanwhile` is called once in this process while the others work: a slow import, say. A task whose worker is killed (by the system,
+    for memory) runs again; a task on which `TRIES` workers died is a UserError that says what `name(task)` calls it.
+    """
+    tasks = list(tasks)
+    if executor is not None:
+        yield from _in_order(executor, function, tasks, AHEAD * (workers or os.cpu_count() or 1), meanwhile)
+        return
+    workers = min(workers or len(os.sched_getaffinity(0)), len(tasks))
+    if workers <= 1:
+        yield from map(function, tasks)
+    else:
+        yield from _on_processes(function, tasks, workers, meanwhile, name)
+
+
+def _on_processes(
+    function: Callable[[Task], Result],
+    tasks: list[Task],
+    workers: int,
+    meanwhile: Callable[[], object] | None,
+    name: Callable[[Task], str],
+) -> Iterator[Result]:
+    """A killed process breaks the whole pool: the tasks that were handed out then run one by one, until the guilty one is known."""
+    done = suspects_end = deaths = 0
+    while done < len(tasks):
+        careful = done < suspects_end
+        batch = tasks[done:suspects_end] if careful else tasks[done:]
+        with ProcessPoolExecutor(1 if careful else workers, mp_context=get_context("fork"), initializer=die_with_parent) as pool:
+            try:
+                for result in _in_order(pool, function, batch, 1 if careful else AHEAD * workers, meanwhile):
+                    done, deaths = done + 1, 0
+                    yield result
+            except BrokenProcessPool:
+                deaths = deaths + 1 if careful else 1
+                if deaths >= TRIES:
+                    raise UserError(
+                        f"{name(tasks[done])}: {TRIES} worker processes were killed on this input, most likely for want of memory;"
+                        " free some, or remove this input, then run again"
+                    ) from None
+                if not careful:
+                    suspects_end = min(len(tasks), done + AHEAD * workers)
+        meanwhile = None
+
+
+def _in_order(
+    executor: Executor,
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    ahead: int,
+    meanwhile: Callable[[], object] | None,
+) -> Iterator[Result]:
+    """Results in the order of `tasks`, at most `ahead` of which are handed out at a time."""
+    left = iter(tasks)
+    handed_out: deque[Future[Result]] = deque(executor.submit(function, task) for task in islice(left, ahead))
+    if meanwhile:
+        meanwhile()
+    try:
+        while handed_out:
+            result = handed_out[0].result()
+            handed_out.popleft()
+            handed_out.extend(executor.submit(function, task) for task in islice(left, 1))
+            yield result
+    finally:
+        for future in handed_out:
+            future.cancel()
