@@ -27,6 +27,7 @@ SPLIT_JSON = Path("reports/split.json")
 
 SLICES = Path("data/slices")
 INDEX = SLICES / "index.parquet"
+PREPROCESSING = SLICES / "preprocessing.json"  # the section preprocess of the params that the arrays were made with
 HELD_OUT = "teacher_val"  # simulated pairs that no network is trained on
 
 MODELS = Path("models")

@@ -1,7 +1,7 @@
 """preprocess: heads found, cropped, resized and normalised into arrays; simulated pairs for the teacher."""
 
 from pipeline import atomic, paths
-from pipeline.dataset import expectations, prepare_slices, teacher
+from pipeline.dataset import expectations, prepare_slices, slice_arrays, teacher
 from pipeline.errors import user_errors
 from pipeline.params import load
 
@@ -13,6 +13,7 @@ def main() -> None:
 
         slices = pd.read_parquet(paths.MANIFEST).merge(pd.read_parquet(paths.SPLIT), on="slice_id", validate="one_to_one")
         with atomic.new_folder(paths.SLICES) as folder:
+            slice_arrays.write_preprocessing(folder, params)
             teacher.build(folder, params, meanwhile=expectations.load)  # first, as it takes longer than that import
             prepare_slices.build(folder, slices, params, meanwhile=expectations.load)
         print(f"{paths.SLICES}: {len(slices)} slices and {params.teacher_pairs} simulated pairs of {params.pixels}×{params.pixels} pixels")

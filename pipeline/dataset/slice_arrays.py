@@ -4,16 +4,18 @@ Row i of `{kind}_{modality}.npy`, for the kinds train, val and test, is the line
 with `row` i.
 """
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import paths
+from pipeline import atomic, paths
 from pipeline.errors import UserError
+from pipeline.params import Preprocess
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +43,48 @@ def load_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
 def load_teacher_index(folder: Path = paths.SLICES, kind: str = "teacher") -> "pd.DataFrame":
     """teacher_index.parquet: row, contrast and seed of each simulated pair; teacher_val_index.parquet for the kind paths.HELD_OUT."""
     return _table(folder / f"{kind}_index.parquet")
+
+
+def write_preprocessing(folder: Path, preprocess: Preprocess) -> None:
+    """Write beside the arrays in `folder` how they are made: pixels, frame, window, bits. Models keep it, and translation does the same."""
+    atomic.write_json(folder / paths.PREPROCESSING.name, preprocess.model_dump(mode="json"))
+
+
+def load_preprocessing(folder: Path = paths.SLICES) -> Preprocess:
+    """How the arrays in `folder` were made. Raises UserError when they do not say it."""
+    file = folder / paths.PREPROCESSING.name
+    try:
+        return Preprocess.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run dvc repro preprocess first") from None
+    except ValueError:
+        raise UserError(f"{file}: damaged, or of another version; run dvc repro --force preprocess") from None
+
+
+def verify(expected: Preprocess, says: Path = paths.PARAMS, folder: Path = paths.SLICES) -> None:
+    """Check that the arrays in `folder` are made as the file `says` wants them, by what they say and by their shape and depth.
+
+    Raises UserError naming the first difference.
+    """
+    made = load_preprocessing(folder)
+    wanted = dict(_knobs(expected.model_dump(mode="json")))
+    for knob, value in _knobs(made.model_dump(mode="json")):
+        if value != wanted[knob]:
+            raise UserError(f"{folder}: made with preprocess.{knob} = {value}, but {says} says {wanted[knob]}; run dvc repro")
+    shape, dtype = (made.pixels, made.pixels), np.dtype(np.uint8 if made.bits == 8 else np.uint16)
+    for file in sorted(folder.glob("*.npy")):
+        array = np.load(file, mmap_mode="r")
+        if array.shape[1:] != shape or array.dtype != dtype:
+            found = f"{'×'.join(map(str, array.shape[1:]))} pixels of {array.dtype}"
+            raise UserError(f"{file}: {found}, expected {shape[0]}×{shape[1]} of {dtype}; run dvc repro --force preprocess")
+
+
+def _knobs(section: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _knobs(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def create(folder: Path, name: str, count: int, size: int, bits: int) -> Path:

@@ -9,6 +9,7 @@ import torch
 
 from pipeline import params, paths
 from pipeline.atomic import new_folder, write_json
+from pipeline.dataset import slice_arrays
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import SIGNAL
 from pipeline.models.generator import CONTRASTS, save_weights
@@ -28,6 +29,7 @@ CODE = [Path(__file__).parent, Path(__file__).parents[1] / "models"]
 
 def train(of: params.Params) -> None:
     """Train and write models/ and reports/train. Raises UserError on a mendable fault; an interrupted job resumes when run again."""
+    slice_arrays.verify(of.preprocess)
     if of.train.devices > 1 and not launched():
         launch(of.train.devices)
         return
@@ -83,7 +85,7 @@ def job_digest(of: params.Params) -> str:
     digest = hashlib.sha256()
     for section in (of.model, of.train):
         digest.update(section.model_dump_json().encode())
-    files = sorted(paths.SLICES.glob("t*.npy")) + sorted(paths.SLICES.glob("*.parquet"))
+    files = sorted(file for file in paths.SLICES.iterdir() if file.suffix in (".npy", ".parquet", ".json"))
     for file in files + [source for folder in CODE for source in sorted(folder.glob("*.py"))]:
         with file.open("rb") as opened:
             digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
@@ -98,7 +100,8 @@ def write_models(folder: Path, training: Training) -> None:
         save_weights(file, training.networks.ema[direction])
         directions[direction] = {"weights": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     of = training.of
-    facts = {"model": of.model.model_dump(), "preprocess": of.preprocess.model_dump(), "directions": directions, "contrasts": CONTRASTS}
+    preprocess = slice_arrays.load_preprocessing()
+    facts = {"model": of.model.model_dump(), "preprocess": preprocess.model_dump(), "directions": directions, "contrasts": CONTRASTS}
     write_json(folder / paths.MODEL_JSON.name, facts)
 
 

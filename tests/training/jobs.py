@@ -11,6 +11,7 @@ import yaml
 
 from pipeline import params
 from pipeline.atomic import new_folder
+from pipeline.dataset import slice_arrays
 
 SOURCE = Path(__file__).parents[2]
 
@@ -39,12 +40,14 @@ PARAMS = params.parse(_small(), "tests")
 def make(folder: Path, *, size: int = 32, **train: object) -> Path:
     """A project in `folder` as the preprocess stage leaves it; `train` changes that section of its params.yaml."""
     content = _small()
+    content["preprocess"] |= {"pixels": size}  # type: ignore[operator]
     content["train"] |= train  # type: ignore[operator]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
     (folder / "dvc.yaml").write_text("stages: {}\n")
     random, rows = np.random.default_rng(0), []
     with new_folder(folder / "data/slices") as slices:
+        slice_arrays.write_preprocessing(slices, params.parse(content, "tests").preprocess)
         for split, count in (("train", 7), ("val", 3), ("teacher", 8), ("teacher_val", 4)):
             for modality in ("ct", "mr"):
                 np.save(slices / f"{split}_{modality}.npy", random.integers(0, 256, (count, size, size), dtype=np.uint8))
