@@ -16,8 +16,9 @@ from pipeline.domain import Contrast
 from pipeline.phantom.anatomy import Subject, cut, draw_subject
 from pipeline.phantom.atlas import load_atlas
 from pipeline.phantom.lesions import Lesion
+from pipeline.phantom.sequences import draw_sequence
 from pipeline.phantom.shapes import FAR
-from pipeline.phantom.signal import acquire_ct, acquire_mr, draw_sequence, draw_signals, draw_units, label_tissues
+from pipeline.phantom.signal import acquire_ct, acquire_mr, draw_signals, draw_units, label_tissues
 
 Floats = NDArray[np.float32]
 FIELD_OF_VIEW = 256.0  # mm a side
@@ -80,7 +81,7 @@ def _head(subject: Subject, position: float, size: int, contrast: str | None) ->
         mask=plane.frame.to_picture(plane.head, FAR) < 0,
         labels=plane.frame.to_label_picture(label_tissues(plane.layers)),
         lesion=plane.frame.to_picture(plane.lesion, 0.0) > 0.5,
-        contrast=sequence.contrast,
+        contrast=Contrast(sequence.contrast),
         agent=sequence.agent,
         spacing=FIELD_OF_VIEW / size,
         seed=subject.seed,

@@ -1,76 +1,13 @@
-"""From tissue to picture: CT from Hounsfield units, MR from proton density, T1 and T2 by the signal equations of spin echo.
-
-    spin echo           S = PD |1 - 2 exp(-(TR - TE/2)/T1) + exp(-TR/T1)| exp(-TE/T2)
-    inversion recovery  S = PD |1 - 2 exp(-TI/T1) + 2 exp(-(TR - TE/2)/T1) - exp(-TR/T1)| exp(-TE/T2)
-
-(Bernstein, King, Zhou, Handbook of MRI Pulse Sequences, 2004, chapters 14.2 and 14.3; times in ms, magnitude reconstruction.)
-"""
-
-from dataclasses import dataclass
+"""From tissue to picture: CT from Hounsfield units, MR from the signals of `sequences.py`, each with what its scanner adds."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.domain import CONTRASTS, Contrast
 from pipeline.phantom.anatomy import Plane
+from pipeline.phantom.sequences import Sequence, at_field, compute_signal
 from pipeline.phantom.shapes import Floats, Layer, enlarge, soften
-from pipeline.phantom.tissues import PROPERTIES, Properties, Tissue
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """One MR acquisition: times in ms, whether contrast agent was given, and the inversion time (0: plain spin echo)."""
-
-    contrast: Contrast
-    tr: float
-    te: float
-    ti: float = 0.0
-    agent: bool = False
-
-
-def spin_echo(density: float, t1: float, t2: float, tr: float, te: float) -> float:
-    """Signal of a spin echo, 0..density; all times in ms."""
-    longitudinal = 1 - 2 * np.exp(-(tr - te / 2) / t1) + np.exp(-tr / t1)
-    return float(density * abs(longitudinal) * np.exp(-te / t2))
-
-
-def inversion_recovery(density: float, t1: float, t2: float, tr: float, te: float, ti: float) -> float:
-    """Magnitude signal of an inversion recovery spin echo, 0..density; all times in ms."""
-    longitudinal = 1 - 2 * np.exp(-ti / t1) + 2 * np.exp(-(tr - te / 2) / t1) - np.exp(-tr / t1)
-    return float(density * abs(longitudinal) * np.exp(-te / t2))
-
-
-def compute_signal(tissue: Properties, sequence: Sequence) -> float:
-    """Signal of one tissue under `sequence`."""
-    t1 = tissue.t1_agent if sequence.agent else tissue.t1
-    if sequence.ti > 0:
-        return inversion_recovery(tissue.density, t1, tissue.t2, sequence.tr, sequence.te, sequence.ti)
-    return spin_echo(tissue.density, t1, tissue.t2, sequence.tr, sequence.te)
-
-
-def draw_sequence(g: np.random.Generator, contrast: str | None = None) -> Sequence:
-    """A clinical acquisition of `contrast` (any, if None), its times drawn from what scanners use.
-
-    Raises ValueError on a word that is no contrast.
-    """
-    if contrast is None:
-        contrast = str(g.choice(CONTRASTS, p=[0.35, 0.35, 0.2, 0.1]))
-    if contrast == Contrast.T1:
-        agent = bool(g.random() < 0.45)
-        if g.random() < 0.3:
-            return Sequence(Contrast.T1, tr=g.uniform(1800, 2400), te=g.uniform(3, 14), ti=g.uniform(720, 950), agent=agent)
-        return Sequence(Contrast.T1, tr=g.uniform(400, 700), te=g.uniform(8, 18), agent=agent)
-    if contrast == Contrast.T2:
-        return Sequence(Contrast.T2, tr=g.uniform(2800, 6000), te=g.uniform(80, 125))
-    if contrast == Contrast.FLAIR:
-        tr = g.uniform(7500, 10500)
-        fluid = PROPERTIES[Tissue.CSF].t1
-        null = fluid * (np.log(2) - np.log1p(np.exp(-tr / fluid)))  # inversion time at which fluid gives no signal
-        return Sequence(Contrast.FLAIR, tr=tr, te=g.uniform(85, 130), ti=null * g.uniform(0.92, 1.08))
-    if contrast == Contrast.PD:
-        return Sequence(Contrast.PD, tr=g.uniform(2500, 4500), te=g.uniform(12, 30))
-    raise ValueError(f"contrast = {contrast!r}: expected one of {', '.join(CONTRASTS)}")
+from pipeline.phantom.tissues import HU_SCATTER, PROPERTIES, Tissue
 
 
 def composite(layers: list[Layer], value: dict[Tissue, float], background: float) -> Floats:
@@ -94,7 +31,7 @@ def label_tissues(layers: list[Layer]) -> NDArray[np.uint8]:
 
 def draw_units(g: np.random.Generator) -> dict[Tissue, float]:
     """Hounsfield units of one subject's tissues, scattered around the tabled ones as people and scanners differ."""
-    units = {tissue: p.hu * (1 + 0.04 * g.normal()) for tissue, p in PROPERTIES.items()}
+    units = {tissue: p.hu * float(np.exp(HU_SCATTER[tissue] * g.normal())) for tissue, p in PROPERTIES.items()}
     level, contrast = 34 + g.normal(0, 1.5), 3.2 * g.uniform(0.5, 1.5)
     return units | {Tissue.GREY: level + contrast, Tissue.WHITE: level - contrast, Tissue.CSF: g.normal(7, 2.5)}
 
@@ -103,9 +40,10 @@ def draw_signals(sequence: Sequence, g: np.random.Generator) -> dict[Tissue, flo
     """MR signal of one subject's tissues under `sequence`, their relaxation times scattered around the tabled ones."""
     signals = {}
     scanner = g.standard_normal(4) * (0.0, 0.05, 0.08, 0.08)  # field strength and fit: all tissues alike
-    for tissue, p in PROPERTIES.items():
+    for tissue, tabled in PROPERTIES.items():
         density, t1, agent, t2 = np.exp(scanner + g.standard_normal(4) * (0.03, 0.05, 0.1, 0.05))
-        scattered = Properties(p.hu, p.density * density, p.t1 * t1, p.t1_agent * agent, p.t2 * t2)
+        p = at_field(tabled, sequence.field)
+        scattered = p._replace(density=p.density * density, t1=p.t1 * t1, t1_agent=p.t1_agent * agent, t2=p.t2 * t2)
         signals[tissue] = compute_signal(scattered, sequence)
     return signals
 

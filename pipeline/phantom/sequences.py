@@ -1,0 +1,146 @@
+"""MR sequences as scanners run them, and the signal that a tissue gives under each; times in ms, angles in degrees.
+
+    spin echo           S = PD |1 - 2 exp(-(TR - TE/2)/T1) + exp(-TR/T1)| exp(-TE/T2)
+    inversion recovery  S = PD |1 - 2 exp(-TI/T1) + 2 exp(-(TR - TE/2)/T1) - exp(-TR/T1)| exp(-TE/T2)
+    gradient echo       S = PD sin(a) (1 - E) / (1 - E cos(a)) exp(-TE/T2*),  E = exp(-TR/T1), spoiled
+
+(Bernstein, King, Zhou, Handbook of MRI Pulse Sequences, 2004, chapters 14.1 to 14.3; magnitude reconstruction.) MPRAGE is an
+inversion, a delay, a train of spoiled gradient echoes and a pause; its steady state is solved as in Marques et al., NeuroImage 49
+(2010) 1271, appendix, with one train in place of two, and the signal is that of the train's middle. T2* comes from
+1/T2* = 1/T2 + R2', where R2' grows with the field.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from pipeline.domain import CONTRASTS, Contrast
+from pipeline.phantom.tissues import PROPERTIES, Properties, Tissue
+
+Equation = Literal["spin_echo", "inversion_recovery", "gradient_echo", "mprage"]
+EQUATIONS: tuple[Equation, ...] = ("spin_echo", "inversion_recovery", "gradient_echo", "mprage")
+Range = tuple[float, float]
+FIELDS = (1.5, 3.0)  # tesla, each as likely as the other
+ECHOES = 160  # excitations of an MPRAGE train
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A kind of acquisition and the ranges that its settings are drawn from."""
+
+    contrast: Contrast | None  # None: a look that has no name among the contrasts
+    equation: Equation
+    share: float  # how often, relative to the others
+    tr: Range  # MPRAGE: from inversion to inversion
+    te: Range
+    ti: Range = (0.0, 0.0)  # FLAIR: as a share of the time at which fluid gives no signal
+    flip: Range = (90.0, 90.0)
+    spacing: Range = (0.0, 0.0)  # MPRAGE: from excitation to excitation
+    agent: float = 0.0  # share that is acquired after contrast agent
+
+
+PROTOCOLS = (
+    Protocol(Contrast.T1, "spin_echo", 14, tr=(400, 700), te=(8, 18), agent=0.45),
+    Protocol(Contrast.T1, "inversion_recovery", 5, tr=(2100, 2600), te=(3, 14), ti=(920, 1080), agent=0.45),
+    Protocol(Contrast.T1, "mprage", 10, tr=(1900, 3000), te=(2.2, 4.6), ti=(750, 1100), flip=(7, 12), spacing=(6, 9), agent=0.3),
+    Protocol(Contrast.T1, "gradient_echo", 4, tr=(7, 30), te=(1.8, 6), flip=(12, 30), agent=0.4),
+    Protocol(Contrast.T1, "gradient_echo", 4, tr=(150, 300), te=(1.8, 6), flip=(60, 90), agent=0.4),
+    Protocol(Contrast.T2, "spin_echo", 33, tr=(2800, 6000), te=(80, 125)),
+    Protocol(Contrast.FLAIR, "inversion_recovery", 18, tr=(5000, 10500), te=(85, 130), ti=(0.92, 1.08)),
+    Protocol(Contrast.PD, "spin_echo", 8, tr=(2500, 4500), te=(12, 30)),
+    Protocol(None, "gradient_echo", 4, tr=(500, 900), te=(15, 28), flip=(15, 30)),
+)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One acquisition: its settings, the field in tesla, and whether contrast agent was given."""
+
+    contrast: Contrast | None
+    equation: Equation
+    tr: float
+    te: float
+    ti: float = 0.0
+    flip: float = 90.0
+    spacing: float = 0.0
+    agent: bool = False
+    field: float = 1.5
+
+
+def draw_sequence(g: np.random.Generator, contrast: str | None = None) -> Sequence:
+    """An acquisition of `contrast` (any, if None), its settings drawn from what scanners use.
+
+    Raises ValueError on a word that is no contrast.
+    """
+    if contrast is not None and contrast not in CONTRASTS:
+        raise ValueError(f"contrast = {contrast!r}: expected one of {', '.join(CONTRASTS)}")
+    protocols = [protocol for protocol in PROTOCOLS if protocol.contrast and contrast in (None, protocol.contrast)]
+    shares = np.array([protocol.share for protocol in protocols])
+    protocol = protocols[int(g.choice(len(protocols), p=shares / shares.sum()))]
+    tr, te, ti, flip, spacing = (float(g.uniform(*limits)) for limits in _ranges(protocol))
+    if protocol.contrast is Contrast.FLAIR:
+        ti *= null_time(tr, PROPERTIES[Tissue.CSF].t1)
+    field = float(g.choice(FIELDS))
+    return Sequence(protocol.contrast, protocol.equation, tr, te, ti, flip, spacing, bool(g.random() < protocol.agent), field)
+
+
+def _ranges(protocol: Protocol) -> tuple[Range, ...]:
+    return protocol.tr, protocol.te, protocol.ti, protocol.flip, protocol.spacing
+
+
+def null_time(tr: float, t1: float) -> float:
+    """Inversion time at which a tissue of `t1` gives no signal."""
+    return float(t1 * (np.log(2) - np.log1p(np.exp(-tr / t1))))
+
+
+def spin_echo(density: float, t1: float, t2: float, tr: float, te: float) -> float:
+    """Signal of a spin echo, 0..density."""
+    longitudinal = 1 - 2 * np.exp(-(tr - te / 2) / t1) + np.exp(-tr / t1)
+    return float(density * abs(longitudinal) * np.exp(-te / t2))
+
+
+def inversion_recovery(density: float, t1: float, t2: float, tr: float, te: float, ti: float) -> float:
+    """Magnitude signal of an inversion recovery spin echo, 0..density."""
+    longitudinal = 1 - 2 * np.exp(-ti / t1) + 2 * np.exp(-(tr - te / 2) / t1) - np.exp(-tr / t1)
+    return float(density * abs(longitudinal) * np.exp(-te / t2))
+
+
+def gradient_echo(density: float, t1: float, t2_star: float, tr: float, te: float, flip: float) -> float:
+    """Signal of a spoiled gradient echo, 0..density."""
+    angle, recovery = np.deg2rad(flip), np.exp(-tr / t1)
+    return float(density * np.sin(angle) * (1 - recovery) / (1 - recovery * np.cos(angle)) * np.exp(-te / t2_star))
+
+
+def mprage(density: float, t1: float, t2_star: float, tr: float, te: float, ti: float, flip: float, spacing: float) -> float:
+    """Magnitude signal of MPRAGE, 0..density; `ti` from the inversion to the middle of the train, which must fit into `tr`."""
+    angle, half = np.deg2rad(flip), ECHOES // 2
+    recovery = np.exp(-spacing / t1)
+    decay, level = np.cos(angle) * recovery, (1 - recovery) / (1 - np.cos(angle) * recovery)
+    before, after = np.exp(-(ti - half * spacing) / t1), np.exp(-(tr - ti - half * spacing) / t1)
+    # Longitudinal magnetisation before the inversion as an affine function of itself one period earlier: m = gain m + offset.
+    start_gain, start_offset = -before, 1 - before
+    end_gain, end_offset = start_gain * decay**ECHOES, start_offset * decay**ECHOES + level * (1 - decay**ECHOES)
+    steady = (1 - after + end_offset * after) / (1 - end_gain * after)
+    middle = (start_gain * steady + start_offset) * decay**half + level * (1 - decay**half)
+    return float(density * np.sin(angle) * abs(middle) * np.exp(-te / t2_star))
+
+
+def at_field(tissue: Properties, field: float) -> Properties:
+    """The tissue at `field` tesla: T1 grows by its power law, what contrast agent adds to 1/T1 stays, R2' grows with the field."""
+    t1 = tissue.t1 * (field / 1.5) ** tissue.t1_growth
+    t1_agent = 1 / (1 / t1 + 1 / tissue.t1_agent - 1 / tissue.t1)
+    return tissue._replace(t1=t1, t1_agent=t1_agent, r2_prime=tissue.r2_prime * field / 1.5)
+
+
+def compute_signal(tissue: Properties, sequence: Sequence) -> float:
+    """Signal of one tissue, given at the sequence's field, under `sequence`."""
+    t1 = tissue.t1_agent if sequence.agent else tissue.t1
+    t2_star = 1 / (1 / tissue.t2 + tissue.r2_prime / 1000)
+    if sequence.equation == "spin_echo":
+        return spin_echo(tissue.density, t1, tissue.t2, sequence.tr, sequence.te)
+    if sequence.equation == "inversion_recovery":
+        return inversion_recovery(tissue.density, t1, tissue.t2, sequence.tr, sequence.te, sequence.ti)
+    if sequence.equation == "gradient_echo":
+        return gradient_echo(tissue.density, t1, t2_star, sequence.tr, sequence.te, sequence.flip)
+    return mprage(tissue.density, t1, t2_star, sequence.tr, sequence.te, sequence.ti, sequence.flip, sequence.spacing)

@@ -1,0 +1,91 @@
+"""A slice as shares of tissues in each pixel, in bytes: all that it takes to draw it as any scanner would show it.
+
+CT and MR are linear in the tissues' values, so a picture is the sum over a pixel's tissues of share times value, whatever the values are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.phantom.anatomy import Plane
+from pipeline.phantom.shapes import Floats, Layer
+from pipeline.phantom.tissues import PROPERTIES, Tissue
+
+MOST = 4  # tissues of a pixel that are stored; the rest is shared out among them
+CHANNELS = 2 * MOST + 1
+DEPTH_STEP, DEEPEST = 0.5, 90.0  # mm; a depth code of n + 1 says that the inner skull lies n steps above the deepest place
+TISSUES = len(PROPERTIES)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Tissue shares of a slice (H, W) on a grid of `spacing` mm, whose middle is the middle of the picture that the slice was cut for.
+
+    tissue (MOST, H, W) uint8 of `Tissue` and weight (MOST, H, W) uint8, 255 in sum, in falling order; depth (H, W) uint8: 0 outside the
+    head, else the distance to the inner table of the skull in steps (see `depth_in_mm`).
+    """
+
+    tissue: NDArray[np.uint8]
+    weight: NDArray[np.uint8]
+    depth: NDArray[np.uint8]
+    spacing: float
+
+    def stack(self) -> NDArray[np.uint8]:
+        """As it is stored: (CHANNELS, H, W), tissues, then weights, then depth."""
+        return np.concatenate([self.tissue, self.weight, self.depth[None]])
+
+    def draw(self, value: dict[Tissue, float] | Floats) -> Floats:
+        """The picture (H, W) in which each tissue has its value."""
+        table = np.array([value[tissue] for tissue in Tissue], np.float32) if isinstance(value, dict) else value
+        picture: Floats = (table[self.tissue] * self.weight).sum(0) * np.float32(1 / 255)
+        return picture
+
+
+def depth_in_mm(depth: NDArray[np.uint8]) -> Floats:
+    """Distance to the inner table in mm, negative inside the cranium, of depth codes that are not 0."""
+    distance: Floats = (depth.astype(np.float32) - 1) * np.float32(DEPTH_STEP) - np.float32(DEEPEST)
+    return distance
+
+
+def mix(layers: list[Layer]) -> Floats:
+    """Share of each tissue (TISSUES, H, W), 1 in sum, of layers painted one over the other on air."""
+    shares = np.zeros((TISSUES, *layers[0].opacity.shape), np.float32)
+    shares[Tissue.AIR] = 1
+    present = [Tissue.AIR]
+    for tissue, opacity in layers:
+        left = 1 - opacity
+        for below in present:
+            shares[below] *= left
+        shares[tissue] += opacity
+        if tissue not in present:
+            present.append(tissue)
+    return shares
+
+
+def store(plane: Plane, shrink: int = 1) -> Shares:
+    """The shares of `plane`, each pixel the mean of `shrink` × `shrink` of its grid; rows and columns left over are cut off evenly."""
+    shares = _shrink(mix(plane.layers), shrink)
+    tissue = np.argsort(-shares, axis=0, kind="stable")[:MOST]
+    weight = np.take_along_axis(shares, tissue, 0)
+    weight *= 255 / weight.sum(0)
+    whole = np.floor(weight)
+    missing = 255 - whole.sum(0)  # bytes left by rounding down go where most was cut off
+    rank = np.argsort(np.argsort(whole - weight, axis=0, kind="stable"), axis=0, kind="stable")
+    weight = whole + (rank < missing)
+    inner, head = _shrink(np.stack([plane.inner_skull, plane.head]), shrink)
+    code = 1 + np.clip(np.rint((inner + DEEPEST) / DEPTH_STEP), 0, 254)
+    depth = np.where(head < 0, code, 0)
+    spacing = plane.frame.grid_spacing * shrink
+    return Shares(tissue.astype(np.uint8), weight.astype(np.uint8), depth.astype(np.uint8), spacing)
+
+
+def _shrink(values: Floats, factor: int) -> Floats:
+    if factor == 1:
+        return values
+    count, height, width = values.shape
+    rows, columns = height // factor, width // factor
+    top, left = (height - rows * factor) // 2, (width - columns * factor) // 2
+    part = values[:, top : top + rows * factor, left : left + columns * factor]
+    mean: Floats = part.reshape(count, rows, factor, columns, factor).mean((2, 4), dtype=np.float32)
+    return mean

@@ -1,0 +1,177 @@
+"""Pairs drawn at the batch: the same as the plain simulator where both draw one thing, and fit for training whatever is drawn."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.domain import CONTRASTS
+from pipeline.phantom import sequences, shares
+from pipeline.phantom.anatomy import cut, draw_subject
+from pipeline.phantom.lesions import Lesion
+from pipeline.phantom.tissues import PROPERTIES, Tissue
+from pipeline.training import scanner, tissue_values
+from pipeline.training.render import AIR, FAR, HIGHEST, LOWEST, Heads, Looks, composite, draw_frame, render, resample
+
+CLEAN = Looks(strength=0, turn=0, scale=0, shift=0, flip=False, by_millimetres=1, windowed=0, cut=0, cleared=1, free=0)
+PERCENTILES = (1.0, 99.5)
+
+
+@pytest.fixture(scope="module")
+def stored() -> list[shares.Shares]:
+    return [shares.store(cut(draw_subject(seed), position, 96, 256 / 96, 3.0)) for seed, position in ((7, 0.1), (3, 0.6), (11, 0.85))]
+
+
+@pytest.fixture(scope="module")
+def heads(stored: list[shares.Shares]) -> Heads:
+    stack = torch.from_numpy(np.stack([one.stack() for one in stored]))
+    return Heads(stack, torch.tensor([[0.0, 0.0, 200.0]] * len(stored)), stored[0].spacing)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_signals_are_those_of_the_plain_equations() -> None:
+    settings = tissue_values.draw_settings(64, seeded())
+    signals = tissue_values.compute_signals(settings).numpy()
+    for line, (equation, tr, te, ti, flip, spacing, agent, field, _) in enumerate(zip(*settings, strict=True)):
+        numbers = [float(value) for value in (tr, te, ti, flip, spacing)]
+        sequence = sequences.Sequence(None, sequences.EQUATIONS[int(equation)], *numbers, agent=bool(agent), field=float(field))
+        wanted = [sequences.compute_signal(sequences.at_field(PROPERTIES[tissue], sequence.field), sequence) for tissue in Tissue]
+        np.testing.assert_allclose(signals[line], wanted, rtol=2e-4, atol=2e-6, err_msg=str(sequence))
+
+
+def test_settings_lie_in_the_ranges_of_one_protocol_and_all_are_drawn() -> None:
+    settings = tissue_values.draw_settings(2000, seeded(1))
+    drawn = {(int(line), tuple(name.tolist())) for line, name in zip(settings.equation, settings.contrast, strict=True)}
+    wanted = {
+        (sequences.EQUATIONS.index(p.equation), tuple(float(p.contrast is contrast) for contrast in CONTRASTS)) for p in sequences.PROTOCOLS
+    }
+    assert drawn == wanted
+    mprage = settings.equation == sequences.EQUATIONS.index("mprage")
+    assert ((settings.tr >= 1900) & (settings.tr <= 3000))[mprage].all()
+    flair = settings.contrast[:, CONTRASTS.index("flair")] > 0
+    null = torch.tensor([sequences.null_time(float(tr), PROPERTIES[Tissue.CSF].t1) for tr in settings.tr[flair]])
+    share = settings.ti[flair] / null
+    assert share.min() > 0.919
+    assert share.max() < 1.081
+
+
+def test_composite_is_what_shares_draw(stored: list[shares.Shares], heads: Heads) -> None:
+    units, signals = tissue_values.draw_units(3, seeded()), torch.rand(3, len(Tissue), generator=seeded())
+    channels = composite(heads, units, signals)
+    for n, one in enumerate(stored):
+        np.testing.assert_allclose(channels[n, 0] + AIR, one.draw(units[n].numpy()), atol=0.02)
+        np.testing.assert_allclose(channels[n, 1], one.draw(signals[n].numpy()), atol=1e-5)
+        np.testing.assert_array_equal(channels[n, 3] > 0, one.depth > 0)
+        inside = one.depth > 0
+        np.testing.assert_allclose((channels[n, 4] + FAR)[inside], shares.depth_in_mm(one.depth)[inside], atol=1e-4)
+
+
+def test_a_straight_frame_gives_the_stored_pixels_back(stored: list[shares.Shares], heads: Heads) -> None:
+    """On a grid of the stored pixel size that covers the stored part, resampling changes nothing."""
+    height, width = stored[0].depth.shape
+    channels = composite(heads, tissue_values.draw_units(3, seeded()), torch.rand(3, len(Tissue), generator=seeded()))
+    frame = torch.zeros(3, 2, 3)
+    frame[:, 0, 0] = frame[:, 1, 1] = height * heads.spacing / 2
+    square = resample(channels, frame, heads.spacing, height)
+    left = (height - width) // 2
+    torch.testing.assert_close(square[..., left : left + width], channels, atol=0.03, rtol=1e-4)
+    assert not square[..., : left - 1].any()
+
+
+def test_a_frame_by_millimetres_keeps_sizes_and_one_by_the_head_does_not(heads: Heads) -> None:
+    small = heads._replace(box=heads.box * 0.7)
+    for share, same in ((1.0, True), (0.0, False)):
+        looks = Looks(by_millimetres=share, turn=0, scale=0, shift=0, flip=False)
+        frames = [draw_frame(each, looks, seeded()) for each in (heads, small)]
+        assert torch.allclose(*frames) is same
+
+
+def test_clean_pairs_show_tissues_as_tabled(heads: Heads) -> None:
+    drawn = render(heads, 128, CLEAN, PERCENTILES, seeded())
+    assert (drawn.ct[drawn.mask == 0] == AIR).all()
+    brain = (drawn.ct > 15) & (drawn.ct < 60)
+    assert brain.float().mean() > 0.1
+    assert 800 < drawn.ct.max() < 3000
+    assert torch.equal(drawn.window, torch.tensor([[LOWEST, HIGHEST]] * 3))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_drawn_is_fit_for_training(heads: Heads, seed: int) -> None:
+    drawn = render(heads, 64, Looks(), PERCENTILES, seeded(seed))
+    for name, pictures in drawn._asdict().items():
+        assert pictures.dtype == torch.float32, name
+        assert pictures.isfinite().all(), name
+    for pictures in (drawn.mr, drawn.mr_input, drawn.mask, drawn.lesion):
+        assert pictures.shape == (3, 1, 64, 64)
+        assert pictures.min() >= 0
+        assert pictures.max() <= 1
+    assert drawn.ct.min() == AIR
+    assert drawn.ct_input.min() >= LOWEST
+    assert drawn.ct_input.max() <= HIGHEST
+    assert (drawn.ct_weight >= 0).all()
+
+
+def test_a_window_censors_what_lies_outside(heads: Heads) -> None:
+    drawn = render(heads, 64, Looks(windowed=1.0), PERCENTILES, seeded(2))
+    low, high = drawn.window.view(3, 2, 1, 1, 1).unbind(1)
+    assert (drawn.ct_input >= low - 1e-3).all()
+    assert (drawn.ct_input <= high + 1e-3).all()
+    assert ((high - low) < 3000).all()
+    assert (drawn.ct.amax((1, 2, 3)) > high.view(-1)).any()  # truth goes on beyond it
+
+
+def test_a_look_without_a_name_weighs_nothing_from_ct_to_mr(heads: Heads) -> None:
+    free, named = (render(heads, 64, Looks(free=share), PERCENTILES, seeded(3)) for share in (1.0, 0.0))
+    assert not free.contrast.any()
+    assert not free.mr_weight.any()
+    assert free.ct_weight.any()
+    assert torch.equal(named.mr_weight.flatten(1).any(1), named.contrast.any(1))
+
+
+def test_lesions_weigh_more() -> None:
+    lesion = Lesion("bleed", (28.0, -20.0, 25.0), 18.0, 4.0, 5)
+    from dataclasses import replace
+
+    plane = cut(replace(draw_subject(9), lesion=lesion), (25.0 + 72) / 148, 96, 256 / 96, 3.0)
+    stack = torch.from_numpy(shares.store(plane).stack()).unsqueeze(0)
+    drawn = render(Heads(stack, torch.tensor([[0.0, 0.0, 200.0]]), plane.frame.grid_spacing), 64, CLEAN, PERCENTILES, seeded())
+    inside = drawn.lesion > 0.99
+    assert inside.sum() > 10
+    assert drawn.ct_weight[inside].min() > 3.9
+    assert drawn.ct_weight[(drawn.mask > 0) & (drawn.lesion == 0)].max() == 1
+    assert drawn.ct_weight[drawn.mask == 0].max() < 0.5
+
+
+def test_the_same_seed_gives_the_same(heads: Heads) -> None:
+    first, again, other = (render(heads, 64, Looks(), PERCENTILES, seeded(seed)) for seed in (5, 5, 6))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first.mr_input, other.mr_input)
+
+
+def test_without_strength_a_scanner_changes_nothing() -> None:
+    pictures, mask = torch.rand(2, 1, 32, 32, generator=seeded()), torch.ones(2, 1, 32, 32)
+    torch.testing.assert_close(scanner.acquire_mr(pictures, mask, 0.0, seeded()), pictures, atol=1e-5, rtol=1e-4)
+    hounsfield = pictures * 2000 - 1000
+    torch.testing.assert_close(scanner.acquire_ct(hounsfield, -pictures * 50, mask, 0.0, seeded()), hounsfield, atol=0.05, rtol=0)
+
+
+def test_blur_has_the_width_that_is_asked_for() -> None:
+    point = torch.zeros(2, 1, 33, 33)
+    point[:, :, 16, 16] = 1
+    spread = scanner.blur(point, torch.tensor([0.6, 1.1]))
+    at = torch.arange(33) - 16.0
+    width = ((spread.sum(2).squeeze(1) * at**2).sum(1)).sqrt()
+    torch.testing.assert_close(spread.sum((1, 2, 3)), torch.ones(2))
+    torch.testing.assert_close(width, torch.tensor([0.6, 1.1]), atol=0.06, rtol=0)
+
+
+def test_percentiles_are_those_of_the_head() -> None:
+    pictures, mask = torch.rand(2, 1, 64, 64, generator=seeded()), torch.zeros(2, 1, 64, 64)
+    mask[:, :, 10:40, 20:50] = 1
+    (median,) = scanner.percentiles(pictures, mask, (0.5,))
+    for n in range(2):
+        inside = pictures[n][..., ::2, ::2][mask[n][..., ::2, ::2] > 0]
+        assert float(median[n]) == pytest.approx(float(inside.median()), abs=0.02)
+    assert scanner.percentiles(pictures, torch.zeros_like(mask), (0.5,))[0].eq(0).all()  # a slice without a head
