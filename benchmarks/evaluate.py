@@ -44,7 +44,7 @@ def make(folder: Path, count: int) -> None:
     heads = [phantom.render_pair(phantom.simulate(seed, size=SIZE), seed) for seed in range(HEADS)]
     images = {name: np.stack([varied(heads[n % HEADS][side], n // HEADS) for n in range(count)]) for side, name in enumerate(("ct", "mr"))}
     model = jobs.PARAMS.model.model_copy(update={"generator": "resnet_6", "generator_width": 16})
-    projects.make(folder, images, model=model)
+    projects.make_project(folder, images, model=model)
 
 
 def varied(picture: np.ndarray, turn: int) -> np.ndarray:
@@ -54,10 +54,10 @@ def varied(picture: np.ndarray, turn: int) -> np.ndarray:
 
 def score() -> None:
     """Evaluate the project in the working folder; prints the peak memory in MiB."""
-    from pipeline import params, paths
-    from pipeline.evaluation import job
+    from pipeline.evaluation.report import evaluate
+    from pipeline.params import load
 
-    job.write(params.load().evaluate, paths.EVALUATE_REPORT)
+    evaluate(load().evaluate)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 

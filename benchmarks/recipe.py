@@ -18,7 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.evaluation.compare import interval, verdict
+from pipeline.domain import SCORES
+from pipeline.evaluation.intervals import compare
 
 REPOSITORY = Path(__file__).parents[1]
 SHORT = ["train.images=0", "train.teacher.images=6000"]
@@ -122,6 +123,7 @@ def show(title: str, asked: argparse.Namespace, report: str, scores: tuple[str, 
 def show_differences(asked: argparse.Namespace) -> None:
     """A Markdown table: paired differences on the registered pairs, means over seeds, then over patients, with 95 % intervals."""
     scores = TRUTH[:2]
+    comparisons = len(DIRECTIONS) * len(scores) * (len(asked.variants) - 1)
     print(f"\nDifference to {asked.against}\n\n| | {' | '.join(scores)} |\n| --- |{' --- |' * len(scores)}")
     for direction, label in DIRECTIONS.items():
         base = per_slice(asked, asked.against, direction)
@@ -131,10 +133,12 @@ def show_differences(asked: argparse.Namespace) -> None:
             rows = per_slice(asked, name, direction).join(base.add_suffix("_base"))
             cells = []
             for score in scores:
-                found = interval((rows[score] - rows[f"{score}_base"]).to_numpy(), rows["group"].tolist(), 1000, 0)
-                assert found is not None
-                mean, low, high = found
-                cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] {verdict(found, score == 'mae', rows['group'].nunique())}")
+                differences = (rows[score] - rows[f"{score}_base"]).to_numpy()
+                comparison = compare(
+                    differences, rows["group"].tolist(), lower_is_better=SCORES[score].lower_is_better, comparisons=comparisons
+                )
+                assert comparison is not None
+                cells.append(f"{comparison.difference} {comparison.verdict}")
             print(f"| {label}, {name} | {' | '.join(cells)} |")
 
 

@@ -143,9 +143,14 @@ def evaluate(
     contrast: Annotated[str | None, typer.Option(help="Contrast of all MR: t1, t2, flair or pd; else pairs.csv's, else estimated.")] = None,
 ) -> None:
     """Score the trained models on registered pairs that no training saw, beside the baselines."""
-    from pipeline.evaluation import command
+    from pipeline.evaluation.registered_pairs import evaluate_pairs
+    from pipeline.evaluation.terminal import print_scores
+    from pipeline.params import load
 
-    command.evaluate(pairs, out, model, patient, contrast)
+    pairs, out, model = pairs.resolve(), out.resolve(), model.resolve() if model.is_dir() else model
+    os.chdir(paths.project_root())
+    print_scores(evaluate_pairs(pairs, out, load(), model, patient, contrast))
+    print(f"see {out / paths.REPORT_HTML.name}")
 
 
 @app.command()

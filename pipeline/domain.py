@@ -76,12 +76,16 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Score:
-    """A figure that translations are judged by: its key in metrics.json, its name for people, which way is better, decimals shown."""
+    """A figure that translations are judged by: its key in metrics.json, its name for people, which way is better, how to read it.
+
+    `digits`: decimals shown. Every score that the evaluation gives has its line in SCORES; the report and the comparisons follow from it.
+    """
 
     name: str
     label: str
     lower_is_better: bool
     digits: int = 3
+    reading: str = ""
 
 
 SCORES: dict[str, Score] = {
@@ -91,10 +95,30 @@ SCORES: dict[str, Score] = {
         Score("psnr", "PSNR, dB", lower_is_better=False, digits=1),
         Score("ssim", "SSIM", lower_is_better=False),
         Score("correlation", "Correlation", lower_is_better=False),
-        Score("cycle_mae", "Cycle error", lower_is_better=True),
-        Score("cycle_ssim", "Cycle SSIM", lower_is_better=False),
-        Score("spread", "Spread", lower_is_better=False),
-        Score("mae_hu", "Mean absolute error, HU", lower_is_better=True, digits=1),
+        Score("mae_hu", "Mean absolute error, HU", True, 1, "inside the head, within the display window"),
+        Score("whole_mae", "Mean absolute error, whole picture", True, 3, "black background flatters it"),
+        Score("whole_psnr", "PSNR, whole picture", False, 1, "black background flatters it"),
+        Score("whole_ssim", "SSIM, whole picture", False, 3, "black background flatters it"),
+        Score("whole_ms_ssim", "Multi-scale SSIM, whole picture", False, 3, "1: same; black background flatters it"),
+        Score("skull_dice", "Overlap of skull", False, 3, "Dice: 1 in the right place, 0 nowhere right"),
+        Score("fluid_dice", "Overlap of fluid", False, 3, "Dice, as above"),
+        Score("air_dice", "Overlap of air and fat", False, 3, "Dice, as above"),
+        Score("outline_dice", "Outline of the head preserved", False, 3, "Dice, input against translation"),
+        Score("gradient_correlation", "Edges preserved", False, 3, "correlation, input against translation; copying the input is perfect"),
+        Score("mind_distance", "Structure moved or lost", True, 3, "MIND distance, input against translation; 0: none"),
+        Score("nmi", "Information shared with the input", False, 3, "normalised mutual information; 1: none, 2: all"),
+        Score("texture_frechet", "Texture unlike real slices", True, 2, "Fréchet distance; 0 is best"),
+        Score("texture_kernel", "Texture unlike real slices", True, 2, "kernel distance; 0 is best"),
+        Score(
+            "uncertainty_correlation",
+            "Does uncertainty point at errors?",
+            False,
+            3,
+            "correlation; 0: it tells nothing, 1: every error",
+        ),
+        Score("cycle_mae", "Cycle error", True, 3, "lost there and back; a low one does not show that the translation is right"),
+        Score("cycle_ssim", "Cycle SSIM", False, 3, "similarity after there and back"),
+        Score("spread", "Spread", False, 2, "how much translations differ from each other, relative to real slices; near 0: collapsed"),
     )
 }
 # Shown first: charts in MLflow, tables in summaries. The rest stands in metrics.json and the report.
@@ -103,24 +127,34 @@ HEADLINE_SCORES = ("mae", "correlation", "ssim", "cycle_mae", "cycle_ssim", "spr
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % confidence interval; `low` and `high` are None where one cannot be given."""
+    """A mean with its 95 % confidence interval; `low` and `high` are None where one cannot be given.
+
+    `digits`: decimals shown. `signed`: a difference, which is shown with its sign and one decimal more.
+    """
 
     mean: float
     low: float | None = None
     high: float | None = None
     digits: int = 3
+    signed: bool = False
 
     @classmethod
-    def from_scores(cls, scores: Mapping[str, float], name: str) -> "Interval":
+    def from_scores(cls, scores: Mapping[str, float], name: str, signed: bool = False) -> "Interval":
         """The score `name` with `<name>_low` and `<name>_high` beside it, as metrics.json holds them. Raises KeyError without it."""
         digits = SCORES[name].digits if name in SCORES else 3
-        return cls(scores[name], scores.get(f"{name}_low"), scores.get(f"{name}_high"), digits)
+        return cls(scores[name], scores.get(f"{name}_low"), scores.get(f"{name}_high"), digits, signed)
+
+    def as_scores(self, name: str) -> dict[str, float]:
+        """As metrics.json holds it: `name`, and `name_low` and `name_high` where they are known."""
+        ends = {f"{name}_low": self.low, f"{name}_high": self.high}
+        return {name: self.mean} | {key: value for key, value in ends.items() if value is not None}
 
     def __str__(self) -> str:
-        mean = f"{self.mean:.{self.digits}f}"
+        sign, digits = ("+", self.digits + 1) if self.signed else ("", self.digits)
+        mean = f"{self.mean:{sign}.{digits}f}"
         if self.low is None or self.high is None:
             return mean
-        return f"{mean} [{self.low:.{self.digits}f}, {self.high:.{self.digits}f}]"
+        return f"{mean} [{self.low:{sign}.{digits}f}, {self.high:{sign}.{digits}f}]"
 
 
 def error_score(scores: Mapping[str, object]) -> str:

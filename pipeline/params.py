@@ -179,10 +179,8 @@ class Train(Section):
 class Evaluate(Section):
     """How models are scored."""
 
-    bootstrap: Annotated[int, Field(ge=100)]
     batch_size: PositiveInt
     examples: PositiveInt
-    seed: Annotated[int, Field(ge=0)]
 
 
 class Floors(Section):

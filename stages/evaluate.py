@@ -1,6 +1,7 @@
 """evaluate: scores with and without truth, pictures, report."""
 
 from pipeline import paths
+from pipeline.domain import DIRECTIONS
 from pipeline.errors import user_errors
 from pipeline.params import load
 
@@ -9,15 +10,18 @@ def main() -> None:
     with user_errors():
         params = load()
         from pipeline.dataset import slice_arrays
-        from pipeline.evaluation.job import evaluate
+        from pipeline.evaluation.report import evaluate
         from pipeline.models.bundle import load_preprocess
+        from pipeline.tracking.runs import log_evaluation
 
         slice_arrays.verify(params.preprocess)
         slice_arrays.verify(load_preprocess(paths.MODELS), says=paths.MODEL_JSON)
 
-        for direction, scores in evaluate(params.evaluate)["test"].items():
-            name = "mae" if "mae" in scores else "cycle_mae"
-            print(f"{direction}: {name} {scores[name]:.3f} [{scores[f'{name}_low']:.3f}, {scores[f'{name}_high']:.3f}]")
+        evaluation = evaluate(params.evaluate)
+        log_evaluation(evaluation.metrics, evaluation.folder)
+        for direction in DIRECTIONS:
+            name, error = evaluation.error(direction)
+            print(f"{direction}: {name} {error}")
         print(f"see {paths.REPORT_HTML}")
 
 

@@ -9,21 +9,28 @@ from PIL import Image
 
 from pipeline import paths
 from pipeline.dataset import slice_arrays
+from pipeline.domain import Direction
 
 Images = NDArray[np.float32]
-MOST = 200  # training slices that the target modality's mean and histogram are taken from, evenly spread
+TRAINING_SLICES = 200  # that the target modality's mean and histogram are taken from, evenly spread
+LABELS = {  # of the baselines, in the order in which people see them
+    "copy": "Copy the input",
+    "histogram": "Input with the target's histogram",
+    "mean": "Mean picture of the target's training slices",
+    "black": "All black",
+}
 
 
-def baselines(direction: str, folder: Path = paths.SLICES) -> Mapping[str, Callable[[Images], Images]]:
+def baselines(direction: Direction, folder: Path = paths.SLICES) -> Mapping[str, Callable[[Images], Images]]:
     """By name, functions from source slices (N, H, W) in 0..1 to what a trivial method makes of them."""
-    training = slice_arrays.load_array("train", direction.split("_to_")[1], folder)
-    some = np.asarray(training[np.unique(np.linspace(0, len(training) - 1, MOST).round().astype(int))])
-    mean = np.asarray(some.mean(axis=0) / np.iinfo(some.dtype).max, np.float32)
-    levels, quantiles = histogram(some)
+    training = slice_arrays.load_array("train", direction.target, folder)
+    sample = np.asarray(training[np.unique(np.linspace(0, len(training) - 1, TRAINING_SLICES).round().astype(int))])
+    mean = np.asarray(sample.mean(axis=0) / np.iinfo(sample.dtype).max, np.float32)
+    levels, quantiles = histogram(sample)
     return {
         "copy": lambda images: images,
-        "histogram": lambda images: np.stack([matched(image, levels, quantiles) for image in images]),
-        "mean": lambda images: np.repeat(_resized(mean, (images.shape[1], images.shape[2]))[None], len(images), axis=0),
+        "histogram": lambda images: np.stack([match_histogram(image, levels, quantiles) for image in images]),
+        "mean": lambda images: np.repeat(_resize(mean, (images.shape[1], images.shape[2]))[None], len(images), axis=0),
         "black": np.zeros_like,
     }
 
@@ -35,12 +42,12 @@ def histogram(stored: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.float64],
     return levels / np.iinfo(stored.dtype).max, np.cumsum(counts[levels]) / stored.size
 
 
-def matched(image: NDArray[np.float32], levels: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArray[np.float32]:
+def match_histogram(image: NDArray[np.float32], levels: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArray[np.float32]:
     """`image` (H, W) with that histogram: as skimage.exposure.match_histograms, which would count the histogram again for each image."""
     _, place, counts = np.unique(image.ravel(), return_inverse=True, return_counts=True)
     return np.interp(np.cumsum(counts) / image.size, quantiles, levels)[place].reshape(image.shape).astype(np.float32)
 
 
-def _resized(mean: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+def _resize(mean: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """The mean picture at the size of the slices: models from elsewhere may be of another size than this project's training slices."""
     return mean if mean.shape == shape else np.asarray(Image.fromarray(mean).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))

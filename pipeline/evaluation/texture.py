@@ -26,10 +26,10 @@ def features(images: Images) -> Features:
     """
     if not np.isfinite(images).all():
         raise ValueError("pictures hold NaN or infinite pixels")
-    return np.stack([_of_one(image) for image in images])
+    return np.stack([_picture_features(image) for image in images])
 
 
-def _of_one(image: NDArray[np.float32]) -> Features:
+def _picture_features(image: NDArray[np.float32]) -> Features:
     picture = np.clip(image, 0, 1)
     grey = np.uint8(np.minimum(picture * GREYS, GREYS - 1))
     together = graycomatrix(grey, [1, 2], [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4], levels=GREYS, symmetric=True, normed=True)
@@ -38,42 +38,43 @@ def _of_one(image: NDArray[np.float32]) -> Features:
     edges = ndimage.gaussian_gradient_magnitude(np.float64(picture), 1.0)
     counts = [
         np.bincount(np.int64(patterns.ravel()), minlength=10),
-        *(np.histogram(*of)[0] for of in ((picture, INTENSITIES), (edges, GRADIENTS))),
+        np.histogram(picture, INTENSITIES)[0],
+        np.histogram(edges, GRADIENTS)[0],
     ]
     return np.concatenate([haralick, *(count / picture.size for count in counts)])
 
 
-def distances(made: Features, real: Features) -> dict[str, float]:
+def distances(predicted: Features, real: Features) -> dict[str, float]:
     """Distances of two sets of features (N, F) and (M, F), both standardised by the real ones; empty where a set has fewer than two rows.
 
     texture_frechet: |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), Fréchet distance of the normal distributions fitted to both
     (Dowson and Landau, J. Multivariate Analysis 12(3), 1982), divided by the number of features.
     texture_kernel: squared maximum mean discrepancy, unbiased, kernel (x·y / F + 1)³ (Gretton et al., JMLR 13, 2012); may fall below 0.
     """
-    if min(len(made), len(real)) < 2:
+    if min(len(predicted), len(real)) < 2:
         return {}
     middle, scale = real.mean(axis=0), real.std(axis=0)
     scale = np.maximum(scale, 1e-3)  # a feature that no real slice varies must not divide by zero
-    one, other = (made - middle) / scale, (real - middle) / scale
-    return {"texture_frechet": _frechet(one, other), "texture_kernel": _kernel(one, other)}
+    x, y = (predicted - middle) / scale, (real - middle) / scale
+    return {"texture_frechet": _frechet(x, y), "texture_kernel": _kernel(x, y)}
 
 
-def _frechet(one: Features, other: Features) -> float:
-    ridge = RIDGE * np.eye(one.shape[1])
-    first, second = np.cov(one, rowvar=False) + ridge, np.cov(other, rowvar=False) + ridge
+def _frechet(x: Features, y: Features) -> float:
+    ridge = RIDGE * np.eye(x.shape[1])
+    first, second = np.cov(x, rowvar=False) + ridge, np.cov(y, rowvar=False) + ridge
     values, vectors = np.linalg.eigh(first)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0)).sum()
-    apart = np.square(one.mean(axis=0) - other.mean(axis=0)).sum() + np.trace(first) + np.trace(second) - 2 * shared
-    return float(max(apart, 0.0) / one.shape[1])
+    distance = np.square(x.mean(axis=0) - y.mean(axis=0)).sum() + np.trace(first) + np.trace(second) - 2 * shared
+    return float(max(distance, 0.0) / x.shape[1])
 
 
-def _kernel(one: Features, other: Features) -> float:
-    def within(rows: Features, columns: Features) -> Features:
+def _kernel(x: Features, y: Features) -> float:
+    def similarity(rows: Features, columns: Features) -> Features:
         return np.asarray((rows @ columns.T / rows.shape[1] + 1) ** 3)
 
-    def others(rows: Features) -> float:
-        table = within(rows, rows)
+    def within(rows: Features) -> float:
+        table = similarity(rows, rows)
         return float((table.sum() - np.trace(table)) / (len(rows) * (len(rows) - 1)))
 
-    return others(one) + others(other) - 2 * float(within(one, other).mean())
+    return within(x) + within(y) - 2 * float(similarity(x, y).mean())

@@ -1,7 +1,7 @@
-"""Challenger against champion: both translate the same test slices now, and a paired bootstrap says whether the challenger is worse.
+"""Challenger against champion: both translate the same test slices now, and a paired comparison says whether the challenger is worse.
 
 Where test slices have truth, the error is the mean absolute difference to it inside the head; else what is left after there and back.
-Slices of one group (patient, series, near duplicates) are not independent: groups are resampled, not slices.
+Slices of one group (patient, series, near duplicates) are not independent: a group counts once (pipeline.evaluation.intervals).
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import params, paths
+from pipeline.domain import Direction
 from pipeline.errors import UserError
-from pipeline.evaluation import compare, metrics
-from pipeline.evaluation.slices import Part, parts
+from pipeline.evaluation.batches import Batch, read_batches
+from pipeline.evaluation.intervals import Verdict, compare
+from pipeline.evaluation.similarity import inside_head, mae
 from pipeline.serving.translator import Translator
 from pipeline.tracking import registry, store
 from pipeline.tracking.gate import Check
@@ -61,13 +63,13 @@ def errors(
     found: list[float] = []
     known: list[bool] = []
     group: list[str] = []
-    for part in parts(direction, batch_size, folder):
+    for part in read_batches(Direction(direction), batch_size, folder):
         made = _translate(pair.there, part.images, part)
-        returned = made if part.known.all() else _translate(pair.back, made, part)
-        for i, has_truth in enumerate(part.known):
+        returned = made if part.has_truth.all() else _translate(pair.back, made, part)
+        for i, has_truth in enumerate(part.has_truth):
             wanted, got = (part.truth[i], made[i]) if has_truth else (part.images[i], returned[i])
-            found.append(metrics.mae(got, wanted, metrics.inside_head(part.images[i], wanted)))
-        known += part.known.tolist()
+            found.append(mae(got, wanted, inside_head(part.images[i], wanted)))
+        known += part.has_truth.tolist()
         group += part.rows["group"].astype(str).tolist()
     return np.array(found), np.array(known), group
 
@@ -79,30 +81,27 @@ def verdict(
 
     Its `against`: the champion (first digits of its weights' digest), both errors, the difference with its interval and the verdict.
     """
-    difference = compare.interval(challenger - champion, group, rules.bootstrap, rules.seed)
-    if difference is None:
+    comparison = compare(challenger - champion, group, lower_is_better=True)
+    if comparison is None:
         return Check(NAME, False, "not compared: no test slice has pixels inside a head")
-    groups = len(compare.group_means(challenger - champion, group))
-    said = compare.verdict(difference, True, groups)
-    mean, low, high = difference
+    groups, said = comparison.groups, comparison.verdict
+    difference = comparison.difference
     return Check(
         NAME,
-        said != "worse",
+        said is not Verdict.WORSE,
         f"{said}: error {np.nanmean(challenger):.4f}, champion {champion_name} {np.nanmean(champion):.4f} on the same {len(group)} slices"
-        f" of {groups} groups, difference {mean:+.4f} [{low:+.4f}, {high:+.4f}]",
+        f" of {groups} groups, difference {difference}",
         {
             "champion": champion_name,
             "champion_error": float(np.nanmean(champion)),
             "error": float(np.nanmean(challenger)),
-            "difference": mean,
-            "difference_low": low,
-            "difference_high": high,
-            "verdict": said,
+            **difference.as_scores("difference"),
+            "verdict": said.value,
         },
     )
 
 
-def _translate(translator: Translator, images: Images, part: Part) -> Images:
+def _translate(translator: Translator, images: Images, part: Batch) -> Images:
     """Translate prepared slices; a model of another size gets and gives resized ones."""
     from pipeline.models.bundle import translate
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline import paths
+from pipeline.domain import Interval
 from pipeline.tracking.promotion import Decision
 
 _SHOWN = {
@@ -71,13 +72,13 @@ def _rivals(direction: str, decision: Decision, metrics: Mapping[str, Any]) -> l
     """A table of the errors of the champion until now and of the baselines on the same test slices; empty where there is neither."""
     rows, against = [], decision.against
     if against:
-        difference = f"{against['difference']:+.4f} [{against['difference_low']:+.4f}, {against['difference_high']:+.4f}]"
+        difference = Interval.from_scores(against, "difference", signed=True)
         rows.append(f"| champion {against['champion']} | {against['champion_error']:.3f} | {difference} | {against['verdict']} |")
     for method, paired in metrics.get("difference", {}).items():
         one = paired.get(direction, {})
         if "mae" in one:
             error = metrics["baselines"][method][direction]["mae"]
-            difference = f"{one['mae']:+.4f} [{one['mae_low']:+.4f}, {one['mae_high']:+.4f}]"
+            difference = Interval.from_scores(one, "mae", signed=True)
             rows.append(f"| {method} | {error:.3f} | {difference} | {one['mae_verdict']} |")
     header = ["", "| compared with | its error | this model minus that | this model is |", "| --- | --- | --- | --- |"]
     return [*header, *rows] if rows else []

@@ -223,7 +223,7 @@ def send_curves(run: Run) -> None:
             client.log_batch(run.id, [Metric(str(name), value, now, step) for step, value in missing.items()])
 
 
-def log_evaluation(figures: Mapping[str, Any], folder: Path = paths.EVALUATE_REPORT) -> None:
+def log_evaluation(figures: Mapping[str, Any], folder: Path) -> None:
     """Put an evaluation into the run of its training: `figures` (what metrics.json holds) as charts, pictures and all of `folder`.
 
     Raises UserError when the store cannot be used.
@@ -258,7 +258,7 @@ def chart_names(figures: Mapping[str, Any]) -> dict[str, float]:
             ends = [f"{name}_{end}" for end in ("low", "high") if f"{name}_{end}" in scores]
             charts |= {f"interval/{end}/{direction}": scores[end] for end in ends}
         lesion = figures.get("lesions", {}).get(direction, {})
-        charts |= {f"lesion_{name}/{direction}": lesion[name] for name in ("contrast", "kept") if name in lesion}
+        charts |= {f"lesion_{name}/{direction}": lesion[name] for name in ("contrast", "survival") if name in lesion}
     return {key: value for key, value in charts.items() if value is not None}
 
 

@@ -14,4 +14,4 @@ def test_the_quick_histogram_matching_equals_that_of_skimage(dtype: type) -> Non
     stored = (random.beta(0.5, 2, (5, 24, 24)) * np.iinfo(dtype).max).astype(dtype)
     image = slice_arrays.to_float(random.integers(0, 200, (24, 24), dtype=np.uint8))
     plain = match_histograms(image.ravel(), slice_arrays.to_float(stored).ravel()).reshape(image.shape)
-    assert baselines.matched(image, *baselines.histogram(stored)) == pytest.approx(plain, abs=1e-6)
+    assert baselines.match_histogram(image, *baselines.histogram(stored)) == pytest.approx(plain, abs=1e-6)

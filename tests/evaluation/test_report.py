@@ -7,22 +7,24 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
-from pipeline.evaluation import job, pictures
+from pipeline.domain import DIRECTIONS, Direction
+from pipeline.evaluation import report
+from pipeline.evaluation.gallery import Example, choose_examples
 from tests.evaluation import projects
 from tests.evaluation.test_edge_cases import heads
 
 
 def test_the_page_shows_the_figures_and_names_best_median_and_worst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(projects.make(tmp_path / "project", heads(5), window=80.0))
-    job.write(projects.RULES, paths.EVALUATE_REPORT)
+    monkeypatch.chdir(projects.make_project(tmp_path / "project", heads(5), window=80.0))
+    report.evaluate(projects.PARAMS)
     figures, page = json.loads(paths.METRICS_JSON.read_text()), paths.REPORT_HTML.read_text()
     rows = pd.read_parquet(paths.PER_SLICE)
-    for direction in paths.DIRECTIONS:
+    for direction in DIRECTIONS:
         model = rows[(rows["method"] == "model") & (rows["direction"] == direction)].sort_values("mae")
         ranked = list(zip(model["slice_id"], model["mae"], strict=True))
         for label, (name, error) in zip(("best", "median", "worst"), (ranked[0], ranked[2], ranked[4]), strict=True):
             assert f"{label}: {name}, error {error:.3f}" in page
-        for name in ("mae", "gradient_correlation", "whole_ms_ssim", "doubt_correlation"):
+        for name in ("mae", "gradient_correlation", "whole_ms_ssim", "uncertainty_correlation"):
             assert f"{figures['test'][direction][name]:.3f} [" in page, name
         assert sum(level["slices"] for level in figures["per_level"][direction].values()) == 5
     assert f"{figures['test']['mr_to_ct']['skull_dice']:.3f} [" in page
@@ -36,9 +38,9 @@ def test_the_page_shows_the_figures_and_names_best_median_and_worst(tmp_path: Pa
 )
 def test_the_gallery_is_as_long_as_asked(count: int, expected: list[str]) -> None:
     rows = pd.DataFrame({"direction": "ct_to_mr", "method": "model", "slice_id": list("abcdefgh"), "mae": [n / 10 for n in range(8)]})
-    assert [caption.split(":")[0] for _, caption in pictures.examples(rows, "ct_to_mr", count)] == expected
+    assert [example.caption.split(":")[0] for example in choose_examples(rows, Direction.CT_TO_MR, count)] == expected
 
 
 def test_a_gallery_of_one_slice() -> None:
     rows = pd.DataFrame({"direction": ["ct_to_mr"], "method": ["model"], "slice_id": ["a"], "mae": [0.1]})
-    assert pictures.examples(rows, "ct_to_mr", 6) == [("a", "worst: a, error 0.100")]
+    assert choose_examples(rows, Direction.CT_TO_MR, 6) == [Example("a", "worst: a, error 0.100")]

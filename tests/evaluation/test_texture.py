@@ -14,9 +14,9 @@ def test_frechet_of_a_shift_by_hand() -> None:
 
 
 def test_kernel_distance_by_hand() -> None:
-    # Real rows ±1 (mean 0, deviation 1), made rows both 2: (x·y + 1)³ gives 125 within, 0 within the real, (27 - 1) / 2 between.
-    found = texture.distances(np.array([[2.0], [2.0]]), np.array([[1.0], [-1.0]]))["texture_kernel"]
-    assert found == pytest.approx(125 + 0 - 2 * (27 - 1) / 2)
+    # Real rows ±1 (mean 0, deviation 1), predicted rows both 2: (x·y + 1)³ gives 125 within, 0 within the real, (27 - 1) / 2 between.
+    kernel = texture.distances(np.array([[2.0], [2.0]]), np.array([[1.0], [-1.0]]))["texture_kernel"]
+    assert kernel == pytest.approx(125 + 0 - 2 * (27 - 1) / 2)
 
 
 def test_the_same_pictures_are_no_way_apart_and_noise_is() -> None:

@@ -1,0 +1,73 @@
+"""The test slices of a direction with what is known of them, read batch by batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.dataset import slice_arrays
+from pipeline.domain import CONTRASTS, Direction, Modality
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N test slices: their lines of the index, `images` (N, size, size) in 0..1, and `truth` alike where `has_truth`, elsewhere zero.
+
+    `contrast`: that of the MR of each, "" where unknown. `window_width`: HU from black to white where the truth is a CT whose file knew
+    them, else NaN.
+    """
+
+    rows: "pd.DataFrame"
+    images: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    has_truth: NDArray[np.bool_]
+    contrast: list[str]
+    window_width: NDArray[np.float64]
+
+
+def index_of_test_slices(direction: Direction, folder: Path = paths.SLICES) -> "pd.DataFrame":
+    """Test slices of the source modality, with the contrast of the MR involved: the slice's own, or of its registered partner.
+
+    Raises UserError when there are none.
+    """
+    index = slice_arrays.load_index(folder)
+    test = index[index["split"] == "test"]
+    slices = test[test["modality"] == direction.source].sort_values("row").reset_index(drop=True)
+    if slices.empty:
+        raise UserError(f"{folder}: no test slices of {direction.source.upper()}; raise split.test, or bring more data")
+    partners = test[(test["modality"] == direction.target) & (test["pair"] >= 0)].set_index("pair")
+    if direction.target is Modality.MR:
+        slices["contrast"] = slices["pair"].map(lambda pair: partners["contrast"].get(pair, ""))
+    slices["contrast"] = slices["contrast"].where(slices["contrast"].isin(CONTRASTS), "")
+    slices["window_width"] = np.nan
+    if direction.target is Modality.CT:
+        width = slices["pair"].map(partners["intensity_high"] - partners["intensity_low"])
+        slices["window_width"] = width.where(width != 1.0)  # grey pictures span 0..1: which window they show is not known
+    return slices
+
+
+def read_batches(direction: Direction, size: int, folder: Path = paths.SLICES) -> Iterator[Batch]:
+    """The test slices in batches of `size`; only these are in memory. Raises UserError when truth and slices do not fit together."""
+    index = index_of_test_slices(direction, folder)
+    images = slice_arrays.load_array("test", direction.source, folder)
+    truth = slice_arrays.load_array("truth", direction.target, folder) if (index["pair"] >= 0).any() else None
+    if truth is not None and (truth.shape[1:] != images.shape[1:] or len(truth) <= index["pair"].max()):
+        shapes = f"{len(truth)} of {truth.shape[2]}×{truth.shape[1]} for slices of {images.shape[2]}×{images.shape[1]}"
+        files = f"truth_{direction.target}.npy does not fit test_{direction.source}.npy"
+        raise UserError(f"{folder}: {files}: {shapes}; run dvc repro --force preprocess")
+    for first in range(0, len(index), size):
+        rows = index.iloc[first : first + size]
+        source = slice_arrays.to_float(images[rows["row"].to_numpy()])
+        has_truth = (rows["pair"] >= 0).to_numpy()
+        target = np.zeros_like(source)
+        if truth is not None and has_truth.any():
+            target[has_truth] = slice_arrays.to_float(truth[rows["pair"].to_numpy()[has_truth]])
+        yield Batch(rows, source, target, has_truth, rows["contrast"].tolist(), rows["window_width"].to_numpy(np.float64))

@@ -1,0 +1,73 @@
+"""Grids of source, translation, truth (or what comes back) and difference, of the best, the median and the worst slices."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.dataset import slice_arrays
+from pipeline.domain import Direction
+from pipeline.evaluation.batches import index_of_test_slices
+from pipeline.evaluation.scoring import MODEL
+from pipeline.models.bundle import load_generator, translate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SMALLEST = 128  # pixels a side that a slice is shown with
+
+
+@dataclass(frozen=True)
+class Example:
+    """A slice of the gallery: which, and what stands below it."""
+
+    slice_id: str
+    caption: str
+
+
+def choose_examples(rows: "pd.DataFrame", direction: Direction, count: int) -> list[Example]:
+    """At most `count` slices: the best, the median and the worst ones, by the error inside the head."""
+    model = rows[(rows["direction"] == direction.value) & (rows["method"] == MODEL)]
+    has_truth = "mae" in model and model["mae"].notna().any()
+    name, label = ("mae", "error") if has_truth else ("cycle_mae", "error there and back")
+    ranked = model.dropna(subset=[name]).sort_values([name, "slice_id"])
+    last = len(ranked) - 1
+    places = {0: "best", last // 2: "median"} | {last - n: f"{n + 1}. worst" if n else "worst" for n in reversed(range(max(1, count - 2)))}
+    return [
+        Example(ranked.iloc[i]["slice_id"], f"{place}: {ranked.iloc[i]['slice_id']}, {label} {ranked.iloc[i][name]:.3f}")
+        for i, place in sorted(places.items())
+        if i >= 0
+    ]
+
+
+def draw_grid(examples: list[Example], direction: Direction, slices: Path = paths.SLICES, models: Path = paths.MODELS) -> NDArray[np.uint8]:
+    """uint8 RGB picture, a line for each example: source, translation, truth or what comes back, difference (red: too bright)."""
+    there, back = load_generator(models, direction), load_generator(models, direction.opposite)
+    rows = {row["slice_id"]: row for row in index_of_test_slices(direction, slices).to_dict("records")}
+    lines = []
+    for example in examples:
+        row = rows[example.slice_id]
+        source = slice_arrays.to_float(slice_arrays.load_array("test", direction.source, slices)[int(row["row"])])
+        prediction = translate(there, source[None], row["contrast"])[0]
+        if row["pair"] >= 0:
+            third = slice_arrays.to_float(slice_arrays.load_array("truth", direction.target, slices)[int(row["pair"])])
+            difference = prediction - third
+        else:
+            third = translate(back, prediction[None], row["contrast"])[0]
+            difference = third - source
+        grey = [np.repeat(image[..., None], 3, axis=2) for image in (source, prediction, third)]
+        lines.append(np.concatenate([*grey, _colour(difference)], axis=1))
+    grid = np.rint(np.concatenate(lines) * 255).astype(np.uint8)
+    side = grid.shape[1] // 4
+    enlarge = max(1, -(-SMALLEST // side))
+    return grid.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+
+
+def _colour(difference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """White at 0, red where too bright, blue where too dark."""
+    strength = np.clip(np.abs(difference) * 2, 0, 1)[..., None]
+    colour = np.where(difference[..., None] > 0, (0.8, 0.0, 0.0), (0.0, 0.2, 0.8))
+    return np.asarray(1 - strength + strength * colour, np.float32)

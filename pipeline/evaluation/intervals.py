@@ -1,0 +1,108 @@
+"""Means over groups with their intervals, and comparisons of two methods, that keep their level with few groups.
+
+Slices of one group (patient, series, near duplicates) are not independent, so a group counts once: with the mean of its slices. Group means
+get Student's t interval, which keeps its level with few groups and with groups of unequal size (Ibragimov and Müller, Journal of Business
+and Economic Statistics 28(4), 2010). docs/evaluation.md has its coverage by simulation, `benchmarks/intervals.py` makes that table.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from pipeline.domain import Interval
+
+LEVEL = 0.05  # chance of a wrong verdict, over all comparisons that are shown together
+ENOUGH_GROUPS = 6  # of five patients all may agree by chance more often than LEVEL: 2 / 2⁵ = 0.0625
+
+
+class Verdict(StrEnum):
+    """What a comparison shows of the first method, and what of a challenger."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NO_DIFFERENCE = "no difference shown"
+    TOO_FEW = "too few patients to tell"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The mean difference of two methods over `groups` groups, its interval, and what it shows of the first."""
+
+    difference: Interval
+    groups: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """Whether a challenger's error is at most `margin` above the champion's: the upper end of the difference's interval decides.
+
+    `enough`: there are ENOUGH_GROUPS groups; with fewer `passed` is False.
+    """
+
+    difference: Interval
+    margin: float
+    groups: int
+    enough: bool
+    passed: bool
+
+
+def group_means(values: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
+    """Mean of each group; undefined values (NaN) are left out, and so is a group that has no other."""
+    known = np.isfinite(values)
+    _, member = np.unique(np.asarray(groups)[known], return_inverse=True)
+    return np.bincount(member, values[known]) / np.bincount(member)
+
+
+def mean_interval(values: NDArray[np.float64], groups: Sequence[str], comparisons: int = 1) -> Interval | None:
+    """Mean over groups with its 95 % interval; no interval for one group, None where no value is defined.
+
+    `comparisons`: how many intervals are read together; each is widened so that all of them hold in 95 % (Bonferroni).
+    """
+    means = group_means(values, groups)
+    if not len(means):
+        return None
+    mean = float(means.mean())
+    if len(means) == 1:
+        return Interval(mean)
+    half = -stdtrit(len(means) - 1, LEVEL / comparisons / 2) * float(means.std(ddof=1)) / len(means) ** 0.5
+    return Interval(mean, mean - half, mean + half)
+
+
+def compare(differences: NDArray[np.float64], groups: Sequence[str], *, lower_is_better: bool, comparisons: int = 1) -> Comparison | None:
+    """Compare two methods by their scores' `differences` (first minus second) on the same slices; None where no difference is defined.
+
+    `comparisons`: how many verdicts are shown together; they hold together with the level LEVEL.
+    """
+    difference = mean_interval(differences, groups, comparisons)
+    if difference is None:
+        return None
+    count = len(group_means(differences, groups))
+    return Comparison(replace(difference, signed=True), count, _verdict(difference, count, lower_is_better))
+
+
+def _verdict(difference: Interval, groups: int, lower_is_better: bool) -> Verdict:
+    if groups < ENOUGH_GROUPS or difference.low is None or difference.high is None:
+        return Verdict.TOO_FEW
+    if difference.low <= 0 <= difference.high:
+        return Verdict.NO_DIFFERENCE
+    return Verdict.BETTER if (difference.high < 0) == lower_is_better else Verdict.WORSE
+
+
+def non_inferiority(differences: NDArray[np.float64], groups: Sequence[str], margin: float) -> NonInferiority | None:
+    """Test a challenger by its errors' `differences` to the champion (challenger minus champion) on the same slices.
+
+    It passes when the upper end of the two-sided 95 % interval of the mean difference lies below `margin`, so that a challenger that is
+    truly worse by `margin` passes in 2.5 %. None where no difference is defined.
+    """
+    difference = mean_interval(differences, groups)
+    if difference is None:
+        return None
+    count = len(group_means(differences, groups))
+    enough = count >= ENOUGH_GROUPS
+    passed = enough and difference.high is not None and difference.high < margin
+    return NonInferiority(replace(difference, signed=True), margin, count, enough, passed)

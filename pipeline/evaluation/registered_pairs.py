@@ -1,0 +1,97 @@
+"""Models scored on registered pairs that no graph has seen: prepared as the models' own slices were, in a store that lasts as long."""
+
+import csv
+import re
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from pipeline import paths, sources
+from pipeline.dataset import manifest, prepare_slices
+from pipeline.domain import CONTRASTS, MODALITIES, Modality
+from pipeline.errors import UserError
+from pipeline.evaluation import report
+from pipeline.evaluation.results import Evaluation
+from pipeline.models.bundle import load_preprocess
+from pipeline.params import Params
+from pipeline.sources.layout import stem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def evaluate_pairs(
+    source: Path, target: Path, params: Params, models: Path = paths.MODELS, patient: str | None = None, contrast: str | None = None
+) -> Evaluation:
+    """Score the generators in `models` on the pairs in `source`, write metrics, table, pictures and report.html to `target`.
+
+    `source`: folder or archive with ct/ and mr/, and pairs.csv, or the same file names in both. `patient`: regular expression whose
+    first group, found in a file's name, is the patient, where pairs.csv does not say it. `contrast`: that of all MR; else what pairs.csv
+    says, else the estimate, on which the slices of a patient vote. Raises UserError on bad options or input, or where there are no pairs.
+    """
+    _check_options(patient, contrast)
+    with tempfile.TemporaryDirectory(prefix="ctmr-pairs-") as scratch:
+        raw, slices = Path(scratch, "raw"), Path(scratch, "slices")
+        sources.download(params.data.model_copy(update={"source": "folder", "folder": str(source)}), raw)
+        if not (raw / paths.PAIRS_CSV.name).is_file():
+            _pair_by_name(raw, source)
+        slices.mkdir()
+        pairs = _select_pairs(manifest.build(raw), source, patient, contrast)
+        index, _ = prepare_slices.fill(slices, pairs, load_preprocess(models), raw)
+        prepare_slices.write_index(slices, index)
+        return report.evaluate(params.evaluate, target, slices, models, f"registered pairs from {source.name}")
+
+
+def _check_options(patient: str | None, contrast: str | None) -> None:
+    if contrast and contrast not in CONTRASTS:
+        raise UserError(f"--contrast {contrast}: expected one of {', '.join(CONTRASTS)}")
+    if patient:
+        try:
+            groups = re.compile(patient).groups
+        except re.error as error:
+            raise UserError(f"--patient {patient}: no regular expression ({error})") from None
+        if groups != 1:
+            raise UserError(f"--patient {patient}: needs one group in parentheses, the patient")
+
+
+def _pair_by_name(raw: Path, source: Path) -> None:
+    """Write pairs.csv with the files that have the same name, suffix aside, below ct/ and mr/."""
+    names = {}
+    for modality in MODALITIES:
+        files = sorted(file for file in (raw / modality).rglob("*") if file.is_file())
+        names[modality] = {stem(PurePosixPath(file.relative_to(raw / modality))): file for file in files}
+    both = sorted(set(names[Modality.CT]) & set(names[Modality.MR]))
+    if not both:
+        raise UserError(f"{source}: no pairs.csv, and no file name that is in ct and mr alike; name the pairs in pairs.csv (ct,mr)")
+    with (raw / paths.PAIRS_CSV.name).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ct", "mr", "contrast", "group"])
+        writer.writerows([*(names[modality][name].relative_to(raw).as_posix() for modality in MODALITIES), "", ""] for name in both)
+
+
+def _select_pairs(table: "pd.DataFrame", source: Path, patient: str | None, contrast: str | None) -> "pd.DataFrame":
+    """The manifest's lines of pairs with a head in both pictures, as test slices with group and contrast."""
+    heads = table[(table["pair"] >= 0) & (table["head_share"] > 0)]
+    modalities = heads.groupby("pair")["modality"].nunique()
+    pairs = heads[heads["pair"].isin(modalities.index[modalities == 2])].reset_index(drop=True)
+    if pairs.empty:
+        raise UserError(f"{source}: no pair with a head in both pictures")
+    if left_out := int((table["pair"].max() + 1) - pairs["pair"].nunique()):
+        print(f"{left_out} pairs left out: no head found, or a picture that cannot be read")
+    pairs["group"] = pairs["group_key"].where(pairs["group_key"] != "", [_patient(path, patient) for path in pairs["path"]])
+    pairs["group"] = pairs["group"].where(pairs["group"] != "", pairs["pair"].map("pair {}".format))
+    pairs["split"] = "test"
+    mr = pairs["modality"] == Modality.MR
+    if contrast:
+        pairs.loc[mr, "contrast"] = contrast
+    else:
+        votes = pairs[mr].groupby(["group", "contrast"])["contrast_confidence"].sum().reset_index().sort_values("contrast_confidence")
+        known = mr & (pairs["contrast_confidence"] == 1)
+        elected = pairs["group"].map(votes.drop_duplicates("group", keep="last").set_index("group")["contrast"])
+        pairs["contrast"] = pairs["contrast"].where(~mr | known, elected)
+    return pairs
+
+
+def _patient(path: str, pattern: str | None) -> str:
+    match = re.search(pattern, Path(path).stem) if pattern else None
+    return match.group(1) if match else ""

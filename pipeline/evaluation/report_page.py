@@ -1,0 +1,128 @@
+"""report.html: one file that a clinician can read, the same bytes for the same scores."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from PIL import Image
+
+from pipeline import paths
+from pipeline.domain import SCORES, Direction, Interval
+from pipeline.evaluation.baselines import LABELS as BASELINES
+from pipeline.evaluation.results import COMPARED
+
+LEVELS = {"low": "Low (skull base, face)", "middle": "Middle", "top": "Top (near the vertex)"}
+LESIONS = {"bleed": "Bleed", "infarct": "Infarct", "tumour": "Tumour with oedema", "hole": "Resection hole"}
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A grid of pictures and the caption of each of its lines."""
+
+    picture: Path
+    captions: list[str]
+
+
+def render(metrics: Mapping[str, Any], galleries: Mapping[Direction, Gallery], data: str | None = None) -> str:
+    """The page of `metrics` (as in metrics.json) with a gallery a direction. `data` names slices other than the graph's."""
+    source = json.loads(paths.SOURCE_JSON.read_text(encoding="utf-8")) if paths.SOURCE_JSON.is_file() and data is None else {}
+    template = Environment(
+        loader=PackageLoader("pipeline.evaluation", "."), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
+    ).get_template("report_page.html")
+    curves = paths.TRAIN_REPORT / "curves.png"
+    return template.render(
+        data=data or source.get("handle") or source.get("source", "unknown source"),
+        simulated=source.get("source") == "phantom",
+        compared=[f"{SCORES[name].label} {'↓' if SCORES[name].lower_is_better else '↑'}" for name in COMPARED],
+        directions=[_direction(Direction(name), metrics, galleries) for name in metrics["test"]],
+        lesions=_lesions(metrics["lesions"]),
+        lesion_kinds=list(LESIONS.values()),
+        curves=_inline(curves.read_bytes()) if curves.is_file() else None,
+    )
+
+
+def _direction(direction: Direction, metrics: Mapping[str, Any], galleries: Mapping[Direction, Gallery]) -> dict[str, Any]:
+    test = metrics["test"][direction]
+    parts = [(f"MR contrast {name.upper()}", scores) for name, scores in metrics["per_contrast"][direction].items()]
+    parts += [(LEVELS[name], scores) for name, scores in metrics["per_level"][direction].items() if "mae" in scores]
+    undefined = metrics["undefined"].get(direction, {}).get("model", {})
+    gallery = galleries.get(direction)
+    return {
+        "title": direction.title,
+        "slices": test["slices"],
+        "groups": test["groups"],
+        "methods": _methods(direction, metrics) if "mae" in test else [],
+        "parts": [{"name": name, "slices": scores["slices"], "cells": _cells(scores)} for name, scores in parts],
+        "others": [
+            {"name": score.label, "cell": _other(test, name), "reading": _reading(name)}
+            for name, score in SCORES.items()
+            if name in test and name not in COMPARED
+        ],
+        "undefined": ", ".join(f"{SCORES[name].label} ({count})" for name, count in undefined.items()),
+        "examples": list(zip(gallery.captions, _strips(gallery), strict=True)) if gallery else [],
+        "third": "truth" if "mae" in test else "there and back",
+    }
+
+
+def _methods(direction: Direction, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = [{"name": "This model", "model": True, "cells": _cells(metrics["test"][direction]), "verdict": ""}]
+    for method, label in BASELINES.items():
+        verdict = metrics["difference"][method][direction].get("mae_verdict", "–")
+        rows.append({"name": label, "model": False, "cells": _cells(metrics["baselines"][method][direction]), "verdict": verdict})
+    return rows
+
+
+def _lesions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a direction: how many lesions, mean contrast, how many survive, contrast of each kind."""
+    return [
+        {
+            "title": Direction(name).title,
+            "count": scores["lesions"],
+            "surviving": round(scores["survival"] * scores["lesions"]),
+            "contrast": str(Interval.from_scores(scores, "contrast")),
+            "kinds": [f"{scores['by_kind'][kind]:.2f}" if kind in scores["by_kind"] else "–" for kind in LESIONS],
+        }
+        for name, scores in metrics.items()
+        if "contrast" in scores
+    ]
+
+
+def _reading(name: str) -> str:
+    score = SCORES[name]
+    better = f"{'lower' if score.lower_is_better else 'higher'} is better"
+    return f"{score.reading}; {better}" if score.reading else better
+
+
+def _other(scores: Mapping[str, float], name: str) -> str:
+    """A score with its interval; a texture distance with that of the untranslated input instead."""
+    if f"copy_{name}" in scores:
+        return f"{scores[name]:.2f} (untranslated: {scores[f'copy_{name}']:.2f})"
+    return _cell(scores, name)
+
+
+def _cells(scores: Mapping[str, float]) -> list[str]:
+    return [_cell(scores, name) for name in COMPARED]
+
+
+def _cell(scores: Mapping[str, float], name: str) -> str:
+    return str(Interval.from_scores(scores, name)) if name in scores else "–"
+
+
+def _strips(gallery: Gallery) -> list[str]:
+    """The lines of a grid of pictures, one by one."""
+    grid, strips, count = Image.open(gallery.picture), [], len(gallery.captions)
+    height = grid.height // count
+    for line in range(count):
+        buffer = io.BytesIO()
+        grid.crop((0, line * height, grid.width, (line + 1) * height)).save(buffer, "PNG")
+        strips.append(_inline(buffer.getvalue()))
+    return strips
+
+
+def _inline(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
