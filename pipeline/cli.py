@@ -14,23 +14,41 @@ app = typer.Typer(help="Brain CT ↔ MR translation.", no_args_is_help=True, add
 
 @app.command()
 def preset(
-    name: Annotated[str | None, typer.Argument(help="Preset to apply; see --list.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Preset to apply; see --list. Of several, a later one wins.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the presets and what each is for.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one knob as well; repeatable.")] = None,
 ) -> None:
-    """Change params.yaml to a named set of values, keeping its comments."""
+    """Set every knob of params.yaml as a preset says, keeping its comments; without a name, change single knobs."""
     from pipeline import presets
 
     os.chdir(paths.project_root())
-    if list_ or (name is None and not set_):
+    if list_ or not (names or set_):
         for known, description in presets.available().items():
             print(f"{known:12} {description}")
         return
-    changes = presets.apply(name, set_)
+    changes = presets.apply(names or [], set_ or [])
     for change in changes:
-        print(f"{change.key}: {presets.shown(change.old)} -> {presets.shown(change.new)}")
+        print(f"{change.key}: {presets.as_written(change.old)} -> {presets.as_written(change.new)}")
     if not changes:
         print(f"{paths.PARAMS}: nothing to change")
+
+
+@app.command(name="params")
+def params_(
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of params.yaml, for editors.")] = False,
+) -> None:
+    """Every knob of params.yaml with its default and meaning."""
+    import json
+
+    from pipeline import params, presets
+
+    content = params.schema()
+    if schema:
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    defaults = params.Params()
+    for key, (value, meaning) in params.meanings(defaults).items():
+        print(f"{f'{key}: {presets.as_written(value)}':48} {meaning}")
 
 
 _MODE = typer.Option(help="if_changed | always | warm_start (go on from the champions' weights).")

@@ -204,7 +204,7 @@ class Retraining:
 
 
 def _set(work: Workspace, *settings: str) -> None:
-    presets.apply(None, list(settings), work.folder / paths.PARAMS, work.folder / paths.PRESETS)
+    presets.apply([], list(settings), work.folder / paths.PARAMS, work.folder / paths.PRESETS)
 
 
 def _champions(work: Workspace) -> dict[str, str]:

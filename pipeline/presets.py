@@ -1,10 +1,16 @@
-"""Named sets of changes to params.yaml, applied in place so that its comments stay."""
+"""Presets: named sets of values for params.yaml, each a complete statement, written in place so that comments stay.
+
+A preset's file says only what differs from the committed params (`params.Params()`). Applying it sets every other knob back to its
+committed value, so that the result never depends on what was applied before.
+"""
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
@@ -44,22 +50,42 @@ def available(folder: Path = paths.PRESETS) -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for file in sorted(folder.glob("*.yaml"))}
 
 
-def apply(name: str | None, settings: list[str] | None = None, target: Path = paths.PARAMS, folder: Path = paths.PRESETS) -> list[Change]:
-    """Change `target` as preset `name` (None: no preset) and then `settings` (each "dotted.key=value") say; return what changed.
+def complete(names: Sequence[str], folder: Path = paths.PRESETS) -> dict[str, Any]:
+    """Every knob, by its dotted name, with the value that the presets `names` give it; a later one wins over an earlier one.
 
-    Raises UserError, leaving `target` as it was, when the preset or a key doesn't exist or the result isn't valid.
+    Raises UserError when there is no such preset.
+    """
+    knobs = params.flatten(params.Params().model_dump(by_alias=True))
+    for name in names:
+        file = folder / f"{name}.yaml"
+        if not file.is_file():
+            raise UserError(f"preset {name}: there is none of this name in {folder}/; choose one of {', '.join(available(folder))}")
+        knobs |= params.flatten(params.read_yaml(file) or {})
+    return knobs
+
+
+def name_of(knobs: Mapping[str, Any], folder: Path = paths.PRESETS) -> str:
+    """The preset that all `knobs`, by their dotted names, agree with; "" when there is none."""
+    return next((name for name in available(folder) if complete([name], folder) == knobs), "")
+
+
+def apply(names: Sequence[str], settings: Sequence[str] = (), target: Path = paths.PARAMS, folder: Path = paths.PRESETS) -> list[Change]:
+    """Set every knob of `target` as the presets `names` (none: leave it as it is) and then `settings` say; return what changed.
+
+    A setting is "dotted.key=value". Raises UserError, leaving `target` as it was, when a preset or a key doesn't exist or the result
+    isn't valid.
     """
     content = _read(target)
-    wanted = _wanted(name, folder) if name else {}
-    for setting in settings or []:
+    wanted = complete(names, folder) if names else {}
+    for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting}: expected KEY=VALUE, such as train.images=500")
-        wanted[key.strip()] = _value(setting, value)
+        wanted[key.strip()] = _value(key.strip(), value, setting)
     changes = [change for key, value in wanted.items() if (change := _set(content, key, value, str(target))).old != change.new]
     text = io.StringIO()
     _yaml().dump(content, text)
-    params.parse(YAML(typ="safe").load(text.getvalue()), f"{target} with {name or 'these settings'}")
+    params.parse(YAML(typ="safe").load(text.getvalue()), f"{target} with {' and '.join(names) or 'these settings'}")
     if changes:
         with new_file(target) as beside:
             beside.write_text(text.getvalue(), encoding="utf-8")
@@ -71,34 +97,35 @@ def _read(path: Path) -> CommentedMap:
         content = _yaml().load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run this in the project's folder") from None
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, CommentedMap):
         raise UserError(f"{path}: expected sections such as data: and train:, found {type(content).__name__}")
     return content
 
 
-def _wanted(name: str, folder: Path) -> dict[str, Any]:
-    """The preset as dotted keys with their values."""
-    file = folder / f"{name}.yaml"
-    if not file.is_file():
-        raise UserError(f"preset {name}: there is none of this name in {folder}/; choose one of {', '.join(available(folder))}")
-    return dict(_flat(_read(file)))
-
-
-def _flat(section: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    return [
-        pair
-        for key, value in section.items()
-        for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])
-    ]
-
-
-def _value(setting: str, text: str) -> Any:
+def _value(key: str, text: str, setting: str) -> Any:
+    """`text` as the value of the knob `key`: words as they stand, so that a path may hold `#` or `:`; everything else as YAML."""
+    field = _field(key)
+    takes_words = field is not None and str in (field.annotation, *get_args(field.annotation))
     try:
-        return YAML(typ="safe").load(text)
+        value = None if takes_words and text in ("", "~") else YAML(typ="safe").load(text)
     except YAMLError:
-        raise UserError(f"--set {setting}: the value is not valid YAML") from None
+        value = text
+        if not takes_words:
+            raise UserError(f"--set {setting}: the value is not valid YAML") from None
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text if takes_words and value is not None and not (quoted and isinstance(value, str)) else value
+
+
+def _field(key: str) -> FieldInfo | None:
+    """The field of Params that the dotted `key` names."""
+    fields: dict[str, FieldInfo] = params.Params.model_fields
+    *sections, knob = key.split(".")
+    for section in sections:
+        field = next((field for name, field in fields.items() if section in (name, field.alias)), None)
+        fields = getattr(field.annotation, "model_fields", {}) if field else {}
+    return fields.get(knob)
 
 
 def _set(content: CommentedMap, key: str, value: Any, source: str) -> Change:
@@ -107,13 +134,13 @@ def _set(content: CommentedMap, key: str, value: Any, source: str) -> Change:
     for section in sections:
         place = place.get(section) if isinstance(place, dict) else None
     if not isinstance(place, dict) or knob not in place or isinstance(place[knob], dict):
-        raise UserError(f"{source}: {key} is not a known key; see params.yaml for the keys there are")
+        raise UserError(f"{source}: {key} is not a known key; ctmr params prints the keys there are")
     change = Change(key, place[knob], value)
     if change.old != change.new:
         place[knob] = value
     return change
 
 
-def shown(value: Any) -> str:
+def as_written(value: Any) -> str:
     """`value` as params.yaml writes it."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,5 +1,6 @@
 """The `ctmr` command as a user runs it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -55,6 +56,12 @@ def test_preset_list(project: Path) -> None:
     ended = ctmr(project, "preset", "--list")
     assert ended.returncode == 0
     assert [line.split()[0] for line in ended.stdout.splitlines()] == ["demo", "folder", "kaggle-cpu", "kaggle-gpu", "paper", "smoke"]
+
+
+def test_params_says_what_each_knob_means(project: Path) -> None:
+    assert re.search(r"^preprocess.pixels: 64 +side of the square slices", ctmr(project, "params").stdout, re.MULTILINE)
+    schema = json.loads(ctmr(project, "params", "--schema").stdout)
+    assert "register" in schema["properties"]
 
 
 def test_outside_a_project_is_one_line(tmp_path: Path) -> None:

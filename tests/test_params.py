@@ -1,5 +1,6 @@
 """params.yaml as committed is valid; every mistake in it is one line that names the key, its value and what is allowed."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,10 +33,42 @@ def test_as_committed_it_runs_anywhere() -> None:
     assert loaded.train.device == "auto"
 
 
-def test_every_knob_has_a_comment() -> None:
-    lines = (PROJECT / "params.yaml").read_text().splitlines()
-    knobs = [line for line in lines if line.startswith("  ") and not line.partition("#")[0].rstrip().endswith(":")]
-    assert [line for line in knobs if "#" not in line] == []
+def test_committed_values_are_the_defaults() -> None:
+    assert params.load(PROJECT / "params.yaml") == params.Params()
+
+
+def test_every_knob_means_in_params_yaml_what_its_docstring_says() -> None:
+    told = {key: meaning for key, (_, meaning) in params.meanings(params.Params()).items()}
+    assert [key for key, meaning in told.items() if not meaning] == []
+    lines = [line for line in (PROJECT / "params.yaml").read_text().splitlines() if re.match(r" +[a-z]", line)]
+    knobs = [(line.split(":")[0].strip(), line.partition(" # ")[2]) for line in lines if line.partition("#")[0].rstrip()[-1] != ":"]
+    assert knobs == [(key.rpartition(".")[2], meaning) for key, meaning in told.items()]
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "value"),
+    [
+        ("train.learning_rate", "2e-4", 0.0002),
+        ("train.images", "1e5", 100_000),
+        ("train.lambda_cycle", "1E1", 10),
+        ("train.crop", ".1", 0.1),
+    ],
+)
+def test_numbers_as_people_type_them(tmp_path: Path, key: str, typed: str, value: float) -> None:
+    file = changed(tmp_path, key, "TYPED")
+    file.write_text(file.read_text().replace("TYPED", typed))
+    assert params.flatten(params.load(file).model_dump())[key] == value
+
+
+def test_schema_describes_every_knob_with_its_default() -> None:
+    schema = params.schema()
+    defined = schema["$defs"]
+    for section in (value["$ref"].rpartition("/")[2] for value in schema["properties"].values()):
+        for name, knob in defined[section]["properties"].items():
+            assert "default" in knob, f"{section}.{name}"
+            assert "$ref" in knob or knob["description"], f"{section}.{name}"
+    assert defined["Preprocess"]["properties"]["pixels"]["minimum"] == 32
+    assert schema["additionalProperties"] is False
 
 
 def test_objects_cannot_be_changed() -> None:

@@ -19,7 +19,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def apply(name: str | None, target: Path, *settings: str) -> list[presets.Change]:
-    return presets.apply(name, list(settings), target, FOLDER)
+    return presets.apply([name] if name else [], settings, target, FOLDER)
 
 
 def comments(file: Path) -> list[str]:
@@ -39,20 +39,40 @@ def test_demo_is_what_is_committed(target: Path) -> None:
     assert target.read_bytes() == (PROJECT / "params.yaml").read_bytes()
 
 
+ODD = (
+    "train.gan_loss=hinge", "train.lambda_cycle=7", "train.ema_decay=0.5", "train.precision=bfloat16", "split.seed=9",
+    "quality.min_side=100",
+    "data.kaggle.version=2", "register.promotion=manual", "model.norm=none", "train.threads=5",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", WHOLE)
-def test_there_and_back_gives_the_same_bytes(name: str, target: Path) -> None:
-    apply(name, target)
-    apply("demo", target)
-    assert target.read_bytes() == (PROJECT / "params.yaml").read_bytes()
-
-
-def test_the_order_in_which_presets_were_tried_does_not_matter(target: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.yaml"
-    shutil.copy(target, other)
-    for name in ("smoke", "kaggle-cpu", "kaggle-gpu", "paper"):
+def test_a_preset_never_depends_on_what_was_applied_before(name: str, target: Path, tmp_path: Path) -> None:
+    fresh = Path(shutil.copy(target, tmp_path / "fresh.yaml"))
+    apply(name, fresh)
+    for before in WHOLE:
+        apply(before, target, *ODD)
         apply(name, target)
-    apply("paper", other)
-    assert target.read_bytes() == other.read_bytes()
+        assert target.read_bytes() == fresh.read_bytes(), f"{name} after {before}"
+
+
+def test_several_presets_go_together_and_a_later_one_wins(target: Path) -> None:
+    presets.apply(["kaggle-gpu", "folder"], ["data.folder=/data/mine.zip"], target, FOLDER)
+    loaded = params.load(target)
+    assert (loaded.data.source, loaded.data.folder, loaded.model.generator) == ("folder", "/data/mine.zip", "resnet_9")
+
+
+def test_a_preset_is_named_only_when_all_knobs_agree(target: Path) -> None:
+    for name in WHOLE:
+        apply(name, target)
+        assert named(target) == name
+        for setting in ("train.gan_loss=wgan_gp", "train.seed=1", "evaluate.examples=7"):
+            apply(name, target, setting)
+            assert named(target) == ""
+
+
+def named(target: Path) -> str:
+    return presets.name_of(params.flatten(params.load(target).model_dump(by_alias=True)), FOLDER)
 
 
 def test_says_what_changed(target: Path) -> None:
@@ -68,11 +88,35 @@ def test_full_job(target: Path) -> None:
     assert (full.data.source, full.preprocess.pixels, full.model.generator, full.model.generator_width) == ("kaggle", 256, "resnet_9", 64)
 
 
-def test_paper_is_plain_cyclegan(target: Path) -> None:
+def test_paper_is_cyclegan_as_published(target: Path) -> None:
+    """arXiv 1703.10593, sections 3, 4 and 7: losses and their weights, networks, optimiser, schedule, history of translations."""
+    apply("smoke", target, *ODD)
     apply("paper", target)
     paper = params.load(target)
-    assert (paper.train.teacher.images, paper.preprocess.teacher_pairs, paper.model.condition_on_contrast) == (0, 0, False)
-    assert (paper.train.batch_size, paper.train.lambda_cycle, paper.train.pool_size, paper.train.learning_rate) == (1, 10.0, 50, 0.0002)
+    model, train = paper.model, paper.train
+    assert (train.teacher.images, paper.preprocess.teacher_pairs, model.condition_on_contrast, train.start_from) == (0, 0, False, None)
+    assert (train.gan_loss, train.lambda_cycle, train.lambda_adversarial, train.lambda_identity) == ("lsgan", 10.0, 1.0, 0.0)
+    assert (train.learning_rate, train.adam_beta1, train.batch_size, train.pool_size) == (0.0002, 0.5, 1, 50)
+    assert (train.epochs, train.schedule, train.decay_from) == (200, "linear", 0.5)
+    assert (model.generator, model.generator_width, model.norm, model.initialisation) == ("resnet_9", 64, "instance", "normal")
+    assert (model.discriminator, model.discriminator_layers, model.discriminator_width) == ("patch", 3, 64)
+    assert (train.precision, train.ema_decay, train.clip_gradients, train.keep_best) == ("float32", 0.0, 0.0, False)
+
+
+@pytest.mark.parametrize(
+    "folder", ["run #2/slices", "a: b", "[x]", "*star", "@home", "2024", "what?", "C:\\data", "it's", "~user/x", "null?"]
+)
+def test_a_path_is_taken_as_it_stands(folder: str, target: Path) -> None:
+    apply("folder", target, f"data.folder={folder}")
+    assert params.load(target).data.folder == folder
+    apply(None, target, "train.images=7")
+    assert params.load(target).data.folder == folder
+
+
+@pytest.mark.parametrize(("text", "value"), [("null", None), ("~", None), ("", None), ("'null'", "null"), ('"a b"', "a b")])
+def test_null_and_quotes_mean_what_they_do_in_yaml(text: str, value: str | None, target: Path) -> None:
+    apply(None, target, f"data.folder={text}")
+    assert params.load(target).data.folder == value
 
 
 def test_settings_come_on_top(target: Path) -> None:
@@ -89,6 +133,7 @@ def test_settings_come_on_top(target: Path) -> None:
         (None, ["train=5"], "train is not a known key"),
         (None, ["train.images"], "expected KEY=VALUE"),
         (None, ["train.images=["], "not valid YAML"),
+        (None, ["train.learning_rate=fast"], "train.learning_rate = 'fast'"),
         (None, ["train.images=-5"], "train.images = -5"),
         ("smoke", ["preprocess.pixels=33"], "preprocess.pixels = 33"),
     ],

@@ -6,16 +6,16 @@ with `row` i.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic, paths
 from pipeline.errors import UserError
-from pipeline.params import Preprocess
+from pipeline.params import Preprocess, flatten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +67,8 @@ def verify(expected: Preprocess, says: Path = paths.PARAMS, folder: Path = paths
     Raises UserError naming the first difference.
     """
     made = load_preprocessing(folder)
-    wanted = dict(_knobs(expected.model_dump(mode="json")))
-    for knob, value in _knobs(made.model_dump(mode="json")):
+    wanted = flatten(expected.model_dump(mode="json"))
+    for knob, value in flatten(made.model_dump(mode="json")).items():
         if value != wanted[knob]:
             raise UserError(f"{folder}: made with preprocess.{knob} = {value}, but {says} says {wanted[knob]}; run dvc repro")
     shape, dtype = (made.pixels, made.pixels), np.dtype(np.uint8 if made.bits == 8 else np.uint16)
@@ -77,14 +77,6 @@ def verify(expected: Preprocess, says: Path = paths.PARAMS, folder: Path = paths
         if array.shape[1:] != shape or array.dtype != dtype:
             found = f"{'×'.join(map(str, array.shape[1:]))} pixels of {array.dtype}"
             raise UserError(f"{file}: {found}, expected {shape[0]}×{shape[1]} of {dtype}; run dvc repro --force preprocess")
-
-
-def _knobs(section: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _knobs(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def create(folder: Path, name: str, count: int, size: int, bits: int) -> Path:

@@ -13,6 +13,7 @@ import yaml
 
 from pipeline import paths, presets, privacy
 from pipeline.params import Params
+from pipeline.params import flatten as flatten_section
 
 Flat = dict[str, Any]
 _BEFORE_TRAINING = ("download", "validate", "split", "preprocess")
@@ -21,20 +22,15 @@ _BEFORE_TRAINING = ("download", "validate", "split", "preprocess")
 def flatten(params: Params) -> Flat:
     """Every knob under its dotted name in params.yaml, such as `train.batch_size`; a folder of the user's, whose name may tell of a
     patient, as keyed hash."""
-    knobs = dict(_flat(params.model_dump(by_alias=True), ""))
+    knobs = flatten_section(params.model_dump(by_alias=True))
     if knobs["data.folder"]:
         knobs["data.folder"] = f"p-{privacy.pseudonym('folder', knobs['data.folder'])}"
     return knobs
 
 
 def preset_of(knobs: Flat) -> str:
-    """The preset whose values `knobs` hold, the one with most of them; "" when none fits."""
-    fitting = {}
-    for name in presets.available() if paths.PRESETS.is_dir() else {}:
-        wanted = dict(_flat(yaml.safe_load((paths.PRESETS / f"{name}.yaml").read_text(encoding="utf-8")) or {}, ""))
-        if all(knobs.get(key) == value for key, value in wanted.items()):
-            fitting[name] = len(wanted)
-    return max(fitting, key=lambda name: fitting[name], default="")
+    """The preset that all `knobs` agree with; "" when there is none."""
+    return presets.name_of(knobs) if paths.PRESETS.is_dir() else ""
 
 
 def run_name(knobs: Flat, preset: str, now: datetime) -> str:
@@ -99,14 +95,6 @@ def data_set(folder: Path = paths.SLICES) -> dict[str, str]:
     name = source.get("handle") or source.get("source") or "slices"
     facts = {key: source[key] for key in ("source", "handle", "version", "sha256") if key in source}
     return {"name": str(name), "digest": data_digest(folder), "source": json.dumps(facts), "profile": json.dumps(counts)}
-
-
-def _flat(section: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    return [
-        pair
-        for key, value in section.items()
-        for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])
-    ]
 
 
 def _dirty() -> str:

@@ -34,5 +34,5 @@ def take(model: str) -> Path:
     kept = paths.REFERENCES / f"{hashlib.sha256(content).hexdigest()[:12]}.json"
     with new_file(kept) as beside:
         beside.write_bytes(content)
-    presets.apply(None, [f"quality.drift_reference={kept}"])
+    presets.apply([], [f"quality.drift_reference={kept}"])
     return kept

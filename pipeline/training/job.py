@@ -34,6 +34,8 @@ def train(of: params.Params) -> None:
         launch(of.train.devices)
         return
     torch.use_deterministic_algorithms(True, warn_only=True)
+    if of.train.threads:
+        torch.set_num_threads(of.train.threads)  # the order in which gradients are summed up depends on it, and so do the last bits
     stop = guard.stop_asked()
     with joined() as ranks:
         if ranks.count != of.train.devices:

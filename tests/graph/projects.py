@@ -47,7 +47,7 @@ class Project:
 
     def settings(self, preset: str | None, *settings: str) -> None:
         """Change params.yaml as `ctmr preset` does."""
-        presets.apply(preset, list(settings), self.folder / "params.yaml", self.folder / "presets")
+        presets.apply([preset] if preset else [], settings, self.folder / "params.yaml", self.folder / "presets")
 
     def commit(self, message: str = "as it is") -> None:
         self.run("git", "add", "-A")

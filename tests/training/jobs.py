@@ -22,6 +22,7 @@ def _small() -> dict[str, object]:
     content["model"] |= {"generator_width": 4, "discriminator_width": 4, "discriminator_layers": 2}
     content["train"] |= {
         "device": "cpu",
+        "threads": 1,
         "images": 96,
         "batch_size": 2,
         "pool_size": 4,
