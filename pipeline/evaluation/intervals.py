@@ -1,8 +1,9 @@
 """Means over groups with their intervals, and comparisons of two methods, that keep their level with few groups.
 
-Slices of one group (patient, series, near duplicates) are not independent, so a group counts once: with the mean of its slices. Group means
-get Student's t interval, which keeps its level with few groups and with groups of unequal size (Ibragimov and Müller, Journal of Business
-and Economic Statistics 28(4), 2010). docs/evaluation.md has its coverage by simulation, `benchmarks/intervals.py` makes that table.
+Slices of one group (patient, series, near duplicates) are not independent, so a group counts once: with the mean of its slices. Two
+intervals of the group means are made, and the farther end of both is given on either side: Student's t, which keeps its level with few
+groups of unequal size (Ibragimov and Müller, Journal of Business and Economic Statistics 28(4), 2010), and Hall's, which undoes skewness
+(Journal of the Royal Statistical Society B 54(1), 1992). docs/evaluation.md has their coverage, `benchmarks/intervals.py` makes it.
 """
 
 from collections.abc import Sequence
@@ -69,8 +70,17 @@ def mean_interval(values: NDArray[np.float64], groups: Sequence[str], comparison
     mean = float(means.mean())
     if len(means) == 1:
         return Interval(mean)
-    half = -stdtrit(len(means) - 1, LEVEL / comparisons / 2) * float(means.std(ddof=1)) / len(means) ** 0.5
-    return Interval(mean, mean - half, mean + half)
+    scale, t = float(means.std(ddof=1)), -float(stdtrit(len(means) - 1, LEVEL / comparisons / 2)) / len(means) ** 0.5
+    skewness = float(np.mean((means - mean) ** 3) / means.std() ** 3) if scale else 0.0
+    upper, lower = (_untransform(end, skewness, len(means)) for end in (t, -t))
+    return Interval(mean, mean - scale * max(t, upper), mean - scale * min(-t, lower))
+
+
+def _untransform(t: float, skewness: float, count: int) -> float:
+    """Inverse of Hall's transformation u + γu²/3 + γ²u³/27 + γ/6n, which takes most of the skewness γ from a mean in deviations u."""
+    if abs(skewness) < 1e-6:
+        return t
+    return float(3 / skewness * (np.cbrt(1 + skewness * (t - skewness / (6 * count))) - 1))
 
 
 def compare(differences: NDArray[np.float64], groups: Sequence[str], *, lower_is_better: bool, comparisons: int = 1) -> Comparison | None:

@@ -19,12 +19,22 @@ def test_intervals_are_over_groups_not_slices() -> None:
     assert interval == mean_interval(np.array([1.0, 0.0]), ["a", "b"])
 
 
-def test_the_interval_is_students() -> None:
-    values = np.random.default_rng(0).normal(size=7)
+def test_symmetric_groups_get_students_interval() -> None:
+    values = np.array([-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3])
+    interval = mean_interval(values, list("abcdefg"))
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx(stats.t.interval(0.95, 6, 0, stats.sem(values)))
+
+
+def test_skewed_groups_get_a_longer_end_on_the_side_of_their_tail() -> None:
+    values = np.array([0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 1.5])
     low, high = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
     interval = mean_interval(values, list("abcdefg"))
     assert interval is not None
-    assert (interval.low, interval.high) == pytest.approx((low, high))
+    assert interval.low == pytest.approx(low)
+    assert interval.high > high + 0.1
+    mirrored = mean_interval(-values, list("abcdefg"))
+    assert (mirrored.low, mirrored.high) == pytest.approx((-interval.high, -interval.low))
 
 
 def test_one_group_has_no_interval() -> None:
@@ -68,18 +78,20 @@ def test_more_comparisons_at_once_ask_for_more() -> None:
     assert among_many.difference.low < alone.difference.low
 
 
+@pytest.mark.parametrize("skewed", [False, True])
 @pytest.mark.parametrize("groups", [6, 12, 30])
-def test_equal_methods_are_told_apart_in_a_twentieth_of_the_trials(groups: int) -> None:
+def test_equal_methods_are_told_apart_in_a_twentieth_of_the_trials_at_most(groups: int, skewed: bool) -> None:
     random, trials = np.random.default_rng(groups), 2000
     sizes = random.integers(1, 9, groups)  # slices of each patient, of unequal number
     names = np.repeat([f"patient {n}" for n in range(groups)], sizes).tolist()
+    effects = (lambda count: random.exponential(size=count) - 1) if skewed else (lambda count: random.normal(size=count))
     wrong = 0
     for _ in range(trials):
-        differences = np.repeat(random.normal(size=groups), sizes) + random.normal(size=sizes.sum())
+        differences = np.repeat(effects(groups), sizes) + random.normal(size=sizes.sum())
         comparison = compare(differences, names, lower_is_better=True)
         assert comparison is not None
         wrong += comparison.verdict is not Verdict.NO_DIFFERENCE
-    assert 0.03 < wrong / trials < 0.07
+    assert 0.02 < wrong / trials < 0.065
 
 
 def test_a_challenger_must_be_shown_to_be_no_worse_than_the_margin() -> None:
@@ -106,4 +118,4 @@ def test_a_challenger_worse_by_the_margin_passes_in_one_of_forty() -> None:
     random, trials, groups = np.random.default_rng(0), 2000, 12
     names = [f"patient {n}" for n in range(groups)]
     results = [non_inferiority(random.normal(0.003, 0.004, groups), names, margin=0.003) for _ in range(trials)]
-    assert 0.015 < np.mean([result is not None and result.passed for result in results]) < 0.035
+    assert 0.01 < np.mean([result is not None and result.passed for result in results]) < 0.035
