@@ -44,11 +44,11 @@ def stage_task(stage: str, folder: Path, force: bool, timeout: float, env: dict[
 
 
 @task(task_run_name="look for new data")
-def look_task(folder: Path, old: dict[str, Any], env: dict[str, str]) -> dict[str, Any]:
+def look_task(folder: Path, old: Path | None, env: dict[str, str]) -> dict[str, Any]:
     """Compare the source with the data in use, whose source.json is `old`."""
-    found: dict[str, Any] = json.loads(_python("pipeline.retraining.look", json.dumps(old), folder=folder, env=env)[-1])
-    get_run_logger().info(found["what"])
-    return found
+    news: dict[str, Any] = json.loads(_python("pipeline.sources", str(old), folder=folder, env=env)[-1])
+    get_run_logger().info(news["sentence"])
+    return news
 
 
 @flow(name="retrain")
@@ -141,10 +141,9 @@ class Retraining:
         _set(work, *record.settings)
         old, statistics = workspace.cached(work, paths.SOURCE_JSON), workspace.cached(work, paths.QUALITY_REPORT / "statistics.json")
         record.old_source = results.read_json(old) if old else {}
-        found = look_task.with_options(**self.again)(work.folder, record.old_source, work.env)
-        record.found = found["what"]
-        if found["version"]:
-            _set(work, f"data.kaggle.version={found['version']}")
+        found = look_task.with_options(**self.again)(work.folder, old, work.env)
+        record.found = found["sentence"]
+        _set(work, *(f"{name}={value}" for name, value in found["settings"].items()))
         done = self._unchanged(work, found["new"])
         if len(done) == len(self.stages):
             record.outcome, record.source = "no change", record.old_source

@@ -1,15 +1,14 @@
 """download: bring CT and MR slices from Kaggle, a folder or the phantom into data/raw."""
 
-from pipeline import paths, sources
+from pipeline import paths
 from pipeline.errors import user_errors
 from pipeline.params import load
+from pipeline.sources.table import download
 
 
 def main() -> None:
     with user_errors():
-        source = sources.download(load().data)
-        counts = source["counts"]
-        print(f"{paths.RAW}: {counts['ct']} CT and {counts['mr']} MR files from {sources.describe(source)}")
+        print(f"{paths.RAW}: {download(load().data)}")
 
 
 if __name__ == "__main__":

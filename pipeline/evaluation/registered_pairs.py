@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline import paths, sources
+from pipeline import paths
 from pipeline.dataset import manifest, prepare_slices
 from pipeline.domain import CONTRASTS, MODALITIES, Modality
 from pipeline.errors import UserError
@@ -15,6 +15,7 @@ from pipeline.evaluation.results import Evaluation
 from pipeline.models.bundle import load_preprocess
 from pipeline.params import Params
 from pipeline.sources.layout import stem
+from pipeline.sources.table import download
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ def evaluate_pairs(
     _check_options(patient, contrast)
     with tempfile.TemporaryDirectory(prefix="ctmr-pairs-") as scratch:
         raw, slices = Path(scratch, "raw"), Path(scratch, "slices")
-        sources.download(params.data.model_copy(update={"source": "folder", "folder": str(source)}), raw)
+        download(params.data.model_copy(update={"source": "folder", "folder": str(source)}), raw)
         if not (raw / paths.PAIRS_CSV.name).is_file():
             _pair_by_name(raw, source)
         slices.mkdir()

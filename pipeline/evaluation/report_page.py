@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline import paths
 from pipeline.domain import SCORES, Direction, Interval
 from pipeline.evaluation.baselines import LABELS as BASELINES
 from pipeline.evaluation.results import COMPARED
+from pipeline.sources import provenance
 
 LEVELS = {"low": "Low (skull base, face)", "middle": "Middle", "top": "Top (near the vertex)"}
 LESIONS = {"bleed": "Bleed", "infarct": "Infarct", "tumour": "Tumour with oedema", "hole": "Resection hole"}
@@ -30,14 +30,14 @@ class Gallery:
 
 def render(metrics: Mapping[str, Any], galleries: Mapping[Direction, Gallery], data: str | None = None) -> str:
     """The page of `metrics` (as in metrics.json) with a gallery a direction. `data` names slices other than the graph's."""
-    source = json.loads(paths.SOURCE_JSON.read_text(encoding="utf-8")) if paths.SOURCE_JSON.is_file() and data is None else {}
+    source = provenance.read() if data is None else None
     template = Environment(
         loader=PackageLoader("pipeline.evaluation", "."), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
     ).get_template("report_page.html")
     curves = paths.TRAIN_REPORT / "curves.png"
     return template.render(
-        data=data or source.get("handle") or source.get("source", "unknown source"),
-        simulated=source.get("source") == "phantom",
+        data=data or (source.title if source else "unknown source"),
+        simulated=source is not None and source.simulated,
         compared=[f"{SCORES[name].label} {'↓' if SCORES[name].lower_is_better else '↑'}" for name in COMPARED],
         directions=[_direction(Direction(name), metrics, galleries) for name in metrics["test"]],
         lesions=_lesions(metrics["lesions"]),

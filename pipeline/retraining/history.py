@@ -141,7 +141,7 @@ def continue_from(workspace: Workspace) -> str:
 
 def describe(source: dict[str, Any]) -> str:
     """The data of a retraining in a phrase."""
-    return " ".join(str(part) for part in (source.get("source", "no data"), source.get("handle", ""), source.get("version", "")) if part)
+    return str(source.get("title", "no data"))
 
 
 def counts(source: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import yaml
 from pipeline import paths, presets, privacy
 from pipeline.params import Params
 from pipeline.params import flatten as flatten_section
+from pipeline.sources import provenance
 
 Flat = dict[str, Any]
 _BEFORE_TRAINING = ("download", "validate", "split", "preprocess")
@@ -90,11 +91,11 @@ def data_set(folder: Path = paths.SLICES) -> dict[str, str]:
     """The prepared slices as an MLflow data set: name, digest, where they came from, how many there are of what."""
     import numpy as np
 
-    source = json.loads(paths.SOURCE_JSON.read_text(encoding="utf-8")) if paths.SOURCE_JSON.is_file() else {}
+    source = provenance.read()
     counts = {file.stem: int(np.load(file, mmap_mode="r").shape[0]) for file in sorted(folder.glob("*.npy"))}
-    name = source.get("handle") or source.get("source") or "slices"
-    facts = {key: source[key] for key in ("source", "handle", "version", "sha256") if key in source}
-    return {"name": str(name), "digest": data_digest(folder), "source": json.dumps(facts), "profile": json.dumps(counts)}
+    facts = {"source": source.source, "version": source.version, "sha256": source.sha256, **source.facts} if source else {}
+    name = source.title if source else "slices"
+    return {"name": name, "digest": data_digest(folder), "source": json.dumps(facts), "profile": json.dumps(counts)}
 
 
 def _dirty() -> str:

@@ -1,11 +1,11 @@
 """The model card: what the two generators are, what they were trained and tested on, how good they are, what they are not for."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline import paths
 from pipeline.domain import Interval
+from pipeline.sources.provenance import Provenance
 from pipeline.tracking.promotion import Decision
 
 _SHOWN = {
@@ -20,12 +20,12 @@ _SHOWN = {
 
 def write(
     model: Mapping[str, Any],
-    source: Mapping[str, Any],
+    source: Provenance | None,
     scores: Mapping[str, Mapping[str, float]],
     decisions: Mapping[str, Decision],
     metrics: Mapping[str, Any] | None = None,
 ) -> str:
-    """The card as Markdown, from models/model.json, data/raw/source.json, the test scores and the decisions, by direction.
+    """The card as Markdown, from models/model.json, what is known of the data, the test scores and the decisions, by direction.
 
     `metrics`, what the evaluation wrote, has the baselines that stand beside the champion.
     """
@@ -84,18 +84,8 @@ def _rivals(direction: str, decision: Decision, metrics: Mapping[str, Any]) -> l
     return [*header, *rows] if rows else []
 
 
-def source_facts() -> dict[str, Any]:
-    """data/raw/source.json, empty where the raw data is not on this machine (models alone were pulled)."""
-    return json.loads(paths.SOURCE_JSON.read_text(encoding="utf-8")) if paths.SOURCE_JSON.is_file() else {}
-
-
-def _source(source: Mapping[str, Any]) -> str:
-    if not source:
-        return "Data not on this machine; see the run in MLflow."
-    counts = source.get("counts", {})
-    what = {"phantom": "Simulated heads", "kaggle": f"Kaggle data set {source.get('handle')}, version {source.get('version')}"}
-    name = what.get(str(source.get("source")), "Slices of a folder")
-    return f"{name}: {counts.get('ct', '?')} CT and {counts.get('mr', '?')} MR slices (digest {str(source.get('sha256', ''))[:12]})."
+def _source(source: Provenance | None) -> str:
+    return f"{source} (digest {source.sha256[:12]})." if source else "Data not on this machine; see the run in MLflow."
 
 
 def _cell(scores: Mapping[str, float], key: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from pipeline import params, paths
 from pipeline.atomic import new_folder, write_json
 from pipeline.errors import UserError
+from pipeline.sources import provenance
 from pipeline.tracking import contest, facts, gate, model_card, promotion, reference, registry, runs
 from pipeline.tracking.promotion import Decision
 
@@ -19,7 +20,7 @@ def register(rules: params.Register, comparison: params.Evaluate) -> dict[str, D
     """
     model, metrics = _read(paths.MODEL_JSON, "train"), _read(paths.METRICS_JSON, "evaluate")
     drift = _read(paths.DRIFT_JSON, "validate") if paths.DRIFT_JSON.is_file() else {}
-    source, data_digest = model_card.source_facts(), facts.data_digest()
+    source, data_digest = provenance.read(), facts.data_digest()
     run = runs.attach()
     scores = {direction: gate.scores_of(metrics, direction) for direction in paths.DIRECTIONS}
     decisions, entries = {}, {}

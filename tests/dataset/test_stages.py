@@ -11,12 +11,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline import paths, sources
+from pipeline import paths
 from pipeline.dataset import prepare_slices, slice_arrays
 from pipeline.formats import table
 from pipeline.imaging import head
 from pipeline.imaging.prepare import prepare
 from pipeline.params import load
+from pipeline.sources.table import download
 from stages import preprocess, split, validate
 
 PROJECT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     change_params(folder, **CHANGES)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        sources.download(load().data)
+        download(load().data)
         for stage in (validate, split, preprocess):
             stage.main()
     return folder

@@ -110,7 +110,7 @@ def take(suffix: str, content: bytes, scratch: Path) -> str:
             shutil.rmtree(target, ignore_errors=True)
             (target / "tree").mkdir(parents=True)
             archive.extract(file, target / "tree")
-            folder.take(target / "tree", target, "fuzz")
+            folder.copy_tree(target / "tree", target, "fuzz")
         else:
             for one in table.read_slices(file):
                 assert one.pixels.ndim == 2

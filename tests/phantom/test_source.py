@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from pipeline import params
-from pipeline.sources import digest, phantom
+from pipeline.sources import phantom
+from pipeline.sources.provenance import digest
 
 
 def settings(seed: int = 1) -> params.Data:

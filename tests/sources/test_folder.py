@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from pydicom.data import get_testdata_file
 
-from pipeline import params, paths, sources
+from pipeline import params, paths
 from pipeline.errors import UserError
+from pipeline.sources import provenance
+from pipeline.sources.table import download, look
 
 PROJECT = Path(__file__).parents[2]
 
@@ -29,7 +31,7 @@ def make(folder: Path, *names: str) -> Path:
 def taken(folder: Path, *names: str) -> list[str]:
     """Where the files of a source end up, without source.json."""
     target = folder.parent / "raw"
-    sources.download(settings(make(folder, *names)), target)
+    download(settings(make(folder, *names)), target)
     return sorted(file.relative_to(target).as_posix() for file in target.rglob("*") if file.is_file() and file.name != "source.json")
 
 
@@ -106,20 +108,49 @@ def test_archives(kind: str, mine: Path, tmp_path: Path) -> None:
     else:
         with tarfile.open(packed, "w:gz") as tar:
             tar.add(mine / "set", "set")
-    from_folder = sources.download(settings(mine), tmp_path / "raw")
-    from_archive = sources.download(settings(packed), tmp_path / "raw2")
+    from_folder = download(settings(mine), tmp_path / "raw")
+    from_archive = download(settings(packed), tmp_path / "raw2")
     assert from_folder == from_archive
     assert sorted(os.listdir(tmp_path)) == sorted(["mine", packed.name, "raw", "raw2"])
 
 
 def test_same_files_same_identity(mine: Path, tmp_path: Path) -> None:
     make(mine, "ct/1.png", "mr/1.png")
-    first = sources.download(settings(mine), tmp_path / "raw")
+    first = download(settings(mine), tmp_path / "raw")
     bytes_before = (tmp_path / "raw/source.json").read_bytes()
-    assert sources.download(settings(mine), tmp_path / "raw") == first
+    assert download(settings(mine), tmp_path / "raw") == first
     assert (tmp_path / "raw/source.json").read_bytes() == bytes_before
     make(mine, "ct/2.png")
-    assert sources.download(settings(mine), tmp_path / "raw")["sha256"] != first["sha256"]
+    assert download(settings(mine), tmp_path / "raw").sha256 != first.sha256
+
+
+def test_news_of_a_folder(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file more is news, another time of change is not; nothing is read twice, and a damaged memory is no hindrance."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "dvc.yaml").touch()
+    (project / "params.yaml").touch()
+    monkeypatch.chdir(project)
+    make(mine, "ct/1.png", "mr/1.png")
+    assert look(settings(mine), None).sentence.endswith("has images, none in use yet")
+    used = download(settings(mine), tmp_path / "raw")
+    assert not look(settings(mine), used).new
+    os.utime(mine / "ct/1.png", (1, 1))
+    assert not look(settings(mine), used).new
+    (memory,) = (project / paths.RETRAIN_WORK).iterdir()
+    memory.write_text("{")
+    assert not look(settings(mine), used).new
+    make(mine, "ct/2.png")
+    news = look(settings(mine), used)
+    assert (news.new, news.settings) == (True, {})
+    assert sorted(os.listdir(project)) == [".dvc", "dvc.yaml", "params.yaml"]
+
+
+def test_a_damaged_source_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "source.json").write_text('{"source": "folder"}')
+    with pytest.raises(UserError, match=r"source.json: damaged; run dvc repro --force download"):
+        provenance.read(tmp_path / "source.json")
+    assert provenance.read(tmp_path / "none.json") is None
 
 
 def pairs(mine: Path, *lines: str) -> list[dict[str, str]]:
@@ -170,14 +201,14 @@ def test_wrong_folders(names: list[str], complaint: str, mine: Path, tmp_path: P
 
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data.folder = .*none: not found"):
-        sources.download(settings(tmp_path / "none"), tmp_path / "raw")
+        download(settings(tmp_path / "none"), tmp_path / "raw")
 
 
 def test_the_stage_does_not_read_what_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "data/raw", "ct/1.png", "mr/1.png")
     with pytest.raises(UserError, match="which this stage writes"):
-        sources.download(settings(Path("data/raw")))
+        download(settings(Path("data/raw")))
 
 
 def test_names_that_no_report_can_print(mine: Path) -> None:
@@ -197,7 +228,7 @@ def test_a_disk_that_fills(mine: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(OSError, match="No space left"):
-        sources.download(settings(mine), tmp_path / "raw")
+        download(settings(mine), tmp_path / "raw")
     assert (tmp_path / "raw/source.json").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["mine", "raw"]
 
