@@ -67,9 +67,9 @@ def retrain(
     timeout: Annotated[list[str] | None, _TIMEOUT] = None,
 ) -> None:
     """Retrain in a worktree of its own where data, params or code changed; no server has to be started."""
-    from pipeline.retraining.command import minutes, retrain_here
+    from pipeline.retraining.flow import parse_minutes, retrain_here
 
-    retrain_here(paths.project_root(), mode=mode, settings=set_, notify=notify, branch=branch, timeout_minutes=minutes(timeout))
+    retrain_here(paths.project_root(), mode=mode, settings=set_, notify=notify, branch=branch, timeout_minutes=parse_minutes(timeout))
 
 
 @app.command()
@@ -83,25 +83,25 @@ def schedule(
     timeout: Annotated[list[str] | None, _TIMEOUT] = None,
 ) -> None:
     """Retrain by schedule on this machine until stopped; a run that is due while another still goes is skipped."""
-    from pipeline.retraining.command import minutes
+    from pipeline.retraining.flow import parse_minutes
     from pipeline.retraining.schedule import serve_schedule
 
-    parameters = {"mode": mode, "settings": set_, "notify": notify, "branch": branch, "timeout_minutes": minutes(timeout)}
+    parameters = {"mode": mode, "settings": set_, "notify": notify, "branch": branch, "timeout_minutes": parse_minutes(timeout)}
     serve_schedule(paths.project_root(), cron, port, **parameters)
 
 
 @app.command()
 def deploy() -> None:
     """Put the deployments of prefect.yaml, and a pool for them, on the server that PREFECT_API_URL names."""
-    from pipeline.retraining.deploy import deploy as to_server
+    from pipeline.retraining.server import deploy as deploy_to_server
 
-    to_server(paths.project_root())
+    deploy_to_server(paths.project_root())
 
 
 @app.command()
 def history() -> None:
     """Table of retrainings: data, scores, decision."""
-    from pipeline.retraining.command import show_history
+    from pipeline.retraining.history import show_history
 
     show_history(paths.project_root())
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -63,6 +65,31 @@ def stop_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
                 member.send_signal(number)
         psutil.wait_procs(members, timeout=grace)
     process.wait()
+
+
+def read_lines(stream: IO[bytes]) -> Iterator[str]:
+    """Lines as they come, without empty ones; of a progress bar, which overwrites itself with carriage returns, each state is a line."""
+    rest = b""
+    while chunk := stream.read1(65536):  # type: ignore[attr-defined]
+        *complete, rest = re.split(rb"[\r\n]+", rest + chunk)
+        yield from (text for line in complete if (text := line.decode("utf-8", "replace").rstrip()))
+    if text := rest.decode("utf-8", "replace").rstrip():
+        yield text
+
+
+def dvc_above() -> psutil.Process | None:
+    """The process that runs this one as a stage of DVC's graph, None outside of one.
+
+    DVC tells each stage its name in $DVC_STAGE: the nearest process above that does not have that name is DVC, however it was started.
+    """
+    stage = os.environ.get("DVC_STAGE")
+    if stage is None:
+        return None
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):
+            if process.environ().get("DVC_STAGE") != stage:
+                return process
+    return None
 
 
 @contextmanager

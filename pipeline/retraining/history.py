@@ -5,25 +5,26 @@ A retraining that did not get as far has a record in reports/retrain only.
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline import paths
 from pipeline.atomic import write_json
+from pipeline.domain import DIRECTIONS, MODALITIES, Interval, error_score
 from pipeline.errors import UserError
 from pipeline.retraining.workspace import Workspace, git
 
-_PREFIX = "refs/exps/"
-_WORD = "Retraining record:"
+_HEADING = "Retraining record:"
 
 
 @dataclass
 class Record:
     """One retraining. `outcome`: promoted, refused, repeated, no change, failed or cancelled.
 
-    `source` and `old_source`: source.json of the data it used, and of that before; `fit`: how many images are fit for use, and why others
-    are not; `split`: slices of each part.
+    `news`: what looking for new data gave. `source` and `old_source`: source.json of the data it used, and of that before. `fit`: how many
+    images are fit for use, and why others are not. `split`: slices of each part.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Record:
     ended: str = ""
     base: str = ""
     user_lock: str = ""
-    found: str = ""
+    news: str = ""
     source: dict[str, Any] = field(default_factory=dict)
     old_source: dict[str, Any] = field(default_factory=dict)
     settings: list[str] = field(default_factory=list)
@@ -60,29 +61,29 @@ def write(repo: Path, record: Record) -> Path:
 def save(workspace: Workspace, record: Record, branch: str | None) -> str:
     """Commit the workspace as DVC experiment `record.name`, and on `branch` as well when one is named; gives the commit.
 
+    `dvc exp save -n` was tried. What it is doing it keeps in refs (refs/exps/exec) that all worktrees of a repository share, and it removes
+    them when done: a `dvc exp run` at work in the user's folder then failed at its end, its result lost. So git makes the commit here,
+    under the name that DVC gives experiments; `dvc exp` commands find it. `dvc exp branch` was tried for `branch`: it only makes new ones.
+
     Raises UserError when `branch` is the one that the user works on.
     """
+    from dvc.repo.experiments.refs import ExpRefInfo
+
     folder, base = workspace.folder, workspace.base
-    git(folder, "add", "-u", or_else="its changes cannot be recorded")
+    git(folder, "add", "-u", ":/", or_else="its changes cannot be recorded")
     git(folder, "add", "-f", str(paths.DVC_LOCK), or_else="dvc.lock cannot be recorded")
     tree = git(folder, "write-tree", or_else="its state cannot be recorded")
     title = f"{record.name}: {describe(record.source)}, {record.outcome}"
-    message = f"{title}\n\n{_WORD}\n{json.dumps(asdict(record), indent=1, ensure_ascii=False)}"
-    commit = git(folder, "commit-tree", tree, "-p", base, "-m", message, or_else="no commit could be made")
-    git(folder, "update-ref", f"{_PREFIX}{base[:2]}/{base[2:]}/{record.name}", commit, or_else="no experiment could be recorded")
+    message = f"{title}\n\n{_HEADING}\n{json.dumps(asdict(record), indent=1, ensure_ascii=False)}"
+    commit = _commit(folder, tree, base, message)
+    git(folder, "update-ref", str(ExpRefInfo(base, record.name)), commit, or_else="no experiment could be recorded")
     if branch:
-        commit_on_branch(workspace, branch, tree, message)
+        check_branch(workspace.repo, branch)
+        exists = git(folder, "branch", "--list", branch, or_else="branches cannot be listed")
+        parent = git(folder, "rev-parse", f"refs/heads/{branch}", or_else="") if exists else base
+        onto = _commit(folder, tree, parent, message)
+        git(folder, "update-ref", f"refs/heads/{branch}", onto, or_else=f"branch {branch} cannot be moved")
     return commit
-
-
-def commit_on_branch(workspace: Workspace, branch: str, tree: str, message: str) -> None:
-    """Add a commit with `tree` to `branch`, which begins at the base commit."""
-    check_branch(workspace.repo, branch)
-    git_in = workspace.folder
-    exists = git(git_in, "branch", "--list", branch, or_else="branches cannot be listed")
-    parent = git(git_in, "rev-parse", f"refs/heads/{branch}", or_else="") if exists else workspace.base
-    commit = git(git_in, "commit-tree", tree, "-p", parent, "-m", message, or_else="no commit could be made")
-    git(git_in, "update-ref", f"refs/heads/{branch}", commit, or_else=f"branch {branch} cannot be moved")
 
 
 def check_branch(repo: Path, branch: str) -> None:
@@ -94,18 +95,25 @@ def check_branch(repo: Path, branch: str) -> None:
 
 def all_records(repo: Path) -> list[Record]:
     """Every retraining that is known here, the oldest first."""
-    found = {}
+    from dvc.repo.experiments.utils import exp_refs
+    from dvc.scm import SCM
+
+    records = {}
     for file in (repo / paths.RETRAIN_REPORT).glob("*/record.json"):
         record = _parse(file.read_text(encoding="utf-8"))
-        found[record.name] = record
-    refs = git(repo, "for-each-ref", _PREFIX, "--format=%(objectname)%09%(contents)%00", or_else="experiments cannot be listed")
-    for entry in filter(None, (part.strip() for part in refs.split("\0"))):
-        commit, _, message = entry.partition("\t")
-        if _WORD in message:
-            record = _parse(message.partition(_WORD)[2])
-            record.commit = commit
-            found[record.name] = record
-    return sorted(found.values(), key=lambda record: (record.began, record.name))
+        records[record.name] = record
+    scm = SCM(str(repo), search_parent_directories=True)
+    try:
+        for experiment in exp_refs(scm):
+            commit = scm.get_ref(str(experiment))
+            message = scm.resolve_commit(commit).message
+            if _HEADING in message:
+                record = _parse(message.partition(_HEADING)[2])
+                record.commit = commit
+                records[record.name] = record
+    finally:
+        scm.close()
+    return sorted(records.values(), key=lambda record: (record.began, record.name))
 
 
 def find(repo: Path, name: str) -> Record:
@@ -129,9 +137,8 @@ def continue_from(workspace: Workspace) -> str:
     last = next((record for record in reversed(all_records(workspace.repo)) if record.commit), None)
     target = workspace.folder / paths.DVC_LOCK
     if last is not None and last.user_lock == digest:
-        target.write_text(
-            git(workspace.repo, "show", f"{last.commit}:{paths.DVC_LOCK}", or_else="dvc.lock is lost") + "\n", encoding="utf-8"
-        )
+        text = git(workspace.repo, "show", f"{last.commit}:./{paths.DVC_LOCK}", or_else="dvc.lock is lost")
+        target.write_text(text + "\n", encoding="utf-8")
     elif content:
         target.write_bytes(content)
     else:
@@ -146,7 +153,40 @@ def describe(source: dict[str, Any]) -> str:
 
 def counts(source: dict[str, Any]) -> str:
     """How many images its source.json says it has."""
-    return " and ".join(f"{source.get('counts', {}).get(name, 0)} {name.upper()}" for name in paths.MODALITIES)
+    return " and ".join(f"{source.get('counts', {}).get(name, 0)} {name.upper()}" for name in MODALITIES)
+
+
+def show_history(repo: Path) -> None:
+    """Print the retrainings that did something, or failed at it (data, error, decision), and when one last looked in vain."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    errors = [f"{direction.title.replace(' ', '')} error" for direction in DIRECTIONS]
+    table = Table("retraining", "outcome", "data", *errors, "promoted", box=box.SIMPLE)
+    known = all_records(repo)
+    records = [record for record in known if record.outcome != "no change"]
+    for record in records:
+        promoted = ", ".join(model for model, decision in record.decisions.items() if decision["champion"] and record.outcome == "promoted")
+        data = f"{describe(record.source)}: {counts(record.source)}" if record.source else "–"
+        table.add_row(record.name, record.outcome, data, *(_error(record, direction) for direction in DIRECTIONS), promoted or "–")
+    console = Console()
+    console.width = max(console.width, 150)  # a narrower table would cut its cells
+    console.print(table if records else "no retrainings yet; ctmr retrain runs one")
+    if looked := [record for record in known if record.outcome == "no change"]:
+        print(f"looked and found nothing new: {len(looked)} times, the last one {looked[-1].began[:16].replace('T', ' ')}")
+
+
+def _error(record: Record, direction: str) -> str:
+    scores = record.scores.get(direction, {})
+    name = error_score(scores)
+    return str(Interval.from_scores(scores, name)) if name in scores else "–"
+
+
+def _commit(folder: Path, tree: str, parent: str, message: str) -> str:
+    named = os.environ.get("GIT_COMMITTER_EMAIL") or git(folder, "config", "--default", "", "--get", "user.email", or_else="no settings")
+    person = [] if named else ["-c", "user.name=ctmr", "-c", "user.email=ctmr@localhost"]
+    return git(folder, *person, "commit-tree", tree, "-p", parent, "-m", message, or_else="no commit could be made")
 
 
 def _parse(text: str) -> Record:

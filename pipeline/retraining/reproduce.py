@@ -7,12 +7,13 @@ runs again, without the first one's checkpoints and with an MLflow store of its 
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.retraining import history, results, workspace
-from pipeline.retraining.stages import checkout, order, run_stage
+from pipeline.retraining import history, workspace
+from pipeline.retraining.graph import checkout, open_graph, run_stage, stage_names
+from pipeline.retraining.history import Record
+from pipeline.retraining.summary import read_json
 from pipeline.retraining.workspace import Busy, Workspace
 
 LEFT_OUT = ("download", "register")  # not repeated: the source, and the registry
@@ -25,57 +26,52 @@ def reproduce(repo: Path, name: str) -> bool:
     """
     record = history.find(repo, name)
     try:
-        with workspace.only_one(repo, f"ctmr reproduce {name}"):
+        with workspace.hold_lock(repo, f"ctmr reproduce {name}"):
             work = workspace.prepare(repo, "reproduce", record.commit)
-            before = work.lock()
-            with suppress(FileNotFoundError):
-                shutil.rmtree(work.folder / paths.CHECKPOINTS)
-            checkout(work.folder, work.env)
-            if not (work.folder / paths.SOURCE_JSON).is_file():
-                raise UserError(f"{name}: its files from the source are no longer in DVC's cache; dvc pull may bring them")
-            store = work.folder.with_name("reproduce.mlflow") / "mlflow.db"
-            shutil.rmtree(store.parent, ignore_errors=True)
-            env = {**work.env, "MLFLOW_TRACKING_URI": f"sqlite:///{store}", "DVC_EXP_NAME": f"again {name}"}
-            for stage in order(work.folder):
-                if stage not in LEFT_OUT:
-                    print(f"== {stage}", flush=True)
-                    run_stage(stage, work.folder, lambda line: print(line, flush=True), force=True, env=env)
-            bytes_agree, scores_agree = _compare_bytes(work, before), _compare_scores(work, record)
+            _rebuild(work, record)
+            bytes_agree, scores_agree = _compare_bytes(work), _compare_scores(work, record)
     except Busy as other:
         raise UserError(f"another retraining is at work: {other}; wait for it") from None
     print(f"{name}: " + ("rebuilt, byte for byte" if bytes_agree else "scores agree" if scores_agree else "NOT reproduced"))
     return bytes_agree or scores_agree
 
 
-def _compare_bytes(work: Workspace, before: dict[str, Any]) -> bool:
+def _rebuild(work: Workspace, record: Record) -> None:
+    with suppress(FileNotFoundError):
+        shutil.rmtree(work.folder / paths.CHECKPOINTS)
+    checkout(work.folder)
+    if not (work.folder / paths.SOURCE_JSON).is_file():
+        raise UserError(f"{record.name}: its files from the source are no longer in DVC's cache; dvc pull may bring them")
+    store = work.repo / paths.RETRAIN_WORK / "reproduce.mlflow/mlflow.db"
+    shutil.rmtree(store.parent, ignore_errors=True)
+    env = {**work.env, "MLFLOW_TRACKING_URI": f"sqlite:///{store}", "DVC_EXP_NAME": f"again {record.name}"}
+    for stage in stage_names(work.folder):
+        if stage not in LEFT_OUT:
+            print(f"== {stage}", flush=True)
+            run_stage(stage, work.folder, lambda line: print(line, flush=True), force=True, env=env)
+
+
+def _compare_bytes(work: Workspace) -> bool:
     """Print each file of the rebuilt stages' outputs that differs; models/run.json names the MLflow run, and always does."""
+    with open_graph(work.folder) as dvc:
+        changes = dvc.diff("HEAD")
+        rebuilt = {name: [out.def_path for out in dvc.stage.load_one(name=name).outs] for name in stage_names(work.folder)}
+        files = {name: [file for out in outs for file in dvc.datafs.find(out)] for name, outs in rebuilt.items() if name not in LEFT_OUT}
+    differing = {entry["path"] for kind in ("added", "deleted", "modified") for entry in changes.get(kind, [])} - {str(paths.RUN_JSON)}
     agree = True
-    after = work.lock()
-    for stage in (name for name in before if name not in LEFT_OUT):
-        old, new = _files(work, before[stage]), _files(work, after[stage])
-        differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name) and name != str(paths.RUN_JSON))
-        print(
-            f"{stage}: {len(new) - len(differing)} of {len(new)} files have the same bytes"
-            + "".join(f"\n  {name} differs" for name in differing)
-        )
-        agree = agree and not differing
+    for stage, names in files.items():
+        outs = tuple(f"{out}/" for out in rebuilt[stage])
+        wrong = sorted(name for name in differing if not name.endswith("/") and (name in rebuilt[stage] or name.startswith(outs)))
+        print(f"{stage}: {len(names) - len(wrong)} of {len(names)} files have the same bytes")
+        for name in wrong:
+            print(f"  {name} differs")
+        agree = agree and not wrong
     return agree
 
 
-def _files(work: Workspace, stage: dict[str, Any]) -> dict[str, str]:
-    """Digest of every file that a stage wrote."""
-    found: dict[str, str] = {}
-    for out in stage["outs"]:
-        if out["md5"].endswith(".dir"):
-            found |= {f"{out['path']}/{name}": digest for name, digest in workspace.listing(work.cache, out["md5"]).items()}
-        else:
-            found[out["path"]] = out["md5"]
-    return found
-
-
-def _compare_scores(work: Workspace, record: history.Record) -> bool:
+def _compare_scores(work: Workspace, record: Record) -> bool:
     """Print each score beside the first one's; True when every new one lies within the first one's interval."""
-    again = results.read_json(work.folder / paths.METRICS_JSON).get("test", {})
+    again = read_json(work.folder / paths.METRICS_JSON).get("test", {})
     agree = True
     for direction, scores in record.scores.items():
         for name, low in ((name.removesuffix("_low"), low) for name, low in scores.items() if name.endswith("_low")):

@@ -11,9 +11,9 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.errors import UserError
-from pipeline.flow import retrain
 from pipeline.processes import group
-from pipeline.retraining import project
+from pipeline.retraining import server
+from pipeline.retraining.flow import retrain
 
 START_SECONDS = 180  # a busy machine takes long to start a server for the first time
 
@@ -25,7 +25,7 @@ def serve_schedule(folder: Path, cron: str, port: int, **parameters: Any) -> Non
     except ValueError:
         raise UserError(f"--cron '{cron}': not a cron line; expected minute hour day month weekday, such as '0 3 * * 1'") from None
     with _server(folder, port):
-        name, given = f"{project.name(folder)}-schedule", {"folder": str(folder), **parameters}
+        name, given = f"{server.project_name(folder)}-schedule", {"folder": str(folder), **parameters}
         retrain.serve(name=name, cron=cron, parameters=given, pause_on_shutdown=False)
 
 

@@ -1,35 +1,55 @@
-"""What Prefect's server knows of other retrainings of the same repository, wherever they run.
+"""The project on a Prefect server: what tells it from others there, its deployments, and what the server knows of other retrainings.
 
 Prefect's own concurrency limits keep a slot for ever when the server restarts (it keeps leases in memory), or a run is killed. Flow runs
 themselves are a better register: each one first says where it runs, then looks whether another one is at work. Two that begin at the same
 moment see each other and both step back.
 """
 
+import hashlib
+import re
 import socket
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed, State
 
-from pipeline.retraining import project
-from pipeline.retraining.workspace import Busy
+from pipeline.errors import UserError
+from pipeline.processes import environment
+from pipeline.retraining.workspace import Busy, git
 
+VARIABLE = "CTMR_PROJECT"  # by which prefect.yaml learns the name
 AT_WORK = [StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 SILENT = timedelta(minutes=10)  # a run elsewhere that has given no sign of life for so long is dead (heartbeats come every 3 minutes)
+
+
+def repository_key(folder: Path) -> str:
+    """The same for every clone, on any machine: `name` in prefect.yaml and the first commit. One retraining at a time is for these.
+
+    Raises UserError where `folder` is in no git repository with a commit.
+    """
+    first = git(folder, "rev-list", "--max-parents=0", "HEAD", or_else="its history cannot be read").split()[0]
+    return f"{_given_name(folder)}-{first[:12]}"
+
+
+def project_name(folder: Path) -> str:
+    """Of this folder alone: begins the names of its deployments and their pool, which know the folder. Lower case, digits and dashes."""
+    digest = hashlib.sha256(f"{repository_key(folder)} {folder.resolve()}".encode()).hexdigest()
+    return f"{_given_name(folder)}-{digest[:6]}"
 
 
 def claim(flow_run_id: UUID, name: str, repo: Path) -> list[str]:
     """Step forward as the one retraining of `repo`, whose lock this process holds, and call the flow run `name`.
 
-    Gives the names of dead runs that were ended.
-
-    Raises Busy when another one is at work on another machine or in another folder.
+    Gives the names of dead runs that were ended. Raises Busy when another one is at work on another machine or in another folder.
     """
-    repository, place = f"repository:{project.repository(repo)}", f"place:{socket.gethostname()}:{repo}"
+    repository, place = f"repository:{repository_key(repo)}", f"place:{socket.gethostname()}:{repo}"
     with get_client(sync_client=True) as client:
         mine = client.read_flow_run(flow_run_id)
         client.update_flow_run(flow_run_id, name=name, tags=[*{*mine.tags, repository, place}])
@@ -45,6 +65,33 @@ def claim(flow_run_id: UUID, name: str, repo: Path) -> list[str]:
                 where = next((tag for tag in run.tags if tag.startswith("place:")), "elsewhere")
                 raise Busy(f"{run.name} at {where.removeprefix('place:')}")
     return [run.name for run in dead]
+
+
+def deploy(folder: Path) -> None:
+    """`ctmr deploy`: make the pool of the project in `folder` where it is missing, then the deployments of prefect.yaml.
+
+    Raises UserError where a step fails.
+    """
+    if not PREFECT_API_URL.value():
+        raise UserError("PREFECT_API_URL is not set; export it with the address of the server, such as http://SERVER:4200/api")
+    pool = project_name(folder)
+    env = environment({VARIABLE: pool})
+    if subprocess.run(["prefect", "work-pool", "inspect", pool], cwd=folder, env=env, capture_output=True, check=False).returncode:
+        _prefect(folder, env, "work-pool", "create", pool, "--type", "process", or_else="the work pool cannot be made")
+    _prefect(folder, env, "--no-prompt", "deploy", "--all", or_else="prefect.yaml cannot be deployed")
+    print(f"now, on each machine that trains: prefect worker start --pool {pool}")
+
+
+def _prefect(folder: Path, env: dict[str, str], *arguments: str, or_else: str) -> None:
+    """Run `prefect`, which says itself what is wrong. Raises UserError with `or_else` when it fails."""
+    if subprocess.run(["prefect", *arguments], cwd=folder, env=env, check=False).returncode:
+        raise UserError(f"{or_else}; see above")
+
+
+def _given_name(folder: Path) -> str:
+    file = folder / "prefect.yaml"
+    given = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("name") if file.is_file() else None
+    return re.sub("[^a-z0-9]+", "-", str(given or folder.resolve().name).lower()).strip("-") or "project"
 
 
 def _silent(client: SyncPrefectClient, run: FlowRun) -> bool:

@@ -1,11 +1,15 @@
-"""What a retraining did, as Markdown: for the Prefect UI, the report file and notifications."""
+"""What a retraining did: read from what its stages left, and told as Markdown for the Prefect UI, the report file and notifications."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from pipeline import paths
+from pipeline.domain import HEADLINE_SCORES, Direction, Interval
 from pipeline.retraining.history import Record, counts, describe
-from pipeline.tracking.gate import HEADLINE
 
 WORDS = {"ran": "ran", "restored": "restored from cache", "unchanged": "nothing changed"}
 OUTCOMES = {
@@ -17,9 +21,78 @@ OUTCOMES = {
 _PURPOSE = {"train": "train", "val": "watch training", "test": "judge"}
 
 
+def read_results(folder: Path, record: Record, before: dict[str, str], now: dict[str, str]) -> None:
+    """Data, scores, decisions and run of the graph finished in `folder`; `outcome` becomes promoted, refused, or repeated where nothing was
+    decided.
+
+    `before` and `now`: digests of the champions' weights before and after register, by model. The same weights with the same scores keep
+    an earlier training's decision, so that this one's "champion" need not be true any more, or was true before.
+    """
+    record.source = read_json(folder / paths.SOURCE_JSON)
+    record.fit = read_json(folder / paths.VALIDATION_JSON).get("counts", {})
+    record.split = read_json(folder / paths.SPLIT_JSON).get("slices", {})
+    names = [name for score in HEADLINE_SCORES for name in (score, f"{score}_low", f"{score}_high")]
+    for direction, scores in read_json(folder / paths.METRICS_JSON).get("test", {}).items():
+        record.scores[direction] = {name: scores[name] for name in names if isinstance(scores.get(name), int | float)}
+    versions = read_json(folder / paths.VERSIONS_JSON)
+    record.decisions = {model: {key: entry[key] for key in ("champion", "reasons", "weights")} for model, entry in versions.items()}
+    record.run = {key: str(value) for key, value in read_json(folder / paths.RUN_JSON).items()}
+    promoted = [model for model, entry in record.decisions.items() if before.get(model) != now.get(model) == entry["weights"]]
+    ran = {"stage": "register", "outcome": "ran"}.items() <= record.stages[-1].items()
+    repeated = not ran or any(entry["champion"] for entry in record.decisions.values())
+    record.outcome = "promoted" if promoted else "repeated" if repeated else "refused"
+    for model, entry in record.decisions.items():
+        if entry["champion"] and model not in promoted:
+            entry["champion"] = now.get(model) == entry["weights"]
+            said = "it was champion before" if entry["champion"] else "another version is champion since"
+            entry["reasons"].append(f"so decided when these weights were first trained; {said}")
+
+
+def models_to_approve(record: Record) -> list[str]:
+    """Models that passed every check and are not champion; a person decides on them where promotion is manual."""
+    return [
+        model
+        for model, entry in record.decisions.items()
+        if not entry["champion"] and not any(": NO" in reason for reason in entry["reasons"])
+    ]
+
+
+def measure_drift(manifest: Path, statistics: dict[str, Any]) -> dict[str, Any]:
+    """Drift of the data in `manifest` from earlier `statistics`, only the tests that found one; empty where there are none."""
+    if not statistics:
+        return {}
+    import pandas as pd
+
+    from pipeline.dataset.drift import compare
+
+    compared = compare(pd.read_parquet(manifest), statistics)
+    tests = [test for test in compared["tests"] if test["drifted"]]
+    return {"from": "the data of the last retraining", "drifted": compared["drifted"], "tests": tests}
+
+
+def copy_report(folder: Path, target: Path) -> dict[str, str]:
+    """Copy the report and the samples of the graph finished in `folder` into `target`; gives places to read on, by name."""
+    target.mkdir(parents=True, exist_ok=True)
+    places = {}
+    for name, file in {"report": paths.REPORT_HTML, "model card": paths.MODEL_CARD, "samples": paths.TRAIN_REPORT / "samples.png"}.items():
+        if (folder / file).is_file():
+            shutil.copyfile(folder / file, target / file.name)
+            places[name] = str(target / file.name)
+    return places
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Content of a JSON file; empty when it is absent."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return content
+
+
 def headline(record: Record) -> str:
     """One line: which retraining, how it ended, and why where that is known."""
-    why = record.error or record.found
+    why = record.error or record.news
     return f"{record.name}: {_outcome(record)}" + (f" – {why}" if why else "")
 
 
@@ -48,7 +121,7 @@ def stage_table(record: Record, stages: list[str]) -> str:
     rows = ["| stage | result | seconds |", "| --- | --- | ---: |"]
     for stage in stages:
         entry = done.get(stage)
-        rows.append(f"| {stage} | {entry['result']} | {entry['seconds']:.1f} |" if entry else f"| {stage} | not reached | |")
+        rows.append(f"| {stage} | {WORDS[entry['outcome']]} | {entry['seconds']:.1f} |" if entry else f"| {stage} | not reached | |")
     return "\n".join(rows)
 
 
@@ -77,8 +150,8 @@ def _facts(record: Record) -> str:
 
 
 def _data(record: Record) -> Iterator[str]:
-    if record.found:
-        yield f"- looked for new data: {record.found}"
+    if record.news:
+        yield f"- looked for new data: {record.news}"
     if record.source:
         yield f"- in use: {describe(record.source)}, {counts(record.source)}"
     if record.old_source and record.source and record.old_source.get("sha256") != record.source.get("sha256"):
@@ -100,18 +173,12 @@ def _decisions(record: Record) -> Iterator[str]:
 
 
 def _score_table(record: Record) -> str:
-    names = [name for name in HEADLINE if any(name in scores for scores in record.scores.values())]
+    names = [name for name in HEADLINE_SCORES if any(name in scores for scores in record.scores.values())]
     rows = ["| direction | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
     for direction, scores in record.scores.items():
-        rows.append(f"| {direction} | " + " | ".join(_score(scores, name) for name in names) + " |")
+        figures = (str(Interval.from_scores(scores, name)) if name in scores else "–" for name in names)
+        rows.append(f"| {Direction(direction).title} | " + " | ".join(figures) + " |")
     return "\n".join(rows)
-
-
-def _score(scores: dict[str, float], name: str) -> str:
-    if name not in scores:
-        return "–"
-    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-    return f"{scores[name]:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
 
 
 def _quoted(lines: list[str]) -> str:

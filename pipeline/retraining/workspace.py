@@ -1,23 +1,23 @@
 """Where a retraining works: a git worktree below .dvc/tmp, so that the user's files, params and branch stay as they are.
 
-It holds the tracked files as they stand in the user's folder, uncommitted changes included (as with `dvc exp run --temp`;
-the experiment's commit records them), shares DVC's cache and the checkpoints with it, and starts from the outputs of the last retraining.
+It holds the tracked files as they stand in the user's folder, uncommitted changes included (as with `dvc exp run --temp`; the experiment's
+commit records them), shares DVC's cache and the checkpoints with it, and starts from the outputs of the last retraining.
+
+`dvc exp run --temp` itself was tried: it runs the whole graph at once, in a copy that is removed afterwards. Params could not be set
+between stages, a stage would have no time limit of its own, and each run would bring all outputs from the cache again.
 """
 
-import configparser
-import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import psutil
-import yaml
 from filelock import FileLock, Timeout
 
 from pipeline import paths
@@ -32,7 +32,7 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Workspace:
-    """A worktree of the project in `repo`; `base` is the commit it grew from."""
+    """The project in `repo` once more in `folder`, inside a git worktree; `base` is the commit it grew from."""
 
     repo: Path
     folder: Path
@@ -42,24 +42,9 @@ class Workspace:
     def env(self) -> dict[str, str]:
         return {MARK: str(self.folder)}
 
-    @property
-    def cache(self) -> Path:
-        config = configparser.RawConfigParser()
-        config.read(self.folder / ".dvc/config.local", encoding="utf-8")
-        return Path(config["cache"]["dir"])
-
-    def lock(self) -> dict[str, Any]:
-        """The stages of dvc.lock; empty without one."""
-        file = self.folder / paths.DVC_LOCK
-        return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("stages", {}) if file.is_file() else {}
-
-    def params(self) -> dict[str, Any]:
-        content: dict[str, Any] = yaml.safe_load((self.folder / paths.PARAMS).read_text(encoding="utf-8"))
-        return content
-
 
 @contextmanager
-def only_one(repo: Path, who: str) -> Iterator[None]:
+def hold_lock(repo: Path, who: str) -> Iterator[None]:
     """Hold the lock of the one retraining that may be at work in `repo`. Raises Busy, saying who is, when another holds it.
 
     The kernel frees a dead process's lock; what it started and left running is ended here.
@@ -91,32 +76,20 @@ def last_end(repo: Path) -> float:
 def prepare(repo: Path, name: str = "workspace", commit: str | None = None) -> Workspace:
     """The worktree `name`, with the tracked files of `commit`, default: as they stand in `repo`; a damaged one is made anew.
 
-    Raises UserError when `repo` is no git repository with a commit.
+    Raises UserError when `repo` is in no git repository with a commit.
     """
     base = commit or git(repo, "rev-parse", "--verify", "-q", "HEAD^{commit}", or_else="no commit; commit the project first")
-    # A commit of the tracked files with their uncommitted changes, that neither touches them nor enters the list of stashes.
-    tree = commit or git(repo, "stash", "create", or_else="its changes cannot be read") or base
-    folder = repo / paths.RETRAIN_WORK / name
+    tree = commit or _tree_as_it_stands(repo)
+    top = repo / paths.RETRAIN_WORK / name
+    # The project may be a folder of a larger repository (`dvc init --subdir`), of which the worktree has all.
+    folder = top / git(repo, "rev-parse", "--show-prefix", or_else="its place in the repository cannot be told")
     try:
-        _fill(repo, folder, base, tree)
+        _fill(repo, top, folder, base, tree)
     except (UserError, OSError):  # a process that was killed in git leaves its locks behind, for example
-        shutil.rmtree(folder, ignore_errors=True)
-        _fill(repo, folder, base, tree)
-    _share_cache(repo, folder)
+        shutil.rmtree(top, ignore_errors=True)
+        _fill(repo, top, folder, base, tree)
+    _share_settings(repo, folder)
     return Workspace(repo, folder, base)
-
-
-def _fill(repo: Path, folder: Path, base: str, tree: str) -> None:
-    """Bring the worktree in `folder`, made here if need be, to `tree`. Raises UserError when it is damaged."""
-    git(repo, "worktree", "prune", or_else="worktrees cannot be listed")
-    if not (folder / ".git").exists() or str(folder) not in git(repo, "worktree", "list", or_else="worktrees cannot be listed"):
-        shutil.rmtree(folder, ignore_errors=True)
-        git(repo, "worktree", "add", "-q", "--force", "--detach", "--no-checkout", str(folder), base, or_else=f"no worktree in {folder}")
-    with suppress(FileNotFoundError):
-        (folder / paths.CHECKPOINTS).unlink()  # our link: `git clean` would follow nothing, but stop at it
-    git(folder, "update-ref", "--no-deref", "HEAD", base, or_else="the worktree is damaged")
-    git(folder, "read-tree", "-u", "--reset", tree, or_else="the worktree is damaged")
-    git(folder, "clean", "-fdq", or_else="the worktree cannot be cleaned")
 
 
 def share_checkpoints(workspace: Workspace) -> None:
@@ -125,57 +98,59 @@ def share_checkpoints(workspace: Workspace) -> None:
     (workspace.folder / paths.CHECKPOINTS).symlink_to(workspace.repo / paths.CHECKPOINTS)
 
 
-def cached(workspace: Workspace, file: Path) -> Path | None:
-    """`file`, an output of the graph or inside one, as dvc.lock has it, in DVC's cache; None when it is not there."""
-    for stage in workspace.lock().values():
-        for out in stage.get("outs", []):
-            output, digest = Path(out["path"]), out["md5"]
-            if output == file or output in file.parents:
-                if digest.endswith(".dir"):
-                    digest = listing(workspace.cache, digest).get(file.relative_to(output).as_posix(), "")
-                place = _place(workspace.cache, digest)
-                return place if digest and place.is_file() else None
-    return None
-
-
-def listing(cache: Path, digest: str) -> dict[str, str]:
-    """Digest of each file of a folder that DVC's cache holds under `digest`; empty when it does not."""
-    file = _place(cache, digest)
-    if not file.is_file():
-        return {}
-    return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text(encoding="utf-8"))}
-
-
-def git(folder: Path, *arguments: str, or_else: str) -> str:
+def git(folder: Path, *arguments: str, or_else: str, env: Mapping[str, str] | None = None) -> str:
     """What git prints. Raises UserError, with git's own reason, saying `or_else`."""
-    person = (
-        [] if os.environ.get("GIT_COMMITTER_EMAIL") or _has_person(folder) else ["-c", "user.name=ctmr", "-c", "user.email=ctmr@localhost"]
+    ended = subprocess.run(
+        ["git", *arguments], cwd=folder, env={**os.environ, **(env or {})}, capture_output=True, text=True, errors="replace", check=False
     )
-    ended = subprocess.run(["git", *person, *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise UserError(f"{folder}: {or_else} (git {arguments[0]}: {' '.join(ended.stderr.split()) or 'no such commit'})")
     return ended.stdout.strip()
 
 
-def _has_person(folder: Path) -> bool:
-    return subprocess.run(["git", "config", "user.email"], cwd=folder, capture_output=True, check=False).returncode == 0
+def _tree_as_it_stands(repo: Path) -> str:
+    """The tracked files with their uncommitted changes as a git tree.
+
+    It is made with a copy of the index: the user's own stays as it is. (`git stash create` fails where the index is older than a file
+    that has not changed.)
+    """
+    index = repo / git(repo, "rev-parse", "--git-path", "index", or_else="no index")
+    (repo / paths.RETRAIN_WORK).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=repo / paths.RETRAIN_WORK, prefix="index.") as folder:
+        env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        if index.is_file():
+            shutil.copyfile(index, env["GIT_INDEX_FILE"])
+        else:
+            git(repo, "read-tree", "HEAD", or_else="its files cannot be listed", env=env)
+        top = Path(git(repo, "rev-parse", "--show-toplevel", or_else="no worktree"))
+        git(top, "add", "-u", or_else="its changes cannot be read", env=env)
+        return git(top, "write-tree", or_else="its changes cannot be read", env=env)
 
 
-def _place(cache: Path, digest: str) -> Path:
-    return cache / "files/md5" / digest[:2] / digest[2:]
+def _fill(repo: Path, top: Path, folder: Path, base: str, tree: str) -> None:
+    """Bring the worktree `top`, made here if need be, to `tree`; `folder` is the project in it. Raises UserError when it is damaged."""
+    known = git(repo, "worktree", "list", "--porcelain", or_else="worktrees cannot be listed").splitlines()
+    if not (top / ".git").exists() or f"worktree {top}" not in known:
+        shutil.rmtree(top, ignore_errors=True)
+        git(repo, "worktree", "add", "-q", "--force", "--detach", "--no-checkout", str(top), base, or_else=f"no worktree in {top}")
+    with suppress(FileNotFoundError):
+        (folder / paths.CHECKPOINTS).unlink()  # our link: `git clean` would follow nothing, but stop at it
+    git(top, "update-ref", "--no-deref", "HEAD", base, or_else="the worktree is damaged")
+    git(top, "read-tree", "-u", "--reset", tree, or_else="the worktree is damaged")
+    git(top, "clean", "-fdq", or_else="the worktree cannot be cleaned")
 
 
-def _share_cache(repo: Path, folder: Path) -> None:
-    """Point the worktree's DVC at the project's cache; its other local settings (remotes, credentials) are the project's."""
-    config, committed = configparser.RawConfigParser(), configparser.RawConfigParser()
-    config.read(repo / ".dvc/config.local", encoding="utf-8")
-    committed.read(repo / ".dvc/config", encoding="utf-8")
-    if not config.has_section("cache"):
-        config.add_section("cache")
-    own = Path(str(config["cache"].get("dir") or committed.get("cache", "dir", fallback="cache")))
-    config["cache"]["dir"] = str(own if own.is_absolute() else (repo / ".dvc" / own).resolve())
-    with (folder / ".dvc/config.local").open("w", encoding="utf-8") as file:
-        config.write(file)
+def _share_settings(repo: Path, folder: Path) -> None:
+    """Give the worktree's DVC the project's cache and its local settings (remotes, credentials); relative paths keep their place."""
+    from dvc.config import Config, merge
+
+    theirs, ours = Config(str(repo / ".dvc")), Config(str(folder / ".dvc"))
+    settings = theirs.read("repo")
+    merge(settings, theirs.read("local"))
+    settings["cache"].setdefault("dir", str(repo / ".dvc/cache"))
+    with ours.edit("local") as local:
+        local.clear()
+        local.update(settings)
 
 
 def _end_leftovers(folder: Path) -> None:

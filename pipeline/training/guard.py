@@ -12,6 +12,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
+from pipeline.processes import dvc_above
 
 WAIT = 20.0  # seconds for a training that is just ending
 
@@ -35,18 +36,9 @@ def stop_asked() -> threading.Event:
     """An event set by SIGTERM, or when the dvc above this process, or the launcher of several devices, is gone."""
     event = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: event.set())
-    parents = psutil.Process().parents()
-    watched = [parent for parent in parents if _is_dvc(parent)][:1] + (parents[:1] if "LOCAL_RANK" in os.environ else [])
-    for above in watched:
+    for above in filter(None, (dvc_above(), psutil.Process().parent() if "LOCAL_RANK" in os.environ else None)):
         threading.Thread(target=_watch, args=(above, event), daemon=True).start()
     return event
-
-
-def _is_dvc(process: psutil.Process) -> bool:
-    try:
-        return any(Path(part).name == "dvc" for part in process.cmdline()[:3])
-    except psutil.Error:
-        return False
 
 
 def _watch(process: psutil.Process, event: threading.Event) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from pipeline.processes import group
-from pipeline.retraining import project as identity
+from pipeline.retraining.server import project_name
 from tests.graph.projects import BIN, Project
 from tests.tracking.servers import free_port, postgresql
 
@@ -82,7 +82,7 @@ def prefect_server(folder: Path) -> Iterator[Server]:
 @contextmanager
 def worker(project: Project) -> Iterator["subprocess.Popen[bytes]"]:
     """A process worker of the project's pool."""
-    command = [str(BIN / "prefect"), "worker", "start", "--pool", identity.name(project.folder)]
+    command = [str(BIN / "prefect"), "worker", "start", "--pool", project_name(project.folder)]
     with group(command, project.folder, env=project.environment(), capture=False) as process:
         yield process
 

@@ -48,7 +48,7 @@ def test_kaggle_is_asked_again_while_it_is_away_but_not_once_it_refuses(tmp_path
 
     refuse = threading.Thread(target=refuse_the_third)
     refuse.start()
-    ended = project.run(sys.executable, "-c", "from pipeline.flow import retrain; retrain(again_seconds=[2, 2, 2, 2])", expect=1)
+    ended = project.run(sys.executable, "-c", "from pipeline.retraining.flow import retrain; retrain(again_seconds=[2, 2, 2, 2])", expect=1)
     refuse.join()
     assert len(kaggle_server.requests) == 3
     assert "(404)" in ended.stdout

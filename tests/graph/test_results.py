@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths
-from pipeline.retraining import results, summary
+from pipeline.retraining import summary
 from pipeline.retraining.history import Record
-from pipeline.retraining.workspace import Workspace
 
 MODEL = "ct-to-mr"
 
@@ -31,9 +30,9 @@ def test_promoted_means_champion_by_this_retraining(
     file = tmp_path / paths.VERSIONS_JSON
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({MODEL: {"champion": promoted, "reasons": [reason], "weights": "mine"}}))
-    record = Record("retrain-1", "2026-01-01T00:00:00+00:00", "always", stages=[{"stage": "register", "result": "ran", "seconds": 1.0}])
+    record = Record("retrain-1", "2026-01-01T00:00:00+00:00", "always", stages=[{"stage": "register", "outcome": "ran", "seconds": 1.0}])
     champions = [{MODEL: digest} if digest else {} for digest in (before, now)]
-    results.read(Workspace(tmp_path, tmp_path, ""), record, *champions)
+    summary.read_results(tmp_path, record, *champions)
     assert record.outcome == outcome
     assert said in summary.headline(record)
     assert record.decisions[MODEL]["champion"] == (now == "mine")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pipeline import params
-from pipeline.retraining import project as identity
+from pipeline.retraining.server import project_name
 from pipeline.sources import phantom
 from tests.graph.prefect_server import Server, kill, prefect_server, until, webhooks, worker
 from tests.graph.projects import SOURCE, Project, copy_project, tree_bytes
@@ -36,11 +36,11 @@ class Place:
     before: dict[str, bytes]
 
     def user_files(self) -> dict[str, bytes]:
-        return tree_bytes(self.project.folder, "params.yaml", "dvc.yaml", "pipeline/flow.py", ".git/HEAD", "notes.txt")
+        return tree_bytes(self.project.folder, "params.yaml", "dvc.yaml", "pipeline/retraining/flow.py", ".git/HEAD", "notes.txt")
 
     @property
     def deployment(self) -> str:
-        return f"{identity.name(self.project.folder)}-new-data"
+        return f"{project_name(self.project.folder)}-new-data"
 
     def outcome(self, run: str) -> str:
         """How the run ended."""
@@ -88,7 +88,7 @@ def test_by_schedule_one_at_a_time_until_nothing_is_new(place: Place) -> None:
     assert [posted["outcome"] for posted in place.posted][:2] == [names[0].lower(), "no change"]
     assert "| train | ran |" in place.posted[0]["text"]
     assert "runs?workflowType=machine_learning&compareRunsMode=CHART" in place.posted[0]["text"]
-    key = f"retrain-summary-{identity.name(place.project.folder)}"
+    key = f"retrain-summary-{project_name(place.project.folder)}"
     shown = place.server.ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
     assert any("data:image/jpeg" in artifact["data"] for artifact in shown)
 
@@ -154,9 +154,9 @@ def test_other_projects_on_the_same_server_are_left_alone(place: Place, tmp_path
     stranger.run("ctmr", "deploy")
     found = place.server.ask("POST", "/deployments/filter", {})
     for folder in (place.project.folder, stranger.folder):
-        mine = [one for one in found if one["name"].startswith(identity.name(folder))]
+        mine = [one for one in found if one["name"].startswith(project_name(folder))]
         assert len(mine) == 2
-        assert {one["work_pool_name"] for one in mine} == {identity.name(folder)}
+        assert {one["work_pool_name"] for one in mine} == {project_name(folder)}
         assert all(one["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]["directory"] == str(folder) for one in mine)
     with worker(place.project):
         run = place.server.start(place.deployment, settings=["train.images=4000"])

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.retraining import project as identity
+from pipeline.retraining.server import project_name
 from tests.graph.prefect_server import Server, until
 from tests.graph.projects import BIN, Project, copy_project
 from tests.tracking.servers import free_port
@@ -35,7 +35,7 @@ def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
         until(lambda: server.healthy() and _states(server), "a run by schedule", 180)
         until(lambda: {"Promoted", "Refused"} & set(_states(server)), "the end of one that trained")
         (deployment,) = server.ask("POST", "/deployments/filter", {})
-        assert deployment["name"] == f"{identity.name(project.folder)}-schedule"
+        assert deployment["name"] == f"{project_name(project.folder)}-schedule"
         second = project.run("ctmr", "schedule", "--port", str(port), expect=2)
         assert f"runs on port {port} already" in second.stdout
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.retraining import deploy, project
+from pipeline.retraining import server
 
 
 def _repository(folder: Path, name: str) -> Path:
@@ -22,23 +22,23 @@ def test_clones_are_one_repository_and_two_projects(tmp_path: Path) -> None:
     first = _repository(tmp_path / "one/ctmr", "Brains of Ward 3")
     second = tmp_path / "two/ctmr"
     shutil.copytree(first, second)
-    assert project.repository(first) == project.repository(second)
-    assert project.name(first) != project.name(second)
-    assert project.name(first).startswith("brains-of-ward-3-")
+    assert server.repository_key(first) == server.repository_key(second)
+    assert server.project_name(first) != server.project_name(second)
+    assert server.project_name(first).startswith("brains-of-ward-3-")
 
 
 def test_a_name_of_its_own_makes_a_clone_another_repository(tmp_path: Path) -> None:
     first = _repository(tmp_path / "one", "ctmr")
     shutil.copytree(first, tmp_path / "two")
     (tmp_path / "two/prefect.yaml").write_text("name: heads\n")
-    assert project.repository(first) != project.repository(tmp_path / "two")
+    assert server.repository_key(first) != server.repository_key(tmp_path / "two")
 
 
 def test_other_histories_are_other_repositories(tmp_path: Path) -> None:
-    assert project.repository(_repository(tmp_path / "one", "ctmr")) != project.repository(_repository(tmp_path / "two", "ctmr"))
+    assert server.repository_key(_repository(tmp_path / "one", "ctmr")) != server.repository_key(_repository(tmp_path / "two", "ctmr"))
 
 
 def test_deploying_needs_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with pytest.raises(UserError, match="PREFECT_API_URL is not set"):
-        deploy.deploy(_repository(tmp_path / "one", "ctmr"))
+        server.deploy(_repository(tmp_path / "one", "ctmr"))

@@ -1,8 +1,7 @@
 """The Prefect flow `retrain`: look for new data, run stages through DVC (one task each), decide, record, tell; never imports a stage."""
 
-import json
+import contextlib
 import logging
-import sys
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,14 +12,15 @@ from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 from prefect.states import Completed, Failed, State
 
-from pipeline import paths, presets
+from pipeline import params, paths, presets
 from pipeline.errors import UserError
 from pipeline.processes import ends_with_parent
-from pipeline.retraining import approval, history, results, server, summary, tell, workspace
+from pipeline.retraining import champion, graph, history, server, summary, tell, workspace
+from pipeline.retraining.graph import StageFailed, StageResult
 from pipeline.retraining.history import Record
-from pipeline.retraining.progress import Progress
-from pipeline.retraining.stages import StageFailed, StageResult, checkout, order, run_stage, tool, unchanged
 from pipeline.retraining.workspace import Busy, Workspace
+from pipeline.sources.provenance import News, Provenance
+from pipeline.sources.table import look
 
 Mode = Literal["if_changed", "always", "warm_start"]
 
@@ -28,26 +28,25 @@ TIMEOUT_MINUTES = {"train": 7 * 24 * 60.0}
 OTHER_TIMEOUT_MINUTES = 120.0
 AGAIN_SECONDS = [30.0, 120.0, 600.0]
 START_FROM = "train.start_from"
-_FINAL = ("(401)", "(403)", "(404)")  # answers of Kaggle that another attempt does not change
 
 
 @task(task_run_name="{stage}")
 def stage_task(stage: str, folder: Path, force: bool, timeout: float, env: dict[str, str]) -> StageResult:
     """Bring one stage up to date; its lines go to the run's log as they come, its count of steps to a progress artifact."""
-    log, progress = get_run_logger().info, Progress(stage)
+    log, progress = get_run_logger().info, tell.Progress(stage)
 
     def line(text: str) -> None:
         log(text)
-        progress.show(text)
+        progress.update(text)
 
-    return run_stage(stage, folder, line, force=force, timeout=timeout, env=env)
+    return graph.run_stage(stage, folder, line, force=force, timeout=timeout, env=env)
 
 
 @task(task_run_name="look for new data")
-def look_task(folder: Path, old: Path | None, env: dict[str, str]) -> dict[str, Any]:
-    """Compare the source with the data in use, whose source.json is `old`."""
-    news: dict[str, Any] = json.loads(_python("pipeline.sources", str(old), folder=folder, env=env)[-1])
-    get_run_logger().info(news["sentence"])
+def look_task(used: Provenance | None) -> News:
+    """Compare the source with the data in use."""
+    news = look(params.load().data, used)
+    get_run_logger().info(news.sentence)
     return news
 
 
@@ -79,16 +78,16 @@ def retrain(
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
-    logging.getLogger("prefect.task_runs").addFilter(_plain)
+    logging.getLogger("prefect.task_runs").addFilter(_drop_traceback)
     run, began = context.flow_run, datetime.now().astimezone()
     due = run.expected_start_time
     if run.auto_scheduled and due is not None and due.timestamp() < workspace.last_end(repo):
-        return _skipped(f"it was due at {due:%d %b %H:%M:%S} UTC, and another retraining ended after that")
+        return _skip(f"it was due at {due:%d %b %H:%M:%S} UTC, and another retraining ended after that")
     record = Record(f"retrain-{began:%Y%m%d-%H%M%S}", began.isoformat(timespec="seconds"), mode, settings=settings or [])
     retraining = Retraining(repo, record, branch, timedelta(hours=approval_hours), timeout_minutes or {}, again_seconds)
     try:
         # A worker that is killed takes its runs with it, so that the next one does not find a run that nobody can stop.
-        with ends_with_parent() if deployment.id else nullcontext(), workspace.only_one(repo, f"{record.name}, since {began:%d %b %H:%M}"):
+        with ends_with_parent() if deployment.id else nullcontext(), workspace.hold_lock(repo, f"{record.name}, since {began:%d %b %H:%M}"):
             record.notes += [f"An earlier retraining, {name}, was lost." for name in server.claim(run.id, record.name, repo)]
             try:
                 retraining.run()
@@ -100,9 +99,9 @@ def retrain(
                 get_run_logger().error(record.error)
                 return Failed(message=summary.headline(record), data=error)
             finally:
-                tell.tell(repo, record, retraining.stages, retraining.work, notify or [])
+                tell.publish(repo, record, retraining.stages, retraining.work, notify or [])
     except Busy as other:
-        return _skipped(f"another retraining is at work: {other}")
+        return _skip(f"another retraining is at work: {other}")
     return Completed(name=record.outcome.capitalize(), message=summary.headline(record), data=record)
 
 
@@ -121,9 +120,9 @@ class Retraining:
         self.repo, self.record, self.branch, self.approval_time = repo, record, branch, approval_time
         self.timeout_minutes = {**TIMEOUT_MINUTES, **timeout_minutes}
         again = AGAIN_SECONDS if again_seconds is None else again_seconds
-        self.again: dict[str, Any] = {"retries": len(again), "retry_delay_seconds": again, "retry_condition_fn": _may_help}
+        self.again: dict[str, Any] = {"retries": len(again), "retry_delay_seconds": again, "retry_condition_fn": _is_retryable}
         self.work: Workspace | None = None
-        self.stages: list[str] = order(repo)
+        self.stages: list[str] = graph.stage_names(repo)
 
     def run(self) -> None:
         """Everything between taking the lock and telling what happened. Raises UserError, and StageFailed for a stage."""
@@ -133,101 +132,132 @@ class Retraining:
         self.work = work = workspace.prepare(self.repo)
         workspace.share_checkpoints(work)
         record.base, record.user_lock = work.base, history.continue_from(work)
-        self.stages = order(work.folder)
+        self.stages = graph.stage_names(work.folder)
+        self._check_timeouts()
+        # From here on this process, which does nothing else, works in the worktree, where the project's own paths lead to.
+        with contextlib.chdir(work.folder):
+            self._run_in(work)
+
+    def _check_timeouts(self) -> None:
         if unknown := self.timeout_minutes.keys() - self.stages:
             raise UserError(f"timeout_minutes: {', '.join(sorted(unknown))}: no such stage; the stages are {', '.join(self.stages)}")
         if wrong := [f"{stage}: {minutes:g}" for stage, minutes in self.timeout_minutes.items() if not minutes > 0]:
             raise UserError(f"timeout_minutes: {', '.join(wrong)}: expected minutes above 0")
-        _set(work, *record.settings)
-        old, statistics = workspace.cached(work, paths.SOURCE_JSON), workspace.cached(work, paths.QUALITY_REPORT / "statistics.json")
-        record.old_source = results.read_json(old) if old else {}
-        found = look_task.with_options(**self.again)(work.folder, old, work.env)
-        record.found = found["sentence"]
-        _set(work, *(f"{name}={value}" for name, value in found["settings"].items()))
-        done = self._unchanged(work, found["new"])
-        if len(done) == len(self.stages):
+
+    def _run_in(self, work: Workspace) -> None:
+        record = self.record
+        _set(*record.settings)
+        record.old_source = graph.read_cached_json(work.folder, paths.SOURCE_JSON)
+        statistics = graph.read_cached_json(work.folder, paths.STATISTICS_JSON)
+        news = look_task.with_options(**self.again)(Provenance.parse(record.old_source) if record.old_source else None)
+        record.news = news.sentence
+        _set(*(f"{name}={value}" for name, value in news.settings.items()))
+        unchanged = self._unchanged(work, news.new)
+        if len(unchanged) == len(self.stages):
             record.outcome, record.source = "no change", record.old_source
             return
-        if not found["new"] and record.mode != "always":
-            record.notes.append(f"Stages run from {self.stages[len(done)]} on: params, code or starting weights changed.")
-        checkout(work.folder, work.env)
-        before = _champions(work)
+        if not news.new and record.mode != "always":
+            record.notes.append(f"Stages run from {self.stages[len(unchanged)]} on: params, code or starting weights changed.")
+        graph.checkout(work.folder)
+        before = champion.weights_digests()
         for stage in self.stages:
-            self._bring_up(stage, work, stage in done, record.mode == "always" or (stage == "download" and found["new"]))
-            if stage == "validate" and stage not in done:
-                record.drift = results.drift(work, statistics)
-        results.read(work, record, before, _champions(work))
-        self._ask(work)
+            self._bring_up(stage, work, stage in unchanged, record.mode == "always" or (stage == "download" and news.new))
+            if stage == "validate" and stage not in unchanged:
+                record.drift = summary.measure_drift(work.folder / paths.MANIFEST, statistics)
+        summary.read_results(work.folder, record, before, champion.weights_digests())
+        self._ask()
         record.ended = datetime.now().astimezone().isoformat(timespec="seconds")
         record.commit = history.save(work, record, self.branch)
 
     def _unchanged(self, work: Workspace, new: bool) -> list[str]:
         """The stages that need not run; sets where training starts from."""
-        record, wanted = self.record, work.params()["train"]["start_from"]
-        last = work.lock().get("train", {}).get("params", {}).get(str(paths.PARAMS), {}).get("train", {}).get("start_from")
+        record, wanted = self.record, params.load().train.start_from
+        last = graph.read_locked_param(work.folder, "train", START_FROM)
         if record.mode == "warm_start":
-            place = json.loads(_python("pipeline.retraining.champion", "weights", folder=work.folder, env=work.env)[-1])
+            place = champion.gather_weights()
             if place is None:
                 record.notes.append("There is no champion to go on from yet: training starts afresh.")
-            _set(work, f"{START_FROM}={place or 'null'}")
+            _set(f"{START_FROM}={place or 'null'}")
         elif wanted is None and last is not None:
-            _set(work, f"{START_FROM}={last}")  # that the last one was a warm start is no reason to train
-        done = [] if new or record.mode == "always" else unchanged(work.folder, work.env)
-        if record.mode != "warm_start" and len(done) < len(self.stages):
-            _set(work, f"{START_FROM}={wanted or 'null'}")
-        return done
+            _set(f"{START_FROM}={last}")  # that the last one was a warm start is no reason to train
+        unchanged = [] if new or record.mode == "always" else graph.unchanged_stages(work.folder)
+        if record.mode != "warm_start" and len(unchanged) < len(self.stages):
+            _set(f"{START_FROM}={wanted or 'null'}")
+        return unchanged
 
-    def _bring_up(self, stage: str, work: Workspace, done: bool, force: bool) -> None:
+    def _bring_up(self, stage: str, work: Workspace, unchanged: bool, force: bool) -> None:
         result = StageResult(stage, "unchanged", 0.0)
-        if not done:
-            chosen = stage_task.with_options(**self.again) if stage == "download" else stage_task
+        if not unchanged:
+            run = stage_task.with_options(**self.again) if stage == "download" else stage_task
             minutes = self.timeout_minutes.get(stage, OTHER_TIMEOUT_MINUTES)
-            result = chosen(stage, work.folder, force, 60 * minutes, {**work.env, "DVC_EXP_NAME": self.record.name})
-        entry = {"stage": stage, "result": summary.WORDS[result.outcome], "seconds": round(result.seconds, 1)}
-        self.record.stages.append(entry)
+            result = run(stage, work.folder, force, 60 * minutes, {**work.env, "DVC_EXP_NAME": self.record.name})
+        self.record.stages.append({"stage": stage, "outcome": result.outcome, "seconds": round(result.seconds, 1)})
 
-    def _ask(self, work: Workspace) -> None:
+    def _ask(self) -> None:
         """Let a person decide where promotion is manual and a model passed the gate."""
         record = self.record
-        models = results.awaiting(work, record)
+        models = summary.models_to_approve(record) if params.load().register_.promotion == "manual" else []
         if not models:
             return
-        yes, comment = approval.ask(tell.comparison(record), self.approval_time)
+        yes, comment = tell.ask_for_approval(record, self.approval_time)
         if yes:
-            wanted = [f"{model}={record.decisions[model]['weights']}" for model in models]
-            _python("pipeline.retraining.champion", "promote", *wanted, folder=work.folder, env=work.env)
+            champion.promote_challengers({model: record.decisions[model]["weights"] for model in models})
             record.outcome = "promoted"
         for model in models:
             said = f"approval: {'yes' if yes else 'NO'}" + (f" ({comment})" if comment else "")
             record.decisions[model] |= {"champion": yes, "reasons": [*record.decisions[model]["reasons"], said]}
 
 
-def _set(work: Workspace, *settings: str) -> None:
-    presets.apply([], list(settings), work.folder / paths.PARAMS, work.folder / paths.PRESETS)
+def retrain_here(folder: Path, **parameters: Any) -> None:
+    """`ctmr retrain`: run the flow on the project in `folder` and print a table; raises what the flow failed with."""
+    from rich.console import Console
+    from rich.table import Table
+
+    state: Any = retrain(folder, **parameters, return_state=True)
+    if state.name == "Skipped":
+        print(state.message)
+        return
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    if not state.is_completed():
+        raise UserError(f"the flow ended as {state.name}: {state.message}")
+    if outcome.stages:
+        table = Table("stage", "result", "seconds")
+        for entry in outcome.stages:
+            table.add_row(entry["stage"], summary.WORDS[entry["outcome"]], f"{entry['seconds']:.1f}")
+        Console().print(table)
+    print(state.message)
 
 
-def _champions(work: Workspace) -> dict[str, str]:
-    found: dict[str, str] = json.loads(_python("pipeline.retraining.champion", "now", folder=work.folder, env=work.env)[-1])
-    return found
+def parse_minutes(given: list[str] | None) -> dict[str, float]:
+    """What `--timeout STAGE=MINUTES` says, by stage. Raises UserError where it is no number."""
+    minutes = {}
+    for stage, _, number in (part.partition("=") for part in given or []):
+        try:
+            minutes[stage] = float(number)
+        except ValueError:
+            raise UserError(f"--timeout {stage}={number}: expected STAGE=MINUTES, such as train=600") from None
+    return minutes
 
 
-def _python(module: str, *arguments: str, folder: Path, env: dict[str, str]) -> list[str]:
-    return tool([sys.executable, "-m", module, *arguments], folder, env)
+def _set(*settings: str) -> None:
+    presets.apply([], list(settings))
 
 
-def _may_help(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Whether another attempt may help: Kaggle could not be reached, or was busy."""
+def _is_retryable(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether another attempt may help."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, UserError) and "Kaggle" in str(error) and not any(answer in str(error) for answer in _FINAL)
+    return isinstance(error, UserError) and error.retryable
 
 
-def _plain(record: logging.LogRecord) -> bool:
+def _drop_traceback(record: logging.LogRecord) -> bool:
     """Leave the traceback out of the log line of an error that the user can mend."""
     if record.exc_info and isinstance(record.exc_info[1], UserError):
         record.exc_info = None
     return True
 
 
-def _skipped(why: str) -> "State[Any]":
+def _skip(why: str) -> "State[Any]":
     get_run_logger().warning("skipped: %s", why)
     return Completed(name="Skipped", message=f"skipped: {why}")

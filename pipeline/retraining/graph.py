@@ -1,0 +1,247 @@
+"""The graph by DVC's own API: which stages have something to do, what its cache holds, one stage brought up to date.
+
+A stage runs below a process of its own, `python -m pipeline.retraining.graph STAGE ANSWER`: a time-out or a cancelled retraining stops that
+process and all below it, and DVC's API can be left in no other way. It leaves what became of the stage as JSON in the file ANSWER.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Timer
+from typing import TYPE_CHECKING, Any, Literal
+
+import psutil
+import yaml
+
+from pipeline.errors import ERROR_FILE, UserError, read_error
+from pipeline.processes import group, read_lines, stop_group
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+Outcome = Literal["ran", "restored", "unchanged"]
+
+LAST_LINES = 15
+GRACE = 25.0  # seconds in which a stage that is stopped may finish its step and save; Prefect kills a cancelled run after 30
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage did: ran, had its outputs restored from DVC's cache, or had nothing to do."""
+
+    stage: str
+    outcome: Outcome
+    seconds: float
+
+
+class StageFailed(UserError):
+    """A stage ended with an error; `lines` are the last ones that it printed."""
+
+    def __init__(self, stage: str, why: str, lines: list[str], *, retryable: bool = False) -> None:
+        super().__init__(f"stage {stage} {why}", retryable=retryable)
+        self.lines = lines
+
+
+def stage_names(folder: Path) -> list[str]:
+    """The stages in `folder`/dvc.yaml in the order written there, which is the order they run in."""
+    return list(yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+
+
+def unchanged_stages(folder: Path) -> list[str]:
+    """The stages, in their order, that have nothing to do before the first one that has; their outputs need not be there."""
+    names: list[str] = []
+    with open_graph(folder) as dvc, dvc.lock:
+        before: list[Any] = []
+        for name in stage_names(folder):
+            stage = dvc.stage.load_one(name=name)
+            if stage.changed(allow_missing=True, upstream=before):
+                break
+            before.append(stage)
+            names.append(name)
+    return names
+
+
+def read_cached_json(folder: Path, file: Path) -> dict[str, Any]:
+    """`file`, an output of the graph or inside one, as dvc.lock has it, from DVC's cache or remote; empty when it is not there."""
+    with open_graph(folder) as dvc:
+        try:
+            content: dict[str, Any] = json.loads(dvc.datafs.read_text(file.as_posix()))
+        except (OSError, ValueError):
+            return {}
+    return content
+
+
+def read_locked_param(folder: Path, stage: str, key: str) -> Any:
+    """The value of a param, by its dotted name, that `stage` last ran with; None where dvc.lock has none."""
+    with open_graph(folder) as dvc:
+        for dependency in dvc.stage.load_one(name=stage).deps:
+            value = dependency.hash_info.value
+            if isinstance(value, dict):  # of params, by the names in dvc.yaml: train, or train.start_from
+                for name, content in value.items():
+                    if key == name or key.startswith(f"{name}."):
+                        return content if key == name else _inside(content, key.removeprefix(f"{name}."))
+    return None
+
+
+def checkout(folder: Path) -> None:
+    """Bring outputs of the last retraining from DVC's cache; what the cache lacks is made anew by its stage."""
+    with open_graph(folder) as dvc:
+        dvc.checkout(force=True, allow_missing=True)
+
+
+def run_stage(
+    stage: str,
+    folder: Path,
+    log: Callable[[str], None],
+    *,
+    force: bool = False,
+    timeout: float | None = None,
+    env: Mapping[str, str] | None = None,
+) -> StageResult:
+    """Bring `stage` of the graph in `folder` up to date; every line that it prints goes to `log` as it comes.
+
+    `timeout` in seconds. Raises StageFailed with the stage's last lines when it fails or takes longer. Whatever ends this call
+    (an exception, a cancellation), all processes of the stage are stopped, with time to save.
+    """
+    began, late = time.monotonic(), False
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+    with TemporaryDirectory(prefix="ctmr-stage-") as answers:
+        answer, error = Path(answers) / "answer.json", Path(answers) / "error.json"
+        # -P: this file as it runs here, not that of the worktree, which may be years old. The stage itself is the worktree's.
+        command = [sys.executable, "-P", "-m", "pipeline.retraining.graph", stage, str(answer), *(["--force"] if force else [])]
+        told = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _with_this_package(), ERROR_FILE: str(error), **(env or {})}
+        with group(command, folder, env=told, grace=GRACE) as process:
+
+            def stop_late() -> None:
+                nonlocal late
+                late = True
+                stop_group(process, GRACE)
+
+            watch = Timer(timeout, stop_late) if timeout else None
+            if watch:
+                watch.start()
+            try:
+                assert process.stdout is not None
+                for line in read_lines(process.stdout):
+                    log(line)
+                    lines.append(line)
+                process.wait()
+            finally:
+                if watch:
+                    watch.cancel()
+        if late:
+            raise _too_late(stage, timeout or 0, list(lines))
+        facts = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
+        if facts.get("outcome") is None:
+            own = read_error(error)
+            why = str(own or facts.get("reason") or (lines[-1] if lines else "it ended without a word"))
+            raise StageFailed(stage, f"failed: {why}", list(lines), retryable=own is not None and own.retryable)
+    return StageResult(stage, facts["outcome"], time.monotonic() - began)
+
+
+@contextmanager
+def open_graph(folder: Path) -> Iterator["Repo"]:
+    """DVC's view of the project in `folder`. Raises UserError with DVC's own reason where DVC fails."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    for package in ("dvc", "dvc_data"):  # they warn of each output that is not there, which is asked here on purpose
+        logging.getLogger(package).setLevel(logging.ERROR)
+    try:
+        with Repo(str(folder)) as dvc:
+            yield dvc
+    except DvcException as error:
+        raise UserError(f"{folder}: {_reason(error)}") from error
+
+
+def _inside(content: Any, key: str) -> Any:
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
+def _too_late(stage: str, timeout: float, lines: list[str]) -> StageFailed:
+    minutes = timeout / 60
+    advice = f'raise timeout_minutes, such as {{"{stage}": {2 * minutes:g}}}'
+    return StageFailed(stage, f"took longer than {minutes:g} minutes and was stopped; {advice}", lines)
+
+
+def _with_this_package() -> str:
+    """PYTHONPATH by which this package is found, installed or not."""
+    return os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+
+
+def _reason(error: BaseException) -> str:
+    """What DVC says is wrong, with the causes that it gives."""
+    reasons: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        if (text := " ".join(str(cause).split())) and text not in reasons:
+            reasons.append(text)
+        cause = cause.__cause__
+    return ": ".join(reasons)
+
+
+def _bring_up(dvc: "Repo", name: str, force: bool) -> Outcome:
+    """Run the stage, restore it, or leave it, as DVC decides; tells which."""
+    outcome = "ran" if force else _foresee(dvc, name)
+    dvc.reproduce(targets=name, single_item=True, force=force)
+    return outcome
+
+
+def _foresee(dvc: "Repo", name: str) -> Outcome:
+    """What DVC is about to do: it says so in its log only, but decides by these two calls."""
+    from dvc.exceptions import DvcException
+
+    logging.disable(logging.INFO)  # it will say it again when it does it
+    try:
+        with dvc.lock:
+            stage = dvc.stage.load_one(name=name)
+            if not stage.changed():
+                return "unchanged"
+            stage.save_deps()
+            dvc.stage_cache.restore(stage, dry=True)
+            return "restored"
+    except (DvcException, OSError):  # not in its cache; what is wrong beyond that shows when it runs
+        return "ran"
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _forward_stop(*_: object) -> None:
+    """SIGTERM: hand it to the stage, and wait for its end; DVC then fails as with any stage that fails."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.terminate()
+
+
+def main(arguments: list[str]) -> int:
+    """The process that a stage runs below; see above."""
+    from dvc.exceptions import DvcException
+
+    name, answer = arguments[0], Path(arguments[1])
+    signal.signal(signal.SIGTERM, _forward_stop)
+    facts: dict[str, str] = {}
+    try:
+        from dvc.repo import Repo
+
+        with Repo() as dvc:
+            dvc.scm_context.quiet = True  # no advice on what to add to git
+            facts["outcome"] = _bring_up(dvc, name, "--force" in arguments)
+    except (DvcException, OSError) as error:
+        facts["reason"] = _reason(error)
+    answer.write_text(json.dumps(facts), encoding="utf-8")
+    return 0 if "outcome" in facts else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
