@@ -1,58 +1,133 @@
-"""Outputs that appear under their name only when complete: written beside, then renamed."""
+"""Outputs that appear under their name only when complete: written beside, flushed to the disk, then renamed.
 
-import glob
+What is being written is called `.<name>.writing-<random>` and locked (flock) by its writer. The lock ends with the process, however it
+ends, so an unlocked one is what a killed writer left; `sweep` removes it.
+"""
+
+import errno
+import fcntl
 import json
 import os
-import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
+WRITING = ".writing-"
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` (same suffix) to write to; renamed onto `path` on success, removed on any error."""
+    """Yield a path beside `path` (same suffix) to write to; flushed and renamed onto `path` on success, removed on any error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    beside = Path(name)
-    beside.chmod(0o644)
-    try:
-        yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    sweep(path.parent)
+    with _naming(path), _locked(lambda: _make_file(path)) as beside:
+        try:
+            yield beside
+            _flush(beside)
+            beside.replace(path)
+            _flush(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `path` to fill; it replaces `path` on success and is removed on any error.
 
-    What a process that was killed left of the same kind is removed first: it may be gigabytes.
+    `durable`: every file is flushed to the disk before the folder gets its name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    ours = f".{path.name}.{platform.node()}-"
-    for left in path.parent.glob(f"{glob.escape(ours)}*"):
-        process = left.name.removeprefix(ours).split("-")[0]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{ours}{os.getpid()}-"))
-    beside.chmod(0o755)
-    try:
+    sweep(path.parent)
+    with _naming(path), scratch_folder(path.parent, path.name) as beside:
         yield beside
+        if durable:
+            for place in [*beside.rglob("*"), beside]:
+                _flush(place)
         if path.exists():
-            shutil.rmtree(path)
-        beside.replace(path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            with scratch_folder(path.parent, path.name) as aside:
+                path.replace(aside / path.name)
+                beside.replace(path)
+        else:
+            beside.replace(path)
+        _flush(path.parent)
+
+
+@contextmanager
+def scratch_folder(parent: Path, name: str = "scratch") -> Iterator[Path]:
+    """An empty hidden folder in `parent`, removed at the end; what a killed process leaves of it is removed by `sweep`."""
+    with _locked(lambda: Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}{WRITING}"))) as folder:
+        folder.chmod(0o755)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as readable JSON with sorted keys and a final newline; the same content always gives the same bytes."""
     with new_file(path) as beside:
         beside.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sweep(*folders: Path) -> None:
+    """Remove what killed writers left directly in `folders`; what a living process writes, here or elsewhere, stays."""
+    for folder in folders:
+        for left in folder.glob(f".*{WRITING}*"):
+            with suppress(OSError):  # in use, or removed by another sweep
+                handle = os.open(left, os.O_RDONLY)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                finally:
+                    os.close(handle)
+
+
+def _make_file(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{WRITING}", suffix=path.suffix)
+    os.close(handle)
+    beside = Path(name)
+    beside.chmod(0o644)
+    return beside
+
+
+@contextmanager
+def _locked(make: Callable[[], Path]) -> Iterator[Path]:
+    """What `make` makes, locked; made again where a sweep came in between."""
+    while True:
+        place = make()
+        handle = os.open(place, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks; nothing is swept there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if place.exists():
+            break
+        os.close(handle)
+    try:
+        yield place
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name `path` in an error about the disk, which does not say what was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and not error.filename:
+            error.filename = str(path)
+        raise
+
+
+def _flush(place: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk: a rename may else outlive what was written before it."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some file systems cannot flush a folder
+            raise
+    finally:
+        os.close(handle)

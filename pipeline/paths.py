@@ -9,6 +9,8 @@ PRESETS = Path("presets")
 DVC_LOCK = Path("dvc.lock")
 SALT = Path(".salt")
 
+CONTENT = Path("data/content.json")  # what the source holds now
+LOOK = Path(".dvc/tmp/look")  # what is remembered of its files, so that only changed ones are read again
 RAW = Path("data/raw")
 SOURCE_JSON = RAW / "source.json"
 PAIRS_CSV = RAW / "pairs.csv"

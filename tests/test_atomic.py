@@ -2,9 +2,13 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,17 +87,64 @@ def test_a_defect_keeps_its_traceback() -> None:
         print(1 / 0)
 
 
-def test_what_a_killed_process_left_is_removed_and_nobody_elses(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from pipeline import atomic\n"
-    code += "with atomic.new_folder(Path(sys.argv[1])) as beside: print(beside, flush=True); time.sleep(60)"
-    killed, working = (subprocess.Popen([sys.executable, "-c", code, tmp_path / "slices"], stdout=subprocess.PIPE, text=True) for _ in "ab")
-    left, held = (Path(one.stdout.readline().strip()) for one in (killed, working))
-    try:
-        killed.kill()
-        killed.wait()
-        assert left.is_dir()
-        with atomic.new_folder(tmp_path / "slices") as beside:
-            assert sorted(tmp_path.iterdir()) == sorted([beside, held])
-    finally:
-        working.kill()
-        working.wait()
+WRITER = """
+import sys, time
+from pathlib import Path
+from pipeline import atomic
+with getattr(atomic, sys.argv[1])(Path(sys.argv[2])) as beside:
+    print(beside, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def writers(tmp_path: Path) -> Iterator[Callable[[str, str], tuple[subprocess.Popen[str], Path]]]:
+    """Starts a process that writes and never ends; gives it with the place it writes to."""
+    started = []
+
+    def start(kind: str, name: str) -> tuple[subprocess.Popen[str], Path]:
+        process = subprocess.Popen([sys.executable, "-c", WRITER, kind, tmp_path / name], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("kind", ["new_file", "new_folder"])
+def test_what_a_killed_process_left_is_removed_and_nobody_elses(tmp_path: Path, kind: str, writers: Callable[..., Any]) -> None:
+    killed, left = writers(kind, "slices")
+    _, held = writers(kind, "slices")
+    killed.kill()  # and not waited for: a zombie, as in a container whose first process waits for nobody
+    end = time.monotonic() + 10
+    while left.exists() and time.monotonic() < end:
+        with atomic.new_folder(tmp_path / "another output"):
+            time.sleep(0.05)
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "another output", held])
+
+
+def test_an_old_folder_is_never_seen_half_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "raw"
+    with atomic.new_folder(target) as beside:
+        (beside / "old.png").touch()
+    removed = []
+    remove = shutil.rmtree
+    monkeypatch.setattr(
+        "shutil.rmtree", lambda place, **options: (removed.append((Path(place).name, os.listdir(target))), remove(place, **options))
+    )
+    with atomic.new_folder(target) as beside:
+        (beside / "new.png").touch()
+    assert {content for _, (content,) in removed} == {"new.png"}
+    assert os.listdir(tmp_path) == ["raw"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_names_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending, user_errors(), atomic.new_file(tmp_path / "index.json"), open("/dev/full", "w") as full:  # noqa: PTH123
+        full.write("x" * 10**6)
+    assert ending.value.code == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/index.json: no space left on the disk; free some and run again\n"
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,32 @@
+"""look: what the source holds now, so that new and withdrawn files are seen. DVC runs it every time, so it imports little."""
+
+import sys
+
+import yaml
+
+from pipeline import atomic, paths
+from pipeline.errors import UserError, user_errors
+
+
+def main() -> None:
+    with user_errors():
+        # Words as they stand in the file: whether they are valid is for the download stage to say.
+        data = yaml.load(paths.PARAMS.read_text(encoding="utf-8"), yaml.CBaseLoader)["data"]
+        content = {"source": data["source"]}  # of the phantom and of a pinned version at Kaggle, params say everything
+        if data["source"] == "folder":
+            from pipeline.sources.content import digest
+
+            try:
+                content["sha256"] = digest(paths.as_given(data["folder"]))
+            except FileNotFoundError:
+                if not paths.CONTENT.is_file() or not paths.RAW.is_dir():
+                    raise UserError(
+                        f"data.folder = {data['folder']}: not found; give a directory or archive, relative to the project or absolute"
+                    ) from None
+                print(f"warning: data.folder = {data['folder']}: not found; going on with the data that was downloaded", file=sys.stderr)
+                return
+        atomic.write_json(paths.CONTENT, content)
+
+
+if __name__ == "__main__":
+    main()
