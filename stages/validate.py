@@ -2,7 +2,7 @@
 
 import shutil
 
-from pipeline import atomic, paths
+from pipeline import atomic, paths, privacy
 from pipeline.dataset import expectations, manifest, quality, quality_report
 from pipeline.errors import UserError, user_errors
 from pipeline.params import load
@@ -10,6 +10,7 @@ from pipeline.params import load
 
 def main() -> None:
     with user_errors():
+        privacy.make_salt()
         params = load().quality
         judged = quality.judge(manifest.build(meanwhile=expectations.load), params)
         results = quality_report.expect(judged, params)

@@ -163,7 +163,7 @@ def _measure_file(raw: Path, file: Path) -> list[Row]:
     split = relative.parts[1] if len(relative.parts) > 2 and relative.parts[1] in ("train", "test") else ""
     row = Row(stem(relative), modality, str(relative), 0, split)
     try:
-        slices = read_slices(file)
+        slices = read_slices(file, modality)
     except Unreadable as error:
         complaint = f"{error.reason}: {error}".replace(f"{file}: ", "")
         return [replace(row, complaint=complaint)]

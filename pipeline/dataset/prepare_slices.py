@@ -160,7 +160,7 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArr
     results, path, slices = [], None, []
     for job in jobs:
         if job.path != path:
-            path, slices = job.path, read_slices(job.path)
+            path, slices = job.path, read_slices(job.path, job.modality)
         prepared = prepare(slices[job.frame], job.modality, preprocess, job.box, Outline(np.reshape(job.outline, (-1, 2))))
         line = {
             "crop_top": prepared.box.top,

@@ -147,7 +147,7 @@ def _draw_sheets(folder: Path, judged: "pd.DataFrame", raw: Path) -> Iterator[di
         shown = legible.iloc[[i * len(legible) // PER_SHEET for i in range(PER_SHEET)]] if len(legible) > PER_SHEET else legible
         pictures = []
         for path, frame in zip(shown["path"], shown["frame"], strict=True):
-            slice_ = read_slice(raw / path, frame)
+            slice_ = read_slice(raw / path, frame, str(modality))
             pictures.append(intensity.view(slice_.pixels, slice_.unit, str(modality)))
         name = f"{modality}_{(str(reason) or 'accepted').replace(' ', '_').replace('/', '_')}.png"
         contact_sheet.save(folder / name, pictures, [Path(str(slice_id)).name for slice_id in shown["slice_id"]])

@@ -184,7 +184,7 @@ def test_too_many_unfit_images_end_in_one_line_and_leave_earlier_outputs_alone(p
     assert end.value.code == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert "of the CT slices are unfit (30 unreadable; ct/train/broken0.png: no PNG, JPEG, TIFF, BMP picture" in message
+    assert "of the CT slices are unfit (30 unreadable; ct/train/broken0.png: no PNG, JPEG, TIFF, BMP" in message
     assert "more than quality.max_quarantined = 0.25" in message
     assert (paths.MANIFEST.read_bytes(), paths.VALIDATION_JSON.read_bytes()) == before
     assert (paths.QUALITY_FAILED / "index.html").is_file()
