@@ -195,7 +195,7 @@ class Translator:
         if unit == "grey":
             return np.where(inside, pasted, np.float32(0))
         half = self.preprocess.ct_window.width / 2
-        values = intensity.from_unit(pasted, self.preprocess.ct_window.level - half, self.preprocess.ct_window.level + half)
+        values = intensity.denormalise(pasted, self.preprocess.ct_window.level - half, self.preprocess.ct_window.level + half)
         return np.where(inside, values, np.float32(AIR))
 
     def _warnings(self, slices: Sequence[Slice], without_head: list[int]) -> list[str]:
