@@ -10,18 +10,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.models.cyclegan import Batch, CycleGAN
-from pipeline.training.data import Slices
-from pipeline.training.loop import Data, Training, cpu_has_bfloat16
-from tests.models.test_cyclegan import reference_update, with_plain_optimisers
-from tests.models.test_winograd import as_pytorch
-from tests.training import jobs
+from benchmarks.plain_step import as_pytorch, reference_update, with_plain_optimisers
+from pipeline import params
+from pipeline.models.cyclegan import Batch
+from pipeline.models.fast.precision import cpu_has_bfloat16
+from pipeline.models.learner import Learner
+from pipeline.training.loop import Data, Training
 
+PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
 GIB = 2**30
 OVERHEAD_STEPS = 6
 REFERENCE = "reference float32"
@@ -31,27 +34,27 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 Step = Callable[[], object]
 
 
-def networks(asked: argparse.Namespace, count: int, compiled: bool = False) -> tuple[CycleGAN, Batch]:
+def new_learner(asked: argparse.Namespace, count: int, compiled: bool = False) -> tuple[Learner, Batch]:
     """ResNet-9 with all losses, the contrast condition on, and `count` random slices of each modality."""
     widths = {"generator_width": asked.width, "discriminator_width": asked.width}
-    model = jobs.PARAMS.model.model_copy(update={"generator": "resnet_9", "discriminator_layers": 3, **widths})
+    model = PARAMS.model.model_copy(update={"generator": "resnet_9", "discriminator_layers": 3, **widths})
+    train = PARAMS.train.model_copy(update={"compile": compiled, "lambda_identity": 0.5})
     images = torch.rand(2, count, 1, asked.size, asked.size, device=DEVICE) * 2 - 1
     batch = Batch(images[0], images[1], torch.eye(4, device=DEVICE)[:1].repeat(count, 1))
-    return CycleGAN(model, jobs.PARAMS.train.model_copy(update={"compile": compiled}), DEVICE), batch
+    return Learner(model, train, DEVICE), batch
 
 
 def steps(asked: argparse.Namespace) -> dict[tuple[str, int], Step]:
     """What is compared, by name and batch size; each with networks of its own."""
 
     def fast(count: int, compiled: bool, bfloat16: bool, channels_last: bool = False) -> Step:
-        made, batch = networks(asked, count, compiled)
+        learner, batch = new_learner(asked, count, compiled)
         if channels_last:
-            for part in (made.generators, made.discriminators):
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            learner.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def step() -> None:
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bfloat16):
-                made.step(batch, None, torch.Generator())
+                learner.step(batch, None, torch.Generator())
 
         return step
 
@@ -70,8 +73,8 @@ def steps(asked: argparse.Namespace) -> dict[tuple[str, int], Step]:
 
 def reference(asked: argparse.Namespace) -> Step:
     """The plain float32 step, one slice of each modality."""
-    plain, batch = networks(asked, 1)
-    as_pytorch(with_plain_optimisers(plain).generators)
+    plain, batch = new_learner(asked, 1)
+    as_pytorch(with_plain_optimisers(plain).networks)
     return lambda: reference_update(plain, batch)
 
 
@@ -107,42 +110,56 @@ def peak(asked: argparse.Namespace) -> float:
 
 
 def two_steps(asked: argparse.Namespace) -> float:
-    made, batch = networks(asked, 1)
+    learner, batch = new_learner(asked, 1)
     for _ in range(2):
-        made.step(batch, None, torch.Generator())
+        learner.step(batch, None, torch.Generator())
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() / GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 class Untracked:
+    """A tracker that drops everything."""
+
     id = "none"
 
     def log_metrics(self, *_: object) -> None: ...
-
     def log_image(self, *_: object, **__: object) -> None: ...
+    def log_folder(self, *_: object) -> None: ...
+    def set_tags(self, *_: object) -> None: ...
+    def finish(self, *_: object) -> None: ...
+
+
+def write_slices(folder: Path, pixels: int) -> None:
+    """Random slices as the preprocess stage leaves them."""
+    random = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for modality in ("ct", "mr"):
+            np.save(folder / f"{split}_{modality}.npy", random.integers(0, 256, (4, pixels, pixels), dtype=np.uint8))
+    lines = [{"split": split, "modality": "mr", "row": row, "contrast": "t1"} for split in ("train", "val") for row in range(4)]
+    pd.DataFrame(lines).to_parquet(folder / "index.parquet")
 
 
 def overhead(asked: argparse.Namespace) -> float:
     """Share of the loop's time that is not the step: batches, checks, curves."""
-    with tempfile.TemporaryDirectory() as folder:
-        slices = jobs.make(Path(folder), size=asked.size) / "data/slices"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_slices(folder, asked.size)
         widths = {"generator": "resnet_9", "generator_width": asked.width, "discriminator_width": asked.width}
-        rare = {"batch_size": 1, "sample_images": 10**6, "checkpoint_seconds": 1e6, "images": 10**6}
-        train = jobs.PARAMS.train.model_copy(update=rare | {"teacher": jobs.PARAMS.train.teacher.model_copy(update={"images": 0})})
-        of = jobs.PARAMS.model_copy(update={"train": train, "model": jobs.PARAMS.model.model_copy(update=widths)})
-        kinds = ("train", "val", "teacher", "teacher_val")
-        training = Training(of, Path(folder) / "checkpoints", DEVICE, Data(*(Slices(kind, slices) for kind in kinds)))
-        plain, inside = training.networks.step, 0.0
+        rare = {"batch_size": 1, "sample_images": 10**6, "checkpoint_seconds": 1e6, "images": 10**6, "lambda_identity": 0.5}
+        train = PARAMS.train.model_copy(update=rare | {"teacher": PARAMS.train.teacher.model_copy(update={"images": 0})})
+        changed = PARAMS.model_copy(update={"train": train, "model": PARAMS.model.model_copy(update=widths)})
+        training = Training(changed, folder / "checkpoints", DEVICE, Data.load(with_teacher=False, folder=folder))
+        plain, inside = training.learner.step, 0.0
 
-        def timed(*given: object) -> object:
+        def timed(*inputs: object) -> object:
             nonlocal inside
             result: list[object] = []
-            inside += once(lambda: result.append(plain(*given)))  # type: ignore[arg-type]
+            inside += once(lambda: result.append(plain(*inputs)))  # type: ignore[arg-type]
             return result[0]
 
-        training.networks.step = timed  # type: ignore[assignment, method-assign]
-        running = training.run(Untracked(), threading.Event())  # type: ignore[arg-type]
+        training.learner.step = timed  # type: ignore[assignment, method-assign]
+        running = training.run(Untracked(), threading.Event())
         next(running)
         start, inside = time.perf_counter(), 0.0
         for _ in range(OVERHEAD_STEPS):
@@ -168,13 +185,13 @@ def main() -> None:
     memory = peak(asked)  # first: Linux counts what a process held when it started another as the other's
     operations, best = work(asked), product_rate(torch.bfloat16 if gpu else torch.float32)
     rows = steps(asked)
-    taken: dict[tuple[str, int], list[float]] = {row: [] for row in rows}
+    times: dict[tuple[str, int], list[float]] = {row: [] for row in rows}
     for repeat in range(asked.repeats + 1):  # turn by turn, so that other load on the machine meets all alike; the first warms up
         for row, step in rows.items():
             seconds = once(step)
             if repeat:
-                taken[row].append(seconds)
-    typical = {row: sorted(times)[len(times) // 2] for row, times in taken.items()}
+                times[row].append(seconds)
+    typical = {row: sorted(seconds)[len(seconds) // 2] for row, seconds in times.items()}
     print(f"{'step':28}{'batch':>6}{'seconds':>10}{'pairs/s':>10}{'ratio':>8}{'share':>8}")
     for (kind, count), seconds in typical.items():
         rate = count / seconds

@@ -23,8 +23,8 @@ from pipeline import params, phantom
 from pipeline.atomic import write_json
 from pipeline.formats.table import read_slices
 from pipeline.imaging.prepare import prepare
-from pipeline.models.bundle import load_generator, translate
 from pipeline.models.generator import build_generator, save_weights
+from pipeline.models.inference import load_generator, translate
 from pipeline.serving.translator import Translator
 
 ROUNDS, BATCH = 5, 8

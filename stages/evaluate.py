@@ -11,7 +11,7 @@ def main() -> None:
         params = load()
         from pipeline.dataset import slice_arrays
         from pipeline.evaluation.report import evaluate
-        from pipeline.models.bundle import load_preprocess
+        from pipeline.models.inference import load_preprocess
         from pipeline.tracking.runs import log_evaluation
 
         slice_arrays.verify(params.preprocess)

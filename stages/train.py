@@ -7,9 +7,10 @@ from pipeline.params import load
 def main() -> None:
     with user_errors():
         params = load()
+        from pipeline.tracking.runs import start_run, write_run_json
         from pipeline.training.job import train
 
-        train(params)
+        train(params, start_run, write_run_json)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pipeline.dataset import slice_arrays
 from pipeline.domain import Direction
 from pipeline.evaluation.batches import index_of_test_slices
 from pipeline.evaluation.scoring import MODEL
-from pipeline.models.bundle import load_generator, translate
+from pipeline.models.inference import load_generator, translate
 
 if TYPE_CHECKING:
     import pandas as pd

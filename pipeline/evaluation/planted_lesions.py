@@ -18,7 +18,7 @@ from pipeline.evaluation.intervals import mean_interval
 from pipeline.formats.slices import Slice
 from pipeline.imaging import head
 from pipeline.imaging.prepare import NoHead, find_outline, prepare
-from pipeline.models.bundle import load_generator, load_preprocess, translate
+from pipeline.models.inference import load_generator, load_preprocess, translate
 from pipeline.params import Preprocess
 from pipeline.phantom import render_pair
 from pipeline.phantom.anatomy import BOTTOM, TOP
@@ -63,7 +63,7 @@ def plant_lesions(preprocess: Preprocess) -> Iterator[PlantedLesion]:
             outlines = [find_outline(picture, modality) for picture, modality in zip(files[1], MODALITIES, strict=True)]
         except NoHead:
             continue
-        box = head.enclose(outlines[0], Modality.CT, preprocess.margin, preprocess.upright)
+        box = head.box_of(outlines[0], Modality.CT, preprocess.margin, preprocess.upright)
         pictures = {
             modality: np.stack([prepare(file[side], modality, preprocess, box, outlines[side]).array for file in files])
             for side, modality in enumerate(MODALITIES)

@@ -12,7 +12,7 @@ from pipeline.domain import CONTRASTS, MODALITIES, Modality
 from pipeline.errors import UserError
 from pipeline.evaluation import report
 from pipeline.evaluation.results import Evaluation
-from pipeline.models.bundle import load_preprocess
+from pipeline.models.inference import load_preprocess
 from pipeline.params import Params
 from pipeline.sources.layout import stem
 from pipeline.sources.table import download

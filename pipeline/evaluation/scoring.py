@@ -20,9 +20,8 @@ from pipeline.evaluation.baselines import baselines
 from pipeline.evaluation.batches import Batch, index_of_test_slices, read_batches
 from pipeline.evaluation.brain_window import level_of
 from pipeline.evaluation.slice_scores import Translation, score_translation
-from pipeline.models.bundle import load_generator, translate
 from pipeline.models.generator import Generator
-from pipeline.models.uncertainty import doubt as uncertainty_of
+from pipeline.models.inference import estimate_uncertainty, load_generator, translate
 from pipeline.params import Evaluate
 
 MODEL = "model"  # the method that stands beside the baselines
@@ -179,7 +178,7 @@ def _uncertainties(generator: Generator, batch: Batch, predictions: Images, rows
     if not places:
         return {}
     contrast = [batch.contrast[i] for i in places]
-    return dict(zip(places, uncertainty_of(generator, batch.images[places], contrast, len(places), predictions[places]), strict=True))
+    return dict(zip(places, estimate_uncertainty(generator, batch.images[places], contrast, len(places), predictions[places]), strict=True))
 
 
 def _evenly_spread(rows: list[int], most: int) -> set[int]:

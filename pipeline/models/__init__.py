@@ -1,1 +1,1 @@
-"""Networks and losses of CycleGAN; knows only torch."""
+"""Networks and losses of CycleGAN; knows torch, params and the domain."""

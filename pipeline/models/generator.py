@@ -1,19 +1,18 @@
-"""Generators as in CycleGAN (arXiv 1703.10593, after Johnson et al., arXiv 1603.08155): convolutions, residual blocks, upsampling."""
+"""Generators: residual blocks as in CycleGAN (arXiv 1703.10593, after arXiv 1603.08155), or a U-Net as in pix2pix (arXiv 1611.07004)."""
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline import params
-from pipeline.models.layers import modulated, norm, upsample
-from pipeline.models.thin import ThinConv2d
-from pipeline.models.unet import UNet
-from pipeline.models.winograd import WideConv2d
+from pipeline.domain import CONTRASTS, Direction
+from pipeline.models.layers import make_norm, make_upsampling, modulate
+from pipeline.params import Model
 
-CONTRASTS = ("t1", "t2", "flair", "pd")
 BLOCKS = {"resnet_6": 6, "resnet_9": 9}
 HALVINGS = {"unet_128": 7, "unet_256": 8}
+WIDEST = 8  # a U-Net's feature maps grow with depth up to this many times the first layer's
 
 
 class ResidualBlock(nn.Module):
@@ -23,14 +22,14 @@ class ResidualBlock(nn.Module):
     whatever is constant over the picture.
     """
 
-    def __init__(self, width: int, conditions: int, norms: str) -> None:
+    def __init__(self, width: int, conditions: int, norm: str) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.ReflectionPad2d(1), WideConv2d(width, width, 3), norm(norms, width))
-        self.second = nn.Sequential(nn.ReLU(), nn.ReflectionPad2d(1), WideConv2d(width, width, 3), norm(norms, width))
+        self.first = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), make_norm(norm, width))
+        self.second = nn.Sequential(nn.ReLU(), nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), make_norm(norm, width))
         self.modulate = nn.Linear(conditions, 2 * width, bias=False) if conditions else None
 
     def forward(self, hidden: Tensor, condition: Tensor | None) -> Tensor:
-        between = modulated(self.first(hidden), self.modulate, condition)
+        between = modulate(self.first(hidden), self.modulate, condition)
         result: Tensor = hidden + self.second(between)
         return result
 
@@ -38,37 +37,76 @@ class ResidualBlock(nn.Module):
 class ResidualGenerator(nn.Module):
     """Maps (N, 1, H, W) in [-1, 1] to the same; `condition` (N, 4) is a probability of each MR contrast, zeros where unknown."""
 
-    def __init__(self, blocks: int, width: int, conditions: int, norms: str, upsampling: str) -> None:
+    def __init__(self, blocks: int, width: int, conditions: int, norm: str, upsampling: str) -> None:
         super().__init__()
         self.conditions = conditions
         relu = nn.ReLU
         self.encode = nn.Sequential(
-            nn.ReflectionPad2d(3), ThinConv2d(1, width, 7), norm(norms, width), relu(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), norm(norms, 2 * width), relu(),
-            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1), norm(norms, 4 * width), relu(),
+            nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), make_norm(norm, width), relu(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), make_norm(norm, 2 * width), relu(),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1), make_norm(norm, 4 * width), relu(),
         )  # fmt: skip
-        self.blocks = nn.ModuleList(ResidualBlock(4 * width, conditions, norms) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(4 * width, conditions, norm) for _ in range(blocks))
         self.decode = nn.Sequential(
-            upsample(upsampling, 4 * width, 2 * width, 3), norm(norms, 2 * width), relu(),
-            upsample(upsampling, 2 * width, width, 3), norm(norms, width), relu(),
-            nn.ReflectionPad2d(3), ThinConv2d(width, 1, 7), nn.Tanh(),
+            make_upsampling(upsampling, 4 * width, 2 * width, 3), make_norm(norm, 2 * width), relu(),
+            make_upsampling(upsampling, 2 * width, width, 3), make_norm(norm, width), relu(),
+            nn.ReflectionPad2d(3), nn.Conv2d(width, 1, 7), nn.Tanh(),
         )  # fmt: skip
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
-        known = condition.to(image) if self.conditions and condition is not None else None
+        condition = condition.to(image) if self.conditions and condition is not None else None
         hidden = self.encode(image)
         for block in self.blocks:
-            hidden = block(hidden, known)
+            hidden = block(hidden, condition)
         result: Tensor = self.decode(hidden)
         return result
+
+
+class UNet(nn.Module):
+    """Maps (N, 1, H, W) in [-1, 1] to the same, H and W multiples of 2 ** `depth`; `condition` as for the residual generator.
+
+    Halved down to a point or nearly so, and up again beside what was seen on the way down (arXiv 1611.07004, appendix 6.1).
+    The contrast scales and shifts each layer on the way up.
+    """
+
+    def __init__(self, depth: int, width: int, conditions: int, norm: str, upsampling: str) -> None:
+        super().__init__()
+        self.conditions = conditions
+        widths = [width * min(2**level, WIDEST) for level in range(depth)]
+        self.down, self.up, self.modulate = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for level, wide in enumerate(widths):
+            layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if level else []
+            layers.append(nn.Conv2d(widths[level - 1] if level else 1, wide, 4, 2, 1))
+            if 0 < level < depth - 1:  # a norm over a single pixel would leave nothing
+                layers.append(make_norm(norm, wide))
+            self.down.append(nn.Sequential(*layers))
+        for level in reversed(range(depth)):
+            wide = widths[level] * (1 if level == depth - 1 else 2)
+            narrow = widths[level - 1] if level else 1
+            up = [nn.ReLU(), make_upsampling(upsampling, wide, narrow, 4)]
+            self.up.append(nn.Sequential(*up, make_norm(norm, narrow)) if level else nn.Sequential(*up))
+            if level and conditions:
+                self.modulate.append(nn.Linear(conditions, 2 * narrow, bias=False))
+
+    def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
+        condition = condition.to(image) if self.conditions and condition is not None else None
+        hidden, skips = image, []
+        for down in self.down:
+            hidden = down(hidden)
+            skips.append(hidden)
+        skips.pop()
+        for level, up in enumerate(self.up[:-1]):
+            hidden = modulate(up(hidden), self.modulate[level] if self.conditions else None, condition)  # type: ignore[arg-type]
+            hidden = torch.cat([hidden, skips.pop()], dim=1)
+        return torch.tanh(self.up[-1](hidden))
 
 
 Generator = ResidualGenerator | UNet
 
 
-def build_generator(model: params.Model, direction: str) -> Generator:
+def build_generator(model: Model, direction: str) -> Generator:
     """The generator of `direction`, initialised by PyTorch's defaults; only CT→MR takes the contrast."""
-    conditions = len(CONTRASTS) if model.condition_on_contrast and direction == "ct_to_mr" else 0
+    conditions = len(CONTRASTS) if model.condition_on_contrast and direction == Direction.CT_TO_MR else 0
     choices = (model.generator_width, conditions, model.norm, model.upsampling)
     if model.generator in HALVINGS:
         return UNet(HALVINGS[model.generator], *choices)

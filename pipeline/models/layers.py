@@ -6,12 +6,12 @@ NORMS: dict[str, type[nn.Module]] = {"instance": nn.InstanceNorm2d, "batch": nn.
 SPREAD = 0.02  # standard deviation or gain of the first weights (arXiv 1703.10593, section 7.1)
 
 
-def norm(kind: str, width: int) -> nn.Module:
+def make_norm(kind: str, width: int) -> nn.Module:
     """The layer that `model.norm` names, for (N, width, H, W)."""
     return NORMS[kind](width)
 
 
-def upsample(kind: str, wide: int, narrow: int, kernel: int) -> nn.Module:
+def make_upsampling(kind: str, wide: int, narrow: int, kernel: int) -> nn.Module:
     """(N, wide, H, W) to (N, narrow, 2 H, 2 W).
 
     `transpose`: a transposed convolution of side `kernel`, 3 or 4. `resize`: nearest neighbours and a 3×3 convolution, which leaves no
@@ -22,18 +22,20 @@ def upsample(kind: str, wide: int, narrow: int, kernel: int) -> nn.Module:
     return nn.Sequential(nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.Conv2d(wide, narrow, 3))
 
 
-def modulated(hidden: Tensor, modulate: nn.Linear | None, condition: Tensor | None) -> Tensor:
-    """`hidden` (N, C, H, W), scaled and shifted a channel by what `modulate` makes of `condition` (arXiv 1610.07629)."""
-    if modulate is None or condition is None:
+def modulate(hidden: Tensor, layer: nn.Linear | None, condition: Tensor | None) -> Tensor:
+    """`hidden` (N, C, H, W), scaled and shifted a channel by what `layer` makes of `condition` (arXiv 1610.07629)."""
+    if layer is None or condition is None:
         return hidden
-    scale, shift = modulate(condition)[:, :, None, None].chunk(2, dim=1)
+    scale, shift = layer(condition)[:, :, None, None].chunk(2, dim=1)
     result: Tensor = hidden * (1 + scale) + shift
     return result
 
 
 def initialise(module: nn.Module, kind: str) -> None:
-    """First weights of a convolution or batch norm: `normal` as in the paper, `xavier` (Glorot & Bengio 2010), `kaiming`
-    (arXiv 1502.01852) or `orthogonal` (arXiv 1312.6120); biases zero. Other layers are left as they are."""
+    """First weights of a convolution or batch norm; biases zero. Other layers are left as they are.
+
+    `kind`: `normal` as in the paper, `xavier` (Glorot & Bengio 2010), `kaiming` (arXiv 1502.01852) or `orthogonal` (arXiv 1312.6120).
+    """
     if isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, SPREAD)
     elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

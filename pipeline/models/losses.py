@@ -23,7 +23,7 @@ def adversarial_loss(kind: str, scores: Tensor, real: bool) -> Tensor:
     return functional.relu(1 - scores if real else 1 + scores).mean()
 
 
-def generator_loss(kind: str, scores: Tensor) -> Tensor:
+def fooling_loss(kind: str, scores: Tensor) -> Tensor:
     """What the generator wants of the scores of its images: as real, and for `hinge` without the border, which would stop its gradient."""
     return adversarial_loss("wgan_gp" if kind == "hinge" else kind, scores, True)
 
@@ -40,13 +40,13 @@ def accuracy(kind: str, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     return ((real_scores > border).float().mean() + (fake_scores < border).float().mean()) / 2
 
 
-def gradient_penalty(judge: nn.Module, real: Tensor, fake: Tensor, condition: Tensor, share: Tensor) -> Tensor:
+def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, condition: Tensor, share: Tensor) -> Tensor:
     """Squared distance of the gradient's norm from 1 between `real` and `fake`, times 10 (arXiv 1704.00028); `share` (N, 1, 1, 1) 0..1."""
     between = torch.lerp(real, fake.to(real), share).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(judge(between, condition).float().sum(), between, create_graph=True)
+    (gradient,) = torch.autograd.grad(discriminator(between, condition).float().sum(), between, create_graph=True)
     return PENALTY * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def l1_loss(result: Tensor, wanted: Tensor) -> Tensor:
+def l1_loss(prediction: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute difference: the cycle, identity and teacher losses."""
-    return functional.l1_loss(result.float(), wanted)
+    return functional.l1_loss(prediction.float(), truth)

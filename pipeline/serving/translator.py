@@ -35,7 +35,7 @@ class Translation:
     """images: one (H, W) float32 for each slice, in its geometry: Hounsfield units (unit "hu") or grey values in 0..1 (unit "grey").
 
     `without_head`: slices in which no head was found; they are empty. `warnings`: what a person should know before believing the result.
-    `doubt`, where asked for: one (H, W) float32 for each slice, 0..1, how far the translation wavers (`pipeline.models.uncertainty`).
+    `doubt`, where asked for: one (H, W) float32 for each slice, 0..1, how far the translation wavers (`pipeline.models.inference`).
     """
 
     images: list[Images]
@@ -72,7 +72,7 @@ class Translator:
 
         Raises UserError when it is not there, or when the weights are not those that model.json names.
         """
-        from pipeline.models.bundle import load_generator
+        from pipeline.models.inference import load_generator
 
         file = folder / paths.MODEL_JSON.name
         try:
@@ -113,8 +113,7 @@ class Translator:
         CT comes in Hounsfield units where `hounsfield` is set, else, as MR does, as grey values in 0..1.
         Raises UserError for an unknown contrast and where no slice shows a head.
         """
-        from pipeline.models.bundle import translate
-        from pipeline.models.uncertainty import doubt
+        from pipeline.models.inference import estimate_uncertainty, translate
 
         self._check(contrast)
         unit = "hu" if self.target == "ct" and hounsfield else "grey"
@@ -127,7 +126,9 @@ class Translator:
             heads = [one for one in prepared if one is not None]
             arrays = np.stack([one.array for one in heads]) if heads else None
             patches: Iterator[Images] = iter([] if arrays is None else translate(self.generator, arrays, contrast, BATCH))
-            wavering: Iterator[Images] = iter([] if arrays is None or not with_doubt else doubt(self.generator, arrays, contrast, BATCH))
+            wavering: Iterator[Images] = iter(
+                [] if arrays is None or not with_doubt else estimate_uncertainty(self.generator, arrays, contrast, BATCH)
+            )
             for number, (one, its) in enumerate(zip(batch, prepared, strict=True), start=first):
                 if its is None:
                     without_head.append(number)
@@ -148,13 +149,16 @@ class Translator:
         self, volume: Volume, contrast: str | None = None, progress: Progress | None = None, with_doubt: bool = False
     ) -> Translation:
         """Translate all slices of a volume; CT made from DICOM or NIfTI is in Hounsfield units. Raises UserError as `translate_slices`."""
+        sizes = {one.pixels.shape for one in volume.slices}
+        if len(sizes) > 1:
+            raise UserError(f"pages of different sizes ({', '.join(f'{w} × {h}' for h, w in sorted(sizes))}); give them as single files")
         return self.translate_slices(volume.slices, contrast, hounsfield=volume.calibrated, with_doubt=with_doubt, progress=progress)
 
     def write(self, volume: Volume, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
         """Write the translation of `volume`, which was read from `path_in`, in its format; gives the path written."""
         window = self.preprocess.ct_window
         images = np.stack(translation.images)
-        synthetic = Synthetic(volume.stored(images), translation.unit, self.label, contrast or "", (window.level, window.width))
+        synthetic = Synthetic(images, translation.unit, self.label, contrast or "", (window.level, window.width))
         return write_file(volume, synthetic, path_in, path_out)
 
     def translate(
@@ -165,7 +169,7 @@ class Translator:
         `doubt`: where to write how far the translation wavers, 0..1, as a picture or NIfTI volume beside it. Raises UserError for what
         cannot be read or shows no head, and for doubt asked for with DICOM, which has no place for it.
         """
-        volume = read_volume(path_in, self.source)
+        volume = read_volume(path_in)
         if doubt is not None and volume.format == "DICOM":
             raise UserError(f"{path_in}: doubt is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
         translation = self.translate_volume(volume, contrast, progress, doubt is not None)
@@ -175,7 +179,7 @@ class Translator:
         return Summary(output, len(volume.slices), len(translation.without_head), [*volume.warnings, *translation.warnings])
 
     def _check(self, contrast: str | None) -> None:
-        from pipeline.models.bundle import CONTRASTS
+        from pipeline.domain import CONTRASTS
 
         if contrast is not None and contrast not in CONTRASTS:
             raise UserError(f"contrast {contrast}: unknown; choose one of {', '.join(CONTRASTS)}")
@@ -195,7 +199,7 @@ class Translator:
         if unit == "grey":
             return np.where(inside, pasted, np.float32(0))
         half = self.preprocess.ct_window.width / 2
-        values = intensity.denormalise(pasted, self.preprocess.ct_window.level - half, self.preprocess.ct_window.level + half)
+        values = intensity.from_unit(pasted, self.preprocess.ct_window.level - half, self.preprocess.ct_window.level + half)
         return np.where(inside, values, np.float32(AIR))
 
     def _warnings(self, slices: Sequence[Slice], without_head: list[int]) -> list[str]:

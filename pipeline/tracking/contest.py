@@ -103,7 +103,7 @@ def verdict(
 
 def _translate(translator: Translator, images: Images, part: Batch) -> Images:
     """Translate prepared slices; a model of another size gets and gives resized ones."""
-    from pipeline.models.bundle import translate
+    from pipeline.models.inference import translate
 
     made = translate(translator.generator, _resized(images, translator.preprocess.pixels), part.contrast, len(images))
     return _resized(made, images.shape[-1])

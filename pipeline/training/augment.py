@@ -1,4 +1,4 @@
-"""Variations of simulated pairs, so that few thousands of them teach more than themselves. Random numbers come from the caller."""
+"""Variations of slices, so that a few thousand teach more than themselves. Random numbers come from the caller."""
 
 import math
 
@@ -20,25 +20,25 @@ def move(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, .
     count = len(images[0])
     angle = torch.randn(count, generator=random) * math.radians(TURN)
     down, across = (1 + torch.randn(2, count, generator=random) * SCALE).unbind()
-    map_ = torch.zeros(count, 2, 3)
-    map_[:, 0, 0], map_[:, 0, 1] = angle.cos() * across, -angle.sin() * across
-    map_[:, 1, 0], map_[:, 1, 1] = angle.sin() * down, angle.cos() * down
-    map_[:, :, 2] = torch.randn(count, 2, generator=random) * SHIFT
-    return tuple(_resample(image, map_) for image in images)
+    matrix = torch.zeros(count, 2, 3)
+    matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * across, -angle.sin() * across
+    matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * down, angle.cos() * down
+    matrix[:, :, 2] = torch.randn(count, 2, generator=random) * SHIFT
+    return tuple(_resample(image, matrix) for image in images)
 
 
 def crop(images: Tensor, share: float, random: torch.Generator) -> Tensor:
     """A random part of each of (N, 1, H, W) in [-1, 1], up to `share` of a side smaller, enlarged to the old size."""
     count = len(images)
     side = 1 - share * torch.rand(count, generator=random)
-    map_ = torch.zeros(count, 2, 3)
-    map_[:, 0, 0] = map_[:, 1, 1] = side
-    map_[:, :, 2] = (2 * torch.rand(count, 2, generator=random) - 1) * (1 - side)[:, None]
-    return _resample(images, map_)
+    matrix = torch.zeros(count, 2, 3)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = side
+    matrix[:, :, 2] = (2 * torch.rand(count, 2, generator=random) - 1) * (1 - side)[:, None]
+    return _resample(images, matrix)
 
 
-def _resample(images: Tensor, map_: Tensor) -> Tensor:
-    grid = functional.affine_grid(map_.to(images.device), list(images.shape), align_corners=False)
+def _resample(images: Tensor, matrix: Tensor) -> Tensor:
+    grid = functional.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
     return functional.grid_sample(images + 1, grid, align_corners=False) - 1
 
 
@@ -48,12 +48,12 @@ def jitter(images: Tensor, random: torch.Generator) -> Tensor:
     values = ((images + 1) / 2).clamp(0, 1)
     gamma = torch.exp(torch.randn(count, 1, 1, 1, generator=random) * GAMMA).to(images.device)
     gain = (1 + torch.randn(count, 1, 1, 1, generator=random) * GAIN).to(images.device)
-    noise = _noise(images, random) * NOISE * torch.rand(count, 1, 1, 1, generator=random).to(images.device)
+    noise = _draw_noise(images, random) * NOISE * torch.rand(count, 1, 1, 1, generator=random).to(images.device)
     varied = (values.clamp_min(1e-4) ** gamma * gain + noise).clamp(0, 1)
     return torch.where(values < BLACK, images, varied * 2 - 1)
 
 
-def _noise(images: Tensor, random: torch.Generator) -> Tensor:
+def _draw_noise(images: Tensor, random: torch.Generator) -> Tensor:
     """Normal noise of their shape, drawn where the images are: a GPU is not made to wait for it."""
     if images.device.type == "cpu":
         return torch.randn(images.shape, generator=random)

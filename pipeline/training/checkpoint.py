@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and renamed, checksummed by their name, the last three kept, never unpickled freely."""
+"""Checkpoints: written beside and renamed, checksummed by their name, the last three stay, never unpickled freely."""
 
 import hashlib
 import io
@@ -10,10 +10,10 @@ import torch
 
 from pipeline.atomic import new_file
 
-KEPT = 3
+COUNT = 3  # checkpoints that stay
 
 
-def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Write `state` as `<step>-<sha256>.pt` and drop all but the last three."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -21,14 +21,14 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     target = folder / f"{step:09d}-{hashlib.sha256(content).hexdigest()}.pt"
     with new_file(target) as beside:
         beside.write_bytes(content)
-    for old in _all(folder)[KEPT:]:
+    for old in _list_newest_first(folder)[COUNT:]:
         old.unlink()
     return target
 
 
-def latest(folder: Path) -> dict[str, Any] | None:
+def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
     """State of the newest sound checkpoint, or None; a damaged one is passed over with a warning."""
-    for file in _all(folder):
+    for file in _list_newest_first(folder):
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != file.stem.partition("-")[2]:
             print(f"warning: {file}: damaged checkpoint passed over", file=sys.stderr)
@@ -38,6 +38,6 @@ def latest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _all(folder: Path) -> list[Path]:
-    """Newest first; files still being written begin with a dot."""
+def _list_newest_first(folder: Path) -> list[Path]:
+    """Files still being written begin with a dot."""
     return sorted((file for file in folder.glob("*.pt") if not file.name.startswith(".")), reverse=True)

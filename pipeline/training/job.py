@@ -2,93 +2,105 @@
 
 import hashlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from pipeline import params, paths
+from pipeline import paths
 from pipeline.atomic import new_folder, write_json
 from pipeline.dataset import slice_arrays
+from pipeline.domain import CONTRASTS, DIRECTIONS
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import SIGNAL
-from pipeline.models.generator import CONTRASTS, save_weights
-from pipeline.models.ranks import Ranks, joined
-from pipeline.tracking.runs import start_run, write_run_json
-from pipeline.training import guard
-from pipeline.training.data import Slices
-from pipeline.training.launch import launch, launched
-from pipeline.training.loop import Data, Training, chosen_device
-from pipeline.training.progress import shown
+from pipeline.models.fast.ranks import Ranks, join_group
+from pipeline.models.generator import save_weights
+from pipeline.params import Params
+from pipeline.training import launch
+from pipeline.training.loop import Data, Tracker, Training, choose_device
+from pipeline.training.progress import show_progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CODE = [Path(__file__).parent, Path(__file__).parents[1] / "models"]
+SomeTracker = TypeVar("SomeTracker", bound=Tracker)
 
 
-def train(of: params.Params) -> None:
-    """Train and write models/ and reports/train. Raises UserError on a mendable fault; an interrupted job resumes when run again."""
-    slice_arrays.verify(of.preprocess)
-    if of.train.devices > 1 and not launched():
-        launch(of.train.devices)
+def train(params: Params, start_run: Callable[[Params, str | None], SomeTracker], write_run: Callable[[SomeTracker, Path], None]) -> None:
+    """Train and write models/ and reports/train. Raises UserError on a mendable fault; an interrupted job resumes when run again.
+
+    `start_run` gets params and the id of the run to go on with, where there is one; it is called once the data is sound, in the first
+    process alone. `write_run` notes in a file beside the models which run made them.
+    """
+    slice_arrays.verify(params.preprocess)
+    if params.train.devices > 1 and not launch.is_launched():
+        launch.launch(params.train.devices)
         return
     torch.use_deterministic_algorithms(True, warn_only=True)
-    if of.train.threads:
-        torch.set_num_threads(of.train.threads)  # the order in which gradients are summed up depends on it, and so do the last bits
-    stop = guard.stop_asked()
-    with joined() as ranks:
-        if ranks.count != of.train.devices:
-            raise UserError(f"params.yaml: train.devices = {of.train.devices}, but {ranks.count} processes were started; make them agree")
+    if params.train.threads:
+        torch.set_num_threads(params.train.threads)  # the order in which gradients are summed up depends on it, and so do the last bits
+    stop = launch.watch_for_stop()
+    with join_group() as ranks:
+        if ranks.count != params.train.devices:
+            raise UserError(
+                f"params.yaml: train.devices = {params.train.devices}, but {ranks.count} processes were started; make them agree"
+            )
         if ranks.first:
-            with guard.only_one(paths.CHECKPOINTS / "training.lock"):
-                _train(_training(of, ranks), stop)
+            with launch.hold_training_lock(paths.CHECKPOINTS / "training.lock"):
+                training = load_training(params, ranks)
+                tracker = start_run(params, training.run_id)
+                run_training(training, tracker, stop)
+                write_outputs(training, tracker, write_run)
         else:
-            for _ in _training(of, ranks).run(None, stop):
+            for _ in load_training(params, ranks).run(None, stop):
                 pass
 
 
-def _training(of: params.Params, ranks: Ranks) -> Training:
-    pairs, held_out_pairs = (Slices(kind) if of.preprocess.teacher_pairs else None for kind in ("teacher", paths.HELD_OUT))
-    data = Data(Slices("train"), Slices("val"), pairs, held_out_pairs)
-    return Training(of, paths.CHECKPOINTS / job_digest(of), chosen_device(of.train), data, ranks)
+def load_training(params: Params, ranks: Ranks) -> Training:
+    """The training that `params` describe, as far as its last checkpoint goes."""
+    data = Data.load(with_teacher=params.preprocess.teacher_pairs > 0)
+    return Training(params, paths.CHECKPOINTS / job_digest(params), choose_device(params.train), data, ranks)
 
 
-def _train(training: Training, stop: threading.Event) -> None:
-    """Train in the first process, which alone writes."""
+def run_training(training: Training, tracker: Tracker, stop: threading.Event) -> None:
+    """Train to the end in the first process, which alone tracks and shows how it goes."""
     if training.step:
         print(f"going on from step {training.step} of {training.steps}", flush=True)
-    run = start_run(training.of, training.run_id)
-    run.set_tags({"precision": training.precision})  # what train.precision = auto means here
-    if training.run_id not in (None, run.id):
+    tracker.set_tags({"precision": training.precision})  # what train.precision = auto means here
+    if training.run_id not in (None, tracker.id):
         for value in training.history:
-            run.log_metrics({str(value["metric"]): value["value"]}, int(value["images"]))
+            tracker.log_metrics({str(value["metric"]): value["value"]}, int(value["images"]))
     try:
-        for _ in shown(training.run(run, stop), training):
-            pass
+        show_progress(training.run(tracker, stop), training)
     except BaseException:
-        run.finish("KILLED" if stop.is_set() else "FAILED")
+        tracker.finish("KILLED" if stop.is_set() else "FAILED")
         raise
     if training.step < training.steps:
         print(f"ended at step {training.step} of {training.steps}: train.stop_after validations brought nothing better", flush=True)
+
+
+def write_outputs(training: Training, tracker: SomeTracker, write_run: Callable[[SomeTracker, Path], None]) -> None:
+    """The stage's outputs, each complete or not at all."""
     training.save()
-    training.conclude()
+    training.use_best()
     with new_folder(paths.TRAIN_REPORT) as report:
         write_report(report, training)
-        run.log_folder(report, "train")
+        tracker.log_folder(report, "train")
     with new_folder(paths.MODELS) as models:
         write_models(models, training)
-        write_run_json(run, models / paths.RUN_JSON.name)
-    run.finish()
+        write_run(tracker, models / paths.RUN_JSON.name)
+    tracker.finish()
 
 
-def job_digest(of: params.Params) -> str:
+def job_digest(params: Params) -> str:
     """Digest of data, params and code that shape the weights; a changed job starts afresh."""
     digest = hashlib.sha256()
-    for section in (of.model, of.train):
+    for section in (params.model, params.train):
         digest.update(section.model_dump_json().encode())
     files = sorted(file for file in paths.SLICES.iterdir() if file.suffix in (".npy", ".parquet", ".json"))
-    for file in files + [source for folder in CODE for source in sorted(folder.glob("*.py"))]:
+    for file in files + [source for folder in CODE for source in sorted(folder.rglob("*.py"))]:
         with file.open("rb") as opened:
             digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()[:16]
@@ -97,14 +109,12 @@ def job_digest(of: params.Params) -> str:
 def write_models(folder: Path, training: Training) -> None:
     """Averaged generators as safetensors, and model.json with everything that their use takes."""
     directions = {}
-    for direction in paths.DIRECTIONS:
+    for direction in DIRECTIONS:
         file = folder / paths.weights(direction).name
-        save_weights(file, training.networks.ema[direction])
+        save_weights(file, training.learner.average[direction])
         directions[direction] = {"weights": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    of = training.of
-    preprocess = slice_arrays.load_preprocessing()
-    facts = {"model": of.model.model_dump(), "preprocess": preprocess.model_dump(), "directions": directions, "contrasts": CONTRASTS}
-    write_json(folder / paths.MODEL_JSON.name, facts)
+    made_with = {"model": training.params.model.model_dump(), "preprocess": slice_arrays.load_preprocessing().model_dump()}
+    write_json(folder / paths.MODEL_JSON.name, made_with | {"directions": directions, "contrasts": CONTRASTS})
 
 
 def write_report(folder: Path, training: Training) -> None:
@@ -117,11 +127,12 @@ def write_report(folder: Path, training: Training) -> None:
     curves = pd.DataFrame(training.history)
     wide = curves.pivot_table(index="images", columns="metric", values="value").reset_index()
     wide.to_csv(folder / "curves.csv", index=False)
-    Image.fromarray(training.sample()).save(folder / "samples.png")
-    _plot(wide, folder / "curves.png")
+    Image.fromarray(training.draw_samples()).save(folder / "samples.png")
+    plot_curves(wide, folder / "curves.png")
 
 
-def _plot(wide: "pd.DataFrame", file: Path) -> None:
+def plot_curves(wide: "pd.DataFrame", file: Path) -> None:
+    """Losses, validation and signals, a panel each, over the images seen."""
     from matplotlib import pyplot
 
     titles = {"train/": "training losses", "val/": "validation, mean absolute error", SIGNAL: "signals of collapse"}

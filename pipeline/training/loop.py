@@ -4,29 +4,29 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from pipeline import params, paths
+from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.models.cyclegan import CycleGAN
-from pipeline.models.ranks import ALONE, Ranks
-from pipeline.training import checkpoint, validation
-from pipeline.training.data import Slices
-from pipeline.training.feed import Feed
-from pipeline.training.machine import use
-from pipeline.training.schedule import enough, learning_rate, scheduled_rate
-from pipeline.training.warm_start import take_generators
-
-if TYPE_CHECKING:
-    from pipeline.tracking.runs import Run
+from pipeline.models.fast.precision import allow_tf32, autocast, choose_precision
+from pipeline.models.fast.ranks import ALONE, Ranks
+from pipeline.models.inference import load_generator
+from pipeline.models.learner import Learner
+from pipeline.params import Params, Train
+from pipeline.training.checkpoint import load_latest_checkpoint, save_checkpoint
+from pipeline.training.data import Feed, Slices
+from pipeline.training.progress import measure_machine
+from pipeline.training.schedule import is_exhausted, linear_rate, scheduled_rate
+from pipeline.training.validation import SCORE, draw_samples, validate
 
 LOG_STEPS = 25
-WIDE = 32  # feature maps of a generator's first layer from which on a CPU gains from bfloat16
 MOST_SKIPPED = 10  # steps in a row that may be left out because something in them was not finite
 
 
@@ -34,22 +34,39 @@ class Interrupted(UserError):
     """Stopped from outside; what is done lies in a checkpoint."""
 
 
+class Tracker(Protocol):
+    """Where curves and pictures go while a training runs; `step` counts images seen. What it cannot take must not end the training."""
+
+    id: str
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None: ...
+    def log_image(self, array: NDArray[np.uint8], key: str, step: int = 0) -> None: ...
+    def log_folder(self, path: Path, artifact_path: str | None = None) -> None: ...
+    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None: ...
+
+
 @dataclass(frozen=True)
 class Data:
-    """Slices to train on, slices to validate on, and simulated pairs for both where there is a teacher."""
+    """Slices to train and to validate on, and simulated pairs for both where there is a teacher."""
 
     train: Slices
-    held_out: Slices
-    pairs: Slices | None
-    held_out_pairs: Slices | None
+    val: Slices
+    teacher: Slices | None
+    teacher_val: Slices | None
+
+    @classmethod
+    def load(cls, with_teacher: bool, folder: Path = paths.SLICES) -> "Data":
+        teacher, teacher_val = (Slices(kind, folder) if with_teacher else None for kind in ("teacher", paths.HELD_OUT))
+        return cls(Slices("train", folder), Slices("val", folder), teacher, teacher_val)
 
 
 @dataclass
 class Training:
     """A training in progress: networks, the next step, the curves so far, validation scores and the best weights where they are kept."""
 
-    of: params.Params
-    folder: Path
+    params: Params
+    folder: Path  # of checkpoints
     device: torch.device
     data: Data
     ranks: Ranks = ALONE
@@ -61,55 +78,52 @@ class Training:
     latest: dict[str, float] = field(default_factory=dict)  # last values of the curves, for the display
 
     def __post_init__(self) -> None:
-        torch.manual_seed(self.of.train.seed)
-        train = self.of.train
-        self.precision = precision(self.of, self.device)
+        train = self.params.train
+        torch.manual_seed(train.seed)
+        self.precision = choose_precision(self.params, self.device)
         if self.precision == "tf32":
-            torch.set_float32_matmul_precision("high")
-            torch.backends.cudnn.allow_tf32 = True
+            allow_tf32()
         if train.compile and self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "c++")):
             raise UserError("params.yaml: train.compile = true needs a C++ compiler here; install g++ or set it to false")
-        self.networks = CycleGAN(self.of.model, train, self.device, self.ranks)
+        self.learner = Learner(self.params.model, train, self.device, self.ranks)
         images = train.epochs * max(len(self.data.train.ct), len(self.data.train.mr)) if train.epochs else train.images
-        self.taught = -(-train.teacher.images // train.batch_size)
-        self.steps = self.taught + -(-images // train.batch_size)
-        self.feed = Feed(self.data.train, self.data.pairs, train, self.taught, self.device, self.ranks)
-        if (state := checkpoint.latest(self.folder)) is not None:
-            self.networks.load_state_dict(state["networks"])
+        self.teacher_steps = -(-train.teacher.images // train.batch_size)
+        self.steps = self.teacher_steps + -(-images // train.batch_size)
+        self.feed = Feed(self.data.train, self.data.teacher, train, self.teacher_steps, self.device, self.ranks)
+        if (state := load_latest_checkpoint(self.folder)) is not None:
+            self.learner.load_state_dict(state["learner"])
             self.step, self.history, self.run_id = state["step"], state["history"], state["run_id"]
             self.scores, self.best = state["scores"], state["best"]
         elif train.start_from:
-            take_generators(self.networks, paths.as_given(train.start_from))
+            load_generators(self.learner, paths.as_given(train.start_from))
 
     @property
     def done(self) -> bool:
         """Whether the budget is used up, or validation has not got better for long enough."""
-        return self.step >= self.steps or enough(self.scores, self.of.train.stop_after)
+        return self.step >= self.steps or is_exhausted(self.scores, self.params.train.stop_after)
 
-    def run(self, tracked: "Run | None", stop: threading.Event) -> Iterator[int]:
-        """Train to the end, giving the count of steps done after each; `tracked` is None in all processes but the first.
+    def run(self, tracker: Tracker | None, stop: threading.Event) -> Iterator[int]:
+        """Train to the end, giving the count of steps done after each; `tracker` is None in all processes but the first.
 
         Raises Interrupted when `stop` is set, after a checkpoint, and UserError when training diverges.
         """
-        self.run_id = tracked.id if tracked else None
-        train = self.of.train
+        self.run_id = tracker.id if tracker else None
+        train = self.params.train
         saved = time.monotonic()
-        bf16 = self.precision == "bfloat16"
         while not self.done:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                losses = self._one_step()
+            losses = self._take_step()
             self.step += 1
             seen = self.step * train.batch_size
             # Asked rarely on a GPU, since asking makes it wait; steps that were left out in between did no harm.
             if self.device.type == "cpu" or self.step % LOG_STEPS == 0:
-                self._check()
-            if tracked and (self.step % LOG_STEPS == 0 or self.step == self.steps):
+                self._check_finite()
+            if tracker and (self.step % LOG_STEPS == 0 or self.step == self.steps):
                 named = {name if "/" in name else f"train/{name}": float(value) for name, value in losses.items()}
-                self._log(tracked, named, seen)
-                tracked.log_metrics(use(self.device), seen)
+                self._log(tracker, named, seen)
+                tracker.log_metrics(measure_machine(self.device), seen)
             if seen // train.sample_images > (seen - train.batch_size) // train.sample_images or self.step == self.steps:
-                self._validate(tracked, seen)
-            stopped = bool(self.ranks.of_first(float(stop.is_set())))
+                self._validate(tracker, seen)
+            stopped = bool(self.ranks.from_first(float(stop.is_set())))
             if self.ranks.first and (stopped or time.monotonic() - saved >= train.checkpoint_seconds):
                 self.save()
                 saved = time.monotonic()
@@ -118,30 +132,38 @@ class Training:
             yield self.step
 
     def save(self) -> None:
-        state = {"networks": self.networks.state_dict(), "step": self.step, "history": self.history, "run_id": self.run_id}
-        checkpoint.save(self.folder, self.step, state | {"scores": self.scores, "best": self.best})
+        """Write a checkpoint of everything that later steps depend on."""
+        state = {"learner": self.learner.state_dict(), "step": self.step, "history": self.history, "run_id": self.run_id}
+        save_checkpoint(self.folder, self.step, state | {"scores": self.scores, "best": self.best})
 
-    def conclude(self) -> None:
-        """Make the best weights the averaged ones where they are kept."""
+    def use_best(self) -> None:
+        """Make the best weights the averaged ones where `train.keep_best` kept them."""
         if self.best is not None:
-            self.networks.ema.load_state_dict(self.best)
+            self.learner.average.load_state_dict(self.best)
 
-    def _one_step(self) -> dict[str, torch.Tensor]:
-        train = self.of.train
-        batch, pairs = self.feed.at(self.step)
+    def draw_samples(self) -> NDArray[np.uint8]:
+        """Picture of validation slices and their translations."""
+        return draw_samples(self.learner.average, self.data.val)
+
+    def _take_step(self) -> dict[str, torch.Tensor]:
+        train = self.params.train
+        batch, pairs = self.feed.inputs(self.step)  # made in float32: in bfloat16 the grid of a turn would be off by half a pixel
         if batch is None:
-            assert pairs is not None
-            last = train.learning_rate if self.steps > self.taught else 0.0
-            rate = learning_rate(self.step, self.taught, train.decay_from, train.teacher.learning_rate, last)
-            self.networks.set_learning_rate(rate)
-            return self.networks.teach(pairs)
-        self.networks.set_learning_rate(scheduled_rate(self.step - self.taught, self.steps - self.taught, train, self.scores))
-        random = torch.Generator().manual_seed((train.seed << 32) + self.step)
-        return self.networks.step(batch, pairs, random)
+            last = train.learning_rate if self.steps > self.teacher_steps else 0.0
+            rate = linear_rate(self.step, self.teacher_steps, train.decay_from, train.teacher.learning_rate, last)
+        else:
+            rate = scheduled_rate(self.step - self.teacher_steps, self.steps - self.teacher_steps, train, self.scores)
+        self.learner.set_learning_rate(rate)
+        with autocast(self.precision, self.device):
+            if batch is None:
+                assert pairs is not None
+                return self.learner.teach(pairs)
+            random = torch.Generator().manual_seed((train.seed << 32) + self.step)
+            return self.learner.step(batch, pairs, random)
 
-    def _check(self) -> None:
+    def _check_finite(self) -> None:
         """Stop where several steps in a row were left out; the weights are those of the last good step, and are saved."""
-        if (skipped := int(self.networks.skipped)) >= MOST_SKIPPED:
+        if (skipped := int(self.learner.skipped)) >= MOST_SKIPPED:
             if self.ranks.first:
                 self.save()
             raise UserError(
@@ -149,50 +171,42 @@ class Training:
                 "lower train.learning_rate, set train.clip_gradients or train.precision = float32 (the last good weights are kept)"
             )
 
-    def _validate(self, tracked: "Run | None", seen: int) -> None:
+    def _validate(self, tracker: Tracker | None, seen: int) -> None:
         """Scores and samples by the first process; all learn the score, since schedule and end may depend on it."""
         score = 0.0
-        if tracked:
-            values = validation.validate(self.networks.ema, self.data.held_out, self.data.held_out_pairs)
-            self._log(tracked, values, seen)
-            tracked.log_image(self.sample(), key="samples", step=seen)
-            score = values[validation.SCORE]
-        score = self.ranks.of_first(score)
-        if self.step <= self.taught < self.steps:
+        if tracker:
+            values = validate(self.learner.average, self.data.val, self.data.teacher_val)
+            self._log(tracker, values, seen)
+            tracker.log_image(self.draw_samples(), key="samples", step=seen)
+            score = values[SCORE]
+        score = self.ranks.from_first(score)
+        if self.step <= self.teacher_steps < self.steps:
             return  # the warm-up is no candidate: what the teacher says is not yet what real slices look like
-        if self.of.train.keep_best and score < min(self.scores, default=float("inf")):
-            self.best = {name: value.detach().clone() for name, value in self.networks.ema.state_dict().items()}
+        if self.params.train.keep_best and score < min(self.scores, default=float("inf")):
+            self.best = {name: value.detach().clone() for name, value in self.learner.average.state_dict().items()}
         self.scores.append(score)
 
-    def sample(self) -> Any:
-        """uint8 picture of validation slices and what is made of them."""
-        return validation.sample(self.networks.ema, self.data.held_out)
-
-    def _log(self, tracked: "Run", values: dict[str, float], seen: int) -> None:
+    def _log(self, tracker: Tracker, values: dict[str, float], seen: int) -> None:
         self.history += [{"images": seen, "metric": name, "value": value} for name, value in values.items()]  # type: ignore[dict-item]
         self.latest |= values
-        tracked.log_metrics(values, seen)
+        tracker.log_metrics(values, seen)
 
 
-def precision(of: params.Params, device: torch.device) -> str:
-    """The precision in use: `auto` is bfloat16 on a GPU that has it, on a CPU that has it for wide generators, else float32.
+def load_generators(learner: Learner, folder: Path) -> None:
+    """Start from the generators in `folder`, and their average from them as well; discriminators and optimisers start afresh.
 
-    Narrow ones gain little from it on a CPU, and without it come out nearly the same on any.
+    Raises UserError when the folder holds none, or of another architecture than `model` in params.yaml.
     """
-    if of.train.precision != "auto":
-        return of.train.precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if of.model.generator_width >= WIDE and cpu_has_bfloat16() else "float32"
+    for direction in learner.generators:
+        weights = load_generator(folder, direction).state_dict()
+        try:
+            learner.generators[direction].load_state_dict(weights)
+            learner.average[direction].load_state_dict(weights)
+        except RuntimeError:
+            raise UserError(f"train.start_from = {folder}: its {direction} has another architecture than model in params.yaml") from None
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16, which it does at twice the rate of float32."""
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-
-
-def chosen_device(train: params.Train) -> torch.device:
+def choose_device(train: Train) -> torch.device:
     """The device in use: `auto` is a GPU where there is one. Raises UserError when a GPU is asked for and absent."""
     if train.device == "cuda" and not torch.cuda.is_available():
         raise UserError("params.yaml: train.device = 'cuda' but torch finds no GPU here; set it to auto or cpu")

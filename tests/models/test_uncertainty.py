@@ -1,10 +1,10 @@
-"""Where a translation wavers."""
+"""Where a translation is uncertain."""
 
 import numpy as np
 import torch
 from torch import nn
 
-from pipeline.models.uncertainty import doubt
+from pipeline.models.inference import estimate_uncertainty
 
 
 class Edges(nn.Module):
@@ -29,13 +29,13 @@ def picture() -> np.ndarray:
     return image
 
 
-def test_a_network_that_moves_and_turns_with_its_input_is_not_doubted() -> None:
-    assert np.allclose(doubt(Same(), picture()), 0, atol=1e-4)
+def test_a_network_that_moves_and_turns_with_its_input_is_certain() -> None:
+    assert np.allclose(estimate_uncertainty(Same(), picture()), 0, atol=1e-4)
 
 
-def test_doubt_is_where_mirroring_changes_the_answer_by_hand() -> None:
-    found = doubt(Edges(), picture())
+def test_uncertainty_is_where_mirroring_changes_the_answer_by_hand() -> None:
+    uncertainty = estimate_uncertainty(Edges(), picture())
     # Left edge: a step beyond the range, so 1, in seven of eight answers; no step to the right neighbour, so 0.5, in the mirrored one.
     values = np.array([1.0] * 7 + [0.5])
-    assert np.allclose(found[0, 5:9, 5], values.std(), atol=1e-5)
-    assert found[0, 0, 0] == 0
+    assert np.allclose(uncertainty[0, 5:9, 5], values.std(), atol=1e-5)
+    assert uncertainty[0, 0, 0] == 0

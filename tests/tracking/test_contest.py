@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import params, paths
 from pipeline.dataset import slice_arrays as slices
-from pipeline.models.bundle import translate
+from pipeline.models.inference import translate
 from pipeline.serving.translator import Translator
 from pipeline.tracking import contest, registry, store
 from pipeline.tracking.registration import register

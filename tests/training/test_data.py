@@ -34,7 +34,7 @@ def test_pairs_stay_aligned(folder: Path) -> None:
     partners = {row.tobytes(): i for i, row in enumerate(slices.mr)} | {row[:, ::-1].tobytes(): i for i, row in enumerate(slices.mr)}
     plain = jobs.PARAMS.train.model_copy(update={"teacher": jobs.PARAMS.train.teacher.model_copy(update={"augment": False})})
     batch = slices.pairs(3, plain)
-    assert batch.shown_ct is batch.ct
+    assert batch.input_ct is batch.ct
     for ct, mr in zip(batch.ct, batch.mr, strict=True):
         as_stored = [((one[0] + 1) * 127.5).round().to(torch.uint8).numpy().tobytes() for one in (ct, mr)]
         assert pixels[as_stored[0]] == partners[as_stored[1]]

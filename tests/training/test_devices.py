@@ -8,12 +8,12 @@ import psutil
 import pytest
 import torch
 
-from pipeline import params, paths
-from pipeline.models.bundle import load_generator, translate
-from pipeline.training.data import Slices
+from pipeline import params
+from pipeline.domain import DIRECTIONS
+from pipeline.models.inference import load_generator, translate
 from pipeline.training.loop import Data, Training
 from tests.training import jobs
-from tests.training.test_loop import Untracked
+from tests.training.test_loop import Recorder
 from tests.training.test_resume import wait_for
 
 SHORT = {"images": 24, "teacher": jobs.PARAMS.train.teacher.model_dump() | {"images": 16}, "checkpoint_seconds": 0.01}
@@ -36,14 +36,14 @@ def test_two_processes_give_what_one_gives_even_after_one_was_killed(tmp_path: P
     alone = params.load(folder / "params.yaml")
     alone = alone.model_copy(update={"train": alone.train.model_copy(update={"devices": 1})})
     slices = folder / "data/slices"
-    data = Data(*(Slices(kind, slices) for kind in ("train", "val", "teacher", "teacher_val")))
+    data = Data.load(with_teacher=True, folder=slices)
     one = Training(alone, tmp_path / "one", torch.device("cpu"), data)
-    for _ in one.run(Untracked(), threading.Event()):  # type: ignore[arg-type]
+    for _ in one.run(Recorder(), threading.Event()):
         pass
     images = np.random.default_rng(1).random((4, 32, 32), np.float32)
-    for direction in paths.DIRECTIONS:
+    for direction in DIRECTIONS:
         theirs = translate(load_generator(folder / "models", direction), images, "t1")
-        apart = np.abs(translate(one.networks.ema[direction], images, "t1") - theirs)
+        apart = np.abs(translate(one.learner.average[direction], images, "t1") - theirs)
         # Sums in another order round otherwise, and Adam makes whole steps of gradients that are rounding alone.
         assert apart.mean() < 1e-3
         assert apart.max() < 1e-2

@@ -1,6 +1,7 @@
 """The loop with options beside the defaults: resumed to the bit, ended early, stopped when it diverges, best weights kept."""
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,34 +10,37 @@ import torch
 from pipeline import params
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import SIGNAL
-from pipeline.training import validation
+from pipeline.models.fast.precision import choose_precision
+from pipeline.training import loop, validation
 from pipeline.training.data import Slices
-from pipeline.training.loop import Data, Interrupted, Training, precision
-from pipeline.training.schedule import enough, falls, scheduled_rate
+from pipeline.training.loop import Data, Interrupted, Training
+from pipeline.training.schedule import count_falls, is_exhausted, scheduled_rate
 from tests.training import jobs
 
 
-class Untracked:
-    """Stands where an MLflow run would be."""
+class Recorder:
+    """A tracker that keeps the metrics and drops the rest."""
 
     id = "none"
 
     def __init__(self) -> None:
         self.metrics: dict[str, list[float]] = {}
 
-    def log_metrics(self, values: dict[str, float], step: int) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         for name, value in values.items():
             self.metrics.setdefault(name, []).append(value)
 
-    def log_image(self, *_: object, **__: object) -> None:
-        pass
+    def log_image(self, *_: object, **__: object) -> None: ...
+    def log_folder(self, *_: object) -> None: ...
+    def set_tags(self, *_: object) -> None: ...
+    def finish(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> Data:
     torch.set_num_threads(1)
     folder = jobs.make(tmp_path_factory.mktemp("job")) / "data/slices"
-    return Data(*(Slices(kind, folder) for kind in ("train", "val", "teacher", "teacher_val")))
+    return Data.load(with_teacher=True, folder=folder)
 
 
 def chosen(**knobs: object) -> params.Params:
@@ -48,16 +52,16 @@ def chosen(**knobs: object) -> params.Params:
     return params.parse(content, "params.yaml")
 
 
-def training(of: params.Params, folder: Path, slices: Data) -> Training:
-    return Training(of, folder, torch.device("cpu"), slices)
+def new_training(chosen_params: params.Params, folder: Path, slices: Data) -> Training:
+    return Training(chosen_params, folder, torch.device("cpu"), slices)
 
 
-def run(made: Training, until: int | None = None) -> Untracked:
-    tracked, stop = Untracked(), threading.Event()
-    for step in made.run(tracked, stop):  # type: ignore[arg-type]
+def run(training: Training, until: int | None = None) -> Recorder:
+    tracker, stop = Recorder(), threading.Event()
+    for step in training.run(tracker, stop):
         if until is not None and step == until - 1:
             stop.set()
-    return tracked
+    return tracker
 
 
 @pytest.mark.parametrize(
@@ -73,12 +77,12 @@ def test_auto_is_bfloat16_on_a_cpu_that_gains_from_it(
     width: int, found: dict[str, bool], wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
-    assert precision(chosen(generator_width=width), torch.device("cpu")) == wanted
-    assert precision(chosen(generator_width=width, precision="float32"), torch.device("cpu")) == "float32"
+    assert choose_precision(chosen(generator_width=width), torch.device("cpu")) == wanted
+    assert choose_precision(chosen(generator_width=width, precision="float32"), torch.device("cpu")) == "float32"
 
 
 def same(first: Training, second: Training) -> bool:
-    left, right = first.networks.ema.state_dict(), second.networks.ema.state_dict()
+    left, right = first.learner.average.state_dict(), second.learner.average.state_dict()
     return first.history == second.history and all(torch.equal(value, right[name]) for name, value in left.items())
 
 
@@ -91,23 +95,23 @@ def same(first: Training, second: Training) -> bool:
     ],
 )
 def test_interrupted_and_resumed_ends_with_the_same_bits(knobs: dict[str, object], slices: Data, tmp_path: Path) -> None:
-    of = chosen(**knobs)
-    whole = training(of, tmp_path / "whole", slices)
+    options = chosen(**knobs)
+    whole = new_training(options, tmp_path / "whole", slices)
     run(whole)
-    first = training(of, tmp_path / "parts", slices)
+    first = new_training(options, tmp_path / "parts", slices)
     with pytest.raises(Interrupted):
         run(first, until=7)
-    second = training(of, tmp_path / "parts", slices)
+    second = new_training(options, tmp_path / "parts", slices)
     assert second.step == 7
     run(second)
-    for made in (whole, second):
-        made.conclude()
+    for finished in (whole, second):
+        finished.use_best()
     assert same(whole, second)
     assert whole.scores == second.scores
 
 
 def test_signals_of_collapse_and_the_machine_are_logged(slices: Data, tmp_path: Path) -> None:
-    metrics = run(training(chosen(), tmp_path, slices)).metrics
+    metrics = run(new_training(chosen(), tmp_path, slices)).metrics
     signals = {name.removeprefix(SIGNAL) for name in metrics if name.startswith(SIGNAL)}
     assert signals >= {"accuracy_ct", "accuracy_mr", "spread_ct", "spread_mr", "gradient_generators", "gradient_discriminators"}
     assert signals >= {"ct_to_mr/spread", "mr_to_ct/spread"}
@@ -117,21 +121,21 @@ def test_signals_of_collapse_and_the_machine_are_logged(slices: Data, tmp_path: 
 
 
 def test_several_spoilt_steps_end_training_with_the_last_good_weights(slices: Data, tmp_path: Path) -> None:
-    made = training(chosen(learning_rate=0.0002), tmp_path, slices)
-    good, at = made.feed.at, 3
+    training = new_training(chosen(learning_rate=0.0002), tmp_path, slices)
+    good, first_bad = training.feed.inputs, 3
 
     def spoilt(step: int):
         batch, pairs = good(step)
-        if batch is not None and step >= at:
+        if batch is not None and step >= first_bad:
             batch.ct.fill_(float("nan"))
         return batch, pairs
 
-    made.feed.at = spoilt  # type: ignore[method-assign]
+    training.feed.inputs = spoilt  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"training diverged: .* 10 steps before step 13"):
-        run(made)
-    again = training(chosen(learning_rate=0.0002), tmp_path, slices)
+        run(training)
+    again = new_training(chosen(learning_rate=0.0002), tmp_path, slices)
     assert again.step == 13
-    assert all(torch.isfinite(value).all() for value in again.networks.generators.state_dict().values())
+    assert all(torch.isfinite(value).all() for value in again.learner.generators.state_dict().values())
 
 
 def test_it_ends_when_nothing_gets_better_and_the_best_is_kept(slices: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,19 +146,19 @@ def test_it_ends_when_nothing_gets_better_and_the_best_is_kept(slices: Data, tmp
         seen.append({name: value.clone() for name, value in generators.state_dict().items()})
         return {validation.SCORE: next(scores)}
 
-    monkeypatch.setattr(validation, "validate", validate)
-    made = training(chosen(stop_after=2, keep_best=True), tmp_path, slices)
-    run(made)
-    assert made.scores == [0.5, 0.3, 0.4, 0.35]
-    assert made.step < made.steps
-    assert made.done
-    made.conclude()
-    assert all(torch.equal(value, seen[2][name]) for name, value in made.networks.ema.state_dict().items())
+    monkeypatch.setattr(loop, "validate", validate)
+    training = new_training(chosen(stop_after=2, keep_best=True), tmp_path, slices)
+    run(training)
+    assert training.scores == [0.5, 0.3, 0.4, 0.35]
+    assert training.step < training.steps
+    assert training.done
+    training.use_best()
+    assert all(torch.equal(value, seen[2][name]) for name, value in training.learner.average.state_dict().items())
 
 
 def test_epochs_are_passes_over_the_larger_modality(slices: Data, tmp_path: Path) -> None:
-    made = training(chosen(epochs=3, batch_size=1), tmp_path, slices)
-    assert made.steps - made.taught == 3 * 7
+    training = new_training(chosen(epochs=3, batch_size=1), tmp_path, slices)
+    assert training.steps - training.teacher_steps == 3 * 7
 
 
 def test_slices_held_on_the_device_are_the_same(slices: Data, tmp_path: Path) -> None:
@@ -175,6 +179,6 @@ def test_schedules() -> None:
     assert rates("cosine") == [1, 1, 1, 0.5, 0.146]
     assert rates("step") == [1, 1, 0.5, 0.25, 0.25]
     assert rates("plateau", (0.5, 0.6, 0.7)) == [0.5] * 5
-    assert falls([0.5, 0.6, 0.4, 0.5, 0.5, 0.5, 0.5], 2) == 2
-    assert [enough([0.5, 0.6, 0.7], patience) for patience in (0, 2, 3)] == [False, True, False]
-    assert not enough([], 1)
+    assert count_falls([0.5, 0.6, 0.4, 0.5, 0.5, 0.5, 0.5], 2) == 2
+    assert [is_exhausted([0.5, 0.6, 0.7], patience) for patience in (0, 2, 3)] == [False, True, False]
+    assert not is_exhausted([], 1)

@@ -62,15 +62,15 @@ def test_asked_to_stop_it_saves_and_says_so(undisturbed: dict[str, bytes], tmp_p
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for step in (1, 2, 3, 4):
-        checkpoint.save(tmp_path, step, {"step": step, "weights": torch.ones(3)})
+        checkpoint.save_checkpoint(tmp_path, step, {"step": step, "weights": torch.ones(3)})
     assert len(list(tmp_path.glob("*.pt"))) == 3
     newest = max(tmp_path.glob("*.pt"))
     newest.write_bytes(newest.read_bytes()[:-1])
-    state = checkpoint.latest(tmp_path)
+    state = checkpoint.load_latest_checkpoint(tmp_path)
     assert state is not None
     assert state["step"] == 3
     assert "damaged checkpoint passed over" in capsys.readouterr().err
 
 
 def test_no_checkpoint_is_no_fault(tmp_path: Path) -> None:
-    assert checkpoint.latest(tmp_path) is None
+    assert checkpoint.load_latest_checkpoint(tmp_path) is None

@@ -1,10 +1,10 @@
 """The processes of one training, a device each: who is first, whose part of a batch is whose, what all must know."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -12,7 +12,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import UserError
 
-Module = TypeVar("Module", bound=nn.Module)
+
+class Objective(nn.Module):
+    """A loss as a module of the networks that it trains, which is what DistributedDataParallel takes."""
+
+    def __init__(self, networks: nn.Module, loss: Callable[..., Any]) -> None:
+        super().__init__()
+        self.networks = networks
+        self.loss = loss
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.loss(*inputs)
 
 
 @dataclass(frozen=True)
@@ -26,9 +36,9 @@ class Ranks:
     def first(self) -> bool:
         return self.rank == 0
 
-    def wrapped(self, module: nn.Module) -> nn.Module:
-        """`module` with its gradients averaged over all processes."""
-        return module if self.count == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+    def share_gradients(self, networks: nn.Module, loss: Callable[..., Any]) -> Callable[..., Any]:
+        """`loss`, whose gradients of the weights of `networks` are averaged over all processes."""
+        return loss if self.count == 1 else DistributedDataParallel(Objective(networks, loss), broadcast_buffers=False)
 
     def part(self, batch: Tensor) -> Tensor:
         """This process's lines of the whole batch."""
@@ -51,20 +61,20 @@ class Ranks:
         distributed.all_reduce(counted)
         return counted > 0
 
-    def of_first(self, value: float) -> float:
+    def from_first(self, value: float) -> float:
         """The first process's `value`, in all of them."""
         if self.count == 1:
             return value
-        told = torch.tensor(value, dtype=torch.float64)
-        distributed.broadcast(told, 0)
-        return float(told)
+        message = torch.tensor(value, dtype=torch.float64)
+        distributed.broadcast(message, 0)
+        return float(message)
 
 
 ALONE = Ranks()
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def join_group() -> Iterator[Ranks]:
     """The group that torchrun started this process in, or this process alone."""
     if "LOCAL_RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
         yield ALONE

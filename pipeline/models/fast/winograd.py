@@ -26,35 +26,41 @@ class WideConv2d(nn.Conv2d):
     """nn.Conv2d of stride 1 without padding, (N, C, H + 2, W + 2) to (N, K, H, W), the same numbers up to rounding (1e-5 of the largest).
 
     By Winograd's way where that is faster: 3×3, float32 on a CPU, at least WIDE channels, H and W in multiples of SIDE. The transformed
-    kernels, four times the weights' size, are kept until the weights change: a training step uses them several times, a model always.
+    kernels, four times the weights' size, are cached until the weights change: a training step uses them several times, a model always.
     """
 
+    @classmethod
+    def suits(cls, layer: nn.Conv2d) -> bool:
+        """Whether this class computes `layer` faster."""
+        plain = layer.kernel_size == (3, 3) and layer.stride == (1, 1) and layer.padding == (0, 0) and layer.groups == 1
+        return plain and layer.dilation == (1, 1) and min(layer.in_channels, layer.out_channels) >= WIDE
+
     def forward(self, image: Tensor) -> Tensor:
-        if not self._pays(image):
+        if not self.is_fast_for(image):
             return super().forward(image)
-        result: Tensor = _Winograd.apply(image, self.weight, self._kernels())  # type: ignore[no-untyped-call]
+        result: Tensor = _Winograd.apply(image, self.weight, self.transformed_kernels())  # type: ignore[no-untyped-call]
         return result if self.bias is None else result + self.bias[:, None, None]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the kept kernels: in a copy they would outlive a change of its weights."""
-        return {name: value for name, value in vars(self).items() if name != "_kept"}
+        """Without the cached kernels: in a copy they would outlive a change of its weights."""
+        return {name: value for name, value in vars(self).items() if name != "_cache"}
 
-    def _kernels(self) -> Tensor:
-        """The weights as 36 matrices (36, K, C)."""
+    def transformed_kernels(self) -> Tensor:
+        """The weights as 36 matrices (36, K, C), cached until they change."""
         weight = self.weight
-        kept: tuple[Tensor, int | None, Tensor] | None = vars(self).get("_kept")
+        cache: tuple[Tensor, int | None, Tensor] | None = vars(self).get("_cache")
         version = None if weight.is_inference() else weight._version  # None: changes of such weights are not counted
-        if kept is None or version is None or kept[0] is not weight or kept[1] != version:
-            with torch.inference_mode(version is None), torch.no_grad():  # kept ones may be used in training later
+        if cache is None or version is None or cache[0] is not weight or cache[1] != version:
+            with torch.inference_mode(version is None), torch.no_grad():  # cached ones may be used in training later
                 spread = KERNEL.to(weight) @ weight.permute(2, 3, 0, 1).reshape(9, -1)
-            kept = self._kept = (weight, version, spread.view(36, *weight.shape[:2]))
-        return kept[2]
+            cache = self._cache = (weight, version, spread.view(36, *weight.shape[:2]))
+        return cache[2]
 
-    def _pays(self, image: Tensor) -> bool:
-        plain = self.kernel_size == (3, 3) and self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1
-        fits = image.shape[-2] % SIDE == image.shape[-1] % SIDE == 2 and min(self.in_channels, self.out_channels) >= WIDE
+    def is_fast_for(self, image: Tensor) -> bool:
+        """Whether `image` goes by Winograd's way, or by PyTorch's own."""
+        fits = image.shape[-2] % SIDE == image.shape[-1] % SIDE == 2
         exact = image.device.type == "cpu" and image.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        return plain and fits and exact and not torch.compiler.is_compiling()
+        return fits and exact and self.suits(self) and not torch.compiler.is_compiling()
 
 
 class _Winograd(torch.autograd.Function):
@@ -64,11 +70,11 @@ class _Winograd(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, weight: Tensor, spread: Tensor) -> Tensor:
         (count, channels, *sides), kernels = image.shape, len(weight)
         down, across = (side // SIDE for side in sides)
-        tiles = (IN.to(image) @ _tiles(image)).view(36, channels, -1)
-        made = OUT.to(image) @ torch.bmm(spread, tiles).view(36, -1)
+        tiles = (IN.to(image) @ _cut_tiles(image)).view(36, channels, -1)
+        results = OUT.to(image) @ torch.bmm(spread, tiles).view(36, -1)
         ctx.save_for_backward(spread, tiles)
         ctx.sizes = count, channels, kernels, down, across
-        whole = made.view(SIDE, SIDE, kernels, count, down, across).permute(3, 2, 4, 0, 5, 1)
+        whole = results.view(SIDE, SIDE, kernels, count, down, across).permute(3, 2, 4, 0, 5, 1)
         return whole.reshape(count, kernels, SIDE * down, SIDE * across)
 
     @staticmethod
@@ -77,24 +83,25 @@ class _Winograd(torch.autograd.Function):
         (gradient,), (spread, tiles) = gradients, ctx.saved_tensors
         count, channels, kernels, down, across = ctx.sizes
         parts = gradient.reshape(count, kernels, down, SIDE, across, SIDE).permute(3, 5, 1, 0, 2, 4).reshape(SIDE**2, -1)
-        made = (OUT.T.to(gradient) @ parts).view(36, kernels, -1)
+        spread_gradient = (OUT.T.to(gradient) @ parts).view(36, kernels, -1)
         image = weight = None
         if ctx.needs_input_grad[0]:
-            image = _together(IN.T.to(gradient) @ torch.bmm(spread.transpose(1, 2), made).view(36, -1), count, channels, down, across)
+            joined = IN.T.to(gradient) @ torch.bmm(spread.transpose(1, 2), spread_gradient).view(36, -1)
+            image = _join_tiles(joined, count, channels, down, across)
         if ctx.needs_input_grad[1]:
-            weight = KERNEL.T.to(gradient) @ torch.bmm(made, tiles.transpose(1, 2)).view(36, -1)
+            weight = KERNEL.T.to(gradient) @ torch.bmm(spread_gradient, tiles.transpose(1, 2)).view(36, -1)
             weight = weight.view(3, 3, kernels, channels).permute(2, 3, 0, 1)
         return image, weight, None
 
 
-def _tiles(image: Tensor) -> Tensor:
+def _cut_tiles(image: Tensor) -> Tensor:
     """(N, C, H + 2, W + 2) as tiles of 6×6 that overlap by two pixels: (36, C · N · H/4 · W/4)."""
     tile = SIDE + 2
     return image.unfold(2, tile, SIDE).unfold(3, tile, SIDE).permute(4, 5, 1, 0, 2, 3).reshape(tile**2, -1)
 
 
-def _together(tiles: Tensor, count: int, channels: int, down: int, across: int) -> Tensor:
-    """The transpose of `_tiles`: each pixel the sum of what the tiles that cover it hold."""
+def _join_tiles(tiles: Tensor, count: int, channels: int, down: int, across: int) -> Tensor:
+    """The transpose of `_cut_tiles`: each pixel the sum of what the tiles that cover it hold."""
     tile, shared = SIDE + 2, 2
     split = tiles.view(tile, tile, channels, count, down, across).permute(3, 2, 4, 0, 5, 1)
     result = tiles.new_zeros(count, channels, down + 1, SIDE, across + 1, SIDE)

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import params
-from pipeline.models.bundle import translate
-from pipeline.models.cyclegan import Batch, CycleGAN, Pairs
-from pipeline.models.discriminator import build_discriminator
+from benchmarks.plain_step import as_pytorch, reference_update, with_plain_optimisers
+from pipeline.models.cyclegan import Batch, Pairs
+from pipeline.models.discriminator import ImagePool, build_discriminator
 from pipeline.models.generator import build_generator
+from pipeline.models.inference import translate
+from pipeline.models.learner import Learner
 from pipeline.models.losses import adversarial_loss, discriminator_loss
-from pipeline.models.pool import ImagePool
-from pipeline.training.schedule import learning_rate
-from tests.models.test_winograd import as_pytorch
+from pipeline.params import Section
+from pipeline.training.schedule import linear_rate
 from tests.training.jobs import PARAMS
 
 
-def changed(section: params.Section, **values: object) -> object:
+def changed(section: Section, **values: object) -> object:
     return section.model_copy(update=values)
 
 
@@ -36,42 +36,9 @@ def pairs(batch: Batch) -> Pairs:
     return Pairs(batch.ct, batch.mr, batch.contrast, batch.ct, batch.mr)
 
 
-def fresh() -> CycleGAN:
+def fresh() -> Learner:
     torch.manual_seed(0)
-    return CycleGAN(PARAMS.model, PARAMS.train, torch.device("cpu"))
-
-
-def with_plain_optimisers(networks: CycleGAN) -> CycleGAN:
-    """`networks` with PyTorch's Adam as it comes, weight by weight."""
-    for part in ("generator", "discriminator"):
-        weights = getattr(networks, f"{part}s").parameters()
-        settings = {"lr": PARAMS.train.learning_rate, "betas": (PARAMS.train.adam_beta1, 0.999)}
-        setattr(networks, f"{part}_optimiser", torch.optim.Adam(weights, **settings, foreach=False))
-    return networks
-
-
-def reference_update(networks: CycleGAN, batch: Batch) -> dict[str, torch.Tensor]:
-    """One generator and one discriminator update, term by term as in arXiv 1703.10593, each image through its network on its own."""
-    to_mr, to_ct = networks.generators["ct_to_mr"], networks.generators["mr_to_ct"]
-    judge_mr, judge_ct = networks.discriminators["mr"], networks.discriminators["ct"]
-    train, squared, absolute = PARAMS.train, nn.MSELoss(), nn.L1Loss()
-    fake_mr, fake_ct = to_mr(batch.ct, batch.contrast), to_ct(batch.mr)
-    score_mr, score_ct = judge_mr(fake_mr, batch.contrast), judge_ct(fake_ct, batch.contrast)
-    adversarial = squared(score_mr, torch.ones_like(score_mr)) + squared(score_ct, torch.ones_like(score_ct))
-    cycle = absolute(to_ct(fake_mr), batch.ct) + absolute(to_mr(fake_ct, batch.contrast), batch.mr)
-    identity = absolute(to_mr(batch.mr, batch.contrast), batch.mr) + absolute(to_ct(batch.ct), batch.ct)
-    total = train.lambda_adversarial * adversarial + train.lambda_cycle * cycle + train.lambda_cycle * train.lambda_identity * identity
-    networks.generator_optimiser.zero_grad()
-    total.backward()
-    networks.generator_optimiser.step()
-    networks.discriminator_optimiser.zero_grad()
-    judged = {}
-    for name, judge, real, fake in (("ct", judge_ct, batch.ct, fake_ct), ("mr", judge_mr, batch.mr, fake_mr)):
-        seen, made = judge(real, batch.contrast), judge(fake.detach(), batch.contrast)
-        judged[f"discriminator_{name}"] = (squared(seen, torch.ones_like(seen)) + squared(made, torch.zeros_like(made))) / 2
-    sum(judged.values()).backward()
-    networks.discriminator_optimiser.step()
-    return {"adversarial": adversarial, "cycle": cycle, "identity": identity, **judged}
+    return Learner(PARAMS.model, PARAMS.train, torch.device("cpu"))
 
 
 def test_one_step_agrees_with_the_paper(batch: Batch) -> None:
@@ -91,8 +58,7 @@ def test_one_step_agrees_with_the_paper(batch: Batch) -> None:
 
 def test_gradients_agree_with_the_paper(batch: Batch) -> None:
     fast, plain = fresh(), fresh()
-    losses, _, _ = fast.generator_losses(batch)
-    losses["cycle"].backward()
+    fast.networks.generator_loss(batch, None).terms["cycle"].backward()
     fake_mr, fake_ct = plain.generators["ct_to_mr"](batch.ct, batch.contrast), plain.generators["mr_to_ct"](batch.mr)
     loss = nn.L1Loss()
     (
@@ -113,24 +79,25 @@ def test_bfloat16_is_as_near_to_the_paper_as_pytorchs_own(batch: Batch) -> None:
     for name, value in reference_update(exact, batch).items():
         torch.testing.assert_close(losses[name], value.detach(), rtol=0.02, atol=1e-3)
     mine, theirs, wanted = (
-        torch.cat([weight.grad.flatten() for weight in of.generators.parameters() if weight.ndim > 1]) for of in (fast, plain, exact)
+        torch.cat([weight.grad.flatten() for weight in learner.generators.parameters() if weight.ndim > 1])
+        for learner in (fast, plain, exact)
     )
     cosine = nn.functional.cosine_similarity
     assert float(cosine(mine, wanted, dim=0)) > float(cosine(theirs, wanted, dim=0)) - 0.03
 
 
 def test_teaching_brings_the_known_truth_nearer(pairs: Pairs) -> None:
-    networks = fresh()
-    losses = [float(networks.teach(pairs)["teacher"]) for _ in range(12)]
+    learner = fresh()
+    losses = [float(learner.teach(pairs)["teacher"]) for _ in range(12)]
     assert losses[-1] < losses[0]
 
 
 def test_the_average_lags_behind_the_weights(pairs: Pairs) -> None:
-    networks = fresh()
-    before = copy.deepcopy(list(networks.ema.parameters()))
-    networks.teach(pairs)
+    learner = fresh()
+    before = copy.deepcopy(list(learner.average.parameters()))
+    learner.teach(pairs)
     decay = PARAMS.train.ema_decay
-    for average, old, new in zip(networks.ema.parameters(), before, networks.generators.parameters(), strict=True):
+    for average, old, new in zip(learner.average.parameters(), before, learner.generators.parameters(), strict=True):
         torch.testing.assert_close(average, decay * old + (1 - decay) * new)
 
 
@@ -186,11 +153,11 @@ def test_a_pool_of_none_passes_through() -> None:
 
 
 def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
-    assert [learning_rate(step, 10, 0.5, 1.0) for step in (0, 4, 5, 6, 9, 10)] == [1, 1, 1, 0.8, 0.2, 0]
+    assert [linear_rate(step, 10, 0.5, 1.0) for step in (0, 4, 5, 6, 9, 10)] == [1, 1, 1, 0.8, 0.2, 0]
 
 
 def test_the_learning_rate_may_end_above_zero() -> None:
-    assert [learning_rate(step, 4, 0.5, 1.0, 0.2) for step in (0, 2, 3, 4)] == pytest.approx([1, 1, 0.6, 0.2])
+    assert [linear_rate(step, 4, 0.5, 1.0, 0.2) for step in (0, 2, 3, 4)] == pytest.approx([1, 1, 0.6, 0.2])
 
 
 def test_large_slices_go_one_by_one_side_by_side_on_a_cpu_and_come_out_the_same() -> None:

@@ -1,0 +1,58 @@
+"""Adam in one fused call, which leaves everything as it was where the loss or a gradient is no finite number, and never asks the device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.cyclegan import Loss
+from pipeline.models.fast.ranks import ALONE, Ranks
+from pipeline.params import Train
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a step gave: the loss, the norm of all gradients before clipping, and whether the step was left out (a bool tensor)."""
+
+    loss: Loss
+    gradient_norm: Tensor
+    skipped: Tensor
+
+
+class Minimiser:
+    """Adam for `networks` and the `loss` that they are trained by; gradients are averaged over all processes."""
+
+    def __init__(
+        self, networks: nn.Module, loss: Callable[..., Loss], train: Train, ranks: Ranks = ALONE, all_networks: nn.Module | None = None
+    ) -> None:
+        """`all_networks`: every network that the loss runs, whose buffers change with it; left out where those are `networks` alone."""
+        self.networks, self.ranks, self.clip = networks, ranks, train.clip_gradients
+        self.all_networks = networks if all_networks is None else all_networks
+        self.loss = ranks.share_gradients(networks, loss)
+        # Fused, since only that kind is told by a tensor to leave a step out; asking for its value would make a GPU wait.
+        self.optimiser = torch.optim.Adam(networks.parameters(), train.learning_rate, (train.adam_beta1, 0.999), fused=True)
+
+    def step(self, *inputs: Any, skip: Tensor | None = None) -> Update:
+        """Forward, backward and update; left out where `skip` says so, or where loss or gradients are not finite in any process.
+
+        A step that is left out changes neither weights, nor Adam's averages, nor buffers such as batch norm's statistics.
+        """
+        buffers = [(buffer, buffer.clone()) for buffer in self.all_networks.buffers()]
+        loss = self.loss(*inputs)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()
+        weights = [weight for weight in self.networks.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        bad = self.ranks.anywhere(~(torch.isfinite(norm) & torch.isfinite(loss.total.detach())))
+        if skip is not None:
+            bad = bad | skip
+        if self.clip:
+            torch.nn.utils.clip_grads_with_norm_(weights, self.clip, norm)
+        self.optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
+        self.optimiser.step()
+        torch.autograd.graph.increment_version(weights)  # a fused step counts as no change, but kept Winograd kernels go by that count
+        for buffer, before in buffers:
+            buffer.copy_(torch.where(bad, before, buffer))
+        return Update(loss, norm, bad)
