@@ -25,7 +25,7 @@ SIMULATED, FIRST_SEED = 1200, 2**41  # heads that neither the demo's data nor th
 
 
 def describe(picture):
-    head = outline.find(picture, "mr")
+    head = outline.find_outline(picture, "mr")
     return None if head is None else appearance.features(picture, head)
 
 

@@ -118,6 +118,17 @@ SCORES: dict[str, Score] = {
         ),
         Score("cycle_mae", "Cycle error", True, 3, "lost there and back; a low one does not show that the translation is right"),
         Score("cycle_ssim", "Cycle SSIM", False, 3, "similarity after there and back"),
+        Score("volume_mae_hu", "MAE of volumes, HU", True, 1, "inside the body, as SynthRAD2025"),
+        Score("volume_psnr", "PSNR of volumes, dB", False, 1, "inside the body, as SynthRAD2025"),
+        Score("volume_ms_ssim", "Multi-scale SSIM of volumes", False, 3, "in three dimensions inside the body, as SynthRAD2025"),
+        Score("me_hu", "Mean error, HU", True, 1, "bias inside the body; 0 is best, below it the translation is too low"),
+        Score("air_mae_hu", "MAE of air, HU", True, 1, "where the truth lies at -300 HU or below, inside the body"),
+        Score("soft_mae_hu", "MAE of soft tissue, HU", True, 1, "where the truth lies between -300 and 250 HU"),
+        Score("bone_mae_hu", "MAE of bone, HU", True, 1, "where the truth lies at 250 HU or above"),
+        Score("bone_dice", "Overlap of bone", False, 3, "Dice of 250 HU and more"),
+        Score("bone_hd95_mm", "Distance of bone surfaces, mm", True, 1, "95 % Hausdorff distance of 250 HU and more"),
+        Score("water_path_mm", "Water-equivalent path, mm", True, 2, "mean difference along rays through the head"),
+        Score("water_path_percent", "Water-equivalent path, %", True, 2, "mean difference along rays through the head"),
         Score("spread", "Spread", False, 2, "how much translations differ from each other, relative to real slices; near 0: collapsed"),
     )
 }

@@ -1,6 +1,6 @@
 """Patients become keyed hashes: the same patient, the same key within a project; nobody without the project's salt can test a guess.
 
-The salt lies in `.salt` in the project's folder (git-ignored, made on first need, readable by its owner alone). Keep it as long as the
+The salt lies in `.salt` in the project's folder (git-ignored, made by `make_salt`, readable by its owner alone). Keep it as long as the
 data: with another salt the same files give other keys. Machines that must agree share the file, or set `$CTMR_SALT`.
 """
 
@@ -19,18 +19,44 @@ from pipeline.errors import UserError
 SALT_VARIABLE = "CTMR_SALT"
 
 
+def make_salt() -> None:
+    """Make the project's salt unless there is one. A step of its own: nothing that only reads files writes one.
+
+    Raises UserError outside of a project, and for a salt that guesses could find.
+    """
+    if _salt():
+        return
+    file = paths.home() / paths.SALT
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".salt.")  # readable by its owner alone
+    with os.fdopen(handle, "w") as beside:
+        beside.write(secrets.token_hex(32) + "\n")
+    try:
+        os.link(name, file)  # unlike a rename, this loses against another process that was faster
+    except FileExistsError:
+        pass
+    finally:
+        Path(name).unlink()
+
+
 def pseudonym(*identity: str) -> str:
     """16 hexadecimal digits that stand for `identity` (say "patient" and an id): HMAC-SHA-256 with the project's salt, RFC 2104.
 
-    "" outside of any project when no salt is set: nothing is kept there that would need a key.
+    Raises UserError where there is no salt.
     """
-    salt = _salt(Path.cwd())
-    return hmac.new(salt, "\0".join(identity).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:16] if salt else ""
+    salt = _salt()
+    if not salt:
+        raise UserError(f"no {paths.SALT} here or above, by which names are hidden; run dvc repro in the project's folder")
+    return hmac.new(salt, "\0".join(identity).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:16]
+
+
+def group_key(*identity: str) -> str:
+    """`pseudonym` where there is a salt, else "": outside of the graph nothing is kept that would need a key."""
+    return pseudonym(*identity) if _salt() else ""
 
 
 def volume_key(path: Path) -> str:
-    """`pseudonym` of whom a volume shows, by the file's place: see `subject`."""
-    return pseudonym("volume", subject(path))
+    """`group_key` of whom a volume shows, by the file's place: see `subject`."""
+    return group_key("volume", subject(path))
 
 
 def subject(path: Path) -> str:
@@ -51,36 +77,17 @@ def mask_credentials(text: str) -> str:
     return re.sub(r"(?i)([?&][\w-]*(?:pass|secret|token|key|sig)[\w-]*=)[^&#\s]+", r"\1***", text)
 
 
-def _salt(start: Path) -> bytes:
-    return os.environ[SALT_VARIABLE].encode() if os.environ.get(SALT_VARIABLE) else _salt_file(start)
+def _salt() -> bytes:
+    """The salt: $CTMR_SALT, else the nearest file at or above the working folder; empty where there is none."""
+    if os.environ.get(SALT_VARIABLE):
+        return os.environ[SALT_VARIABLE].encode()
+    here = Path.cwd()
+    file = next((folder / paths.SALT for folder in (here, *here.parents) if (folder / paths.SALT).is_file()), None)
+    return b"" if file is None else _read(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _salt_file(start: Path) -> bytes:
-    """The nearest salt at or above `start`, made in the project's folder when there is none. Empty outside of any project."""
-    for folder in (start, *start.parents):
-        if (folder / paths.SALT).is_file():
-            return _read(folder / paths.SALT)
-    try:
-        root = paths.project_root(start)
-    except UserError:
-        return b""
-    if ".dvc" in root.parts:  # a temporary copy that `dvc exp run --temp` works in, below the project itself
-        root = Path(*root.parts[: root.parts.index(".dvc")])
-    file = root / paths.SALT
-    handle, name = tempfile.mkstemp(dir=root, prefix=".salt.")  # readable by its owner alone
-    with os.fdopen(handle, "w") as beside:
-        beside.write(secrets.token_hex(32) + "\n")
-    try:
-        os.link(name, file)  # unlike a rename, this loses against another process that was faster
-    except FileExistsError:
-        pass
-    finally:
-        Path(name).unlink()
-    return _read(file)
-
-
-def _read(file: Path) -> bytes:
+def _read(file: Path, changed: int) -> bytes:
     salt = file.read_bytes().strip()
     if len(salt) < 16:
         raise UserError(f"{file}: shorter than 16 characters, which guesses could find; restore it, or delete it to have a new one made")

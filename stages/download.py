@@ -1,6 +1,6 @@
 """download: bring CT and MR slices from Kaggle, a folder or the phantom into data/raw."""
 
-from pipeline import paths
+from pipeline import paths, privacy
 from pipeline.errors import user_errors
 from pipeline.params import load
 from pipeline.sources.table import download
@@ -8,6 +8,7 @@ from pipeline.sources.table import download
 
 def main() -> None:
     with user_errors():
+        privacy.make_salt()
         print(f"{paths.RAW}: {download(load().data)}")
 
 

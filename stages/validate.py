@@ -2,17 +2,20 @@
 
 import shutil
 
-from pipeline import atomic, paths
-from pipeline.dataset import expectations, manifest, quality, quality_report
+from pipeline import atomic, paths, privacy
+from pipeline.dataset import expectations, manifest, manifest_contract, quality, quality_report
 from pipeline.errors import UserError, user_errors
 from pipeline.params import load
+from pipeline.sources import provenance
 
 
 def main() -> None:
     with user_errors():
+        privacy.make_salt()
         params = load().quality
         judged = quality.judge(manifest.build(meanwhile=expectations.load), params)
-        results = quality_report.expect(judged, params)
+        reference = quality_report.read_reference(params.drift_reference)
+        results = manifest_contract.check(judged, manifest.read_pairs(), provenance.read(), params, reference)
         broken = quality_report.failed(results)
         if broken:
             with atomic.new_folder(paths.QUALITY_FAILED) as folder:
@@ -20,7 +23,7 @@ def main() -> None:
             raise UserError(quality.complaint(judged, params, broken))
         with atomic.new_folder(paths.QUALITY_REPORT) as folder, atomic.new_file(paths.MANIFEST) as file:
             quality_report.write(folder, judged, results)
-            drifted = quality_report.write_drift(folder, judged, params.drift_reference)
+            drifted = quality_report.write_drift(folder, judged, reference, params.drift_reference)
             judged.to_parquet(file, index=False)
         shutil.rmtree(paths.QUALITY_FAILED, ignore_errors=True)
         for modality, share in quality.shares(judged).items():

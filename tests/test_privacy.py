@@ -17,13 +17,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").touch()
     (tmp_path / ".dvc/tmp/exps/standalone/x").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    privacy._salt_file.cache_clear()
     return tmp_path
 
 
 def test_the_salt_is_made_once_and_for_its_owner_alone(project: Path) -> None:
+    privacy.make_salt()
     first = privacy.pseudonym("patient", "4711")
-    privacy._salt_file.cache_clear()
+    privacy.make_salt()
     assert privacy.pseudonym("patient", "4711") == first
     assert privacy.pseudonym("patient", "4712") != first
     assert stat.S_IMODE((project / ".salt").stat().st_mode) == 0o600
@@ -31,9 +31,10 @@ def test_the_salt_is_made_once_and_for_its_owner_alone(project: Path) -> None:
 
 
 def test_another_salt_another_key(project: Path) -> None:
+    privacy.make_salt()
     first = privacy.pseudonym("patient", "4711")
     (project / ".salt").unlink()
-    privacy._salt_file.cache_clear()
+    privacy.make_salt()
     assert privacy.pseudonym("patient", "4711") != first
 
 
@@ -43,6 +44,7 @@ def test_a_temporary_copy_of_the_project_has_its_salt(project: Path, monkeypatch
     (copy / "dvc.yaml").touch()
     (copy / "params.yaml").touch()
     monkeypatch.chdir(copy)
+    privacy.make_salt()
     inside = privacy.pseudonym("patient", "4711")
     monkeypatch.chdir(project)
     assert privacy.pseudonym("patient", "4711") == inside
@@ -55,16 +57,16 @@ def test_processes_that_start_at_once_agree(project: Path) -> None:
 
 
 def _key(_: int) -> str:
-    privacy._salt_file.cache_clear()
+    privacy.make_salt()
     return privacy.pseudonym("patient", "4711")
 
 
-def test_outside_of_a_project_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CTMR_SALT")
-    monkeypatch.chdir(tmp_path)
-    privacy._salt_file.cache_clear()
-    assert privacy.pseudonym("patient", "4711") == ""
-    assert not list(tmp_path.iterdir())
+def test_without_a_salt_nothing_is_written_and_no_name_is_hidden_badly(project: Path) -> None:
+    """Readers go without a key; whoever must hide a name is told to make a salt first."""
+    assert privacy.group_key("patient", "4711") == privacy.volume_key(Path("ct/p1.nii")) == ""
+    with pytest.raises(UserError, match=r"no \.salt here or above"):
+        privacy.pseudonym("patient", "4711")
+    assert not (project / ".salt").exists()
 
 
 def test_a_weak_salt_is_refused(project: Path) -> None:

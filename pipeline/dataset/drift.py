@@ -34,7 +34,7 @@ def statistics(manifest: "pd.DataFrame") -> dict[str, Any]:
     found = {}
     for modality in paths.MODALITIES:
         mine = manifest[(manifest["status"] == "ok") & (manifest["modality"] == modality)]
-        measures = {name: np.round(_thin(np.sort(_values(mine, name))), 5).tolist() for name in MEASURES}
+        measures = {name: np.round(_thin(np.sort(values_of(mine, name))), 5).tolist() for name in MEASURES}
         hashes = mine.sort_values("sha256")["phash"].to_numpy()
         found[modality] = {"slices": len(mine), "measures": measures, "hashes": _thin(hashes).tolist()}
     return found
@@ -77,7 +77,8 @@ def compare(manifest: "pd.DataFrame", reference: dict[str, Any]) -> dict[str, An
     return {"drifted": any(test["drifted"] for test in tests), "tests": tests}
 
 
-def _values(slices: "pd.DataFrame", name: str) -> NDArray[np.float64]:
+def values_of(slices: "pd.DataFrame", name: str) -> NDArray[np.float64]:
+    """One of MEASURES for each of some slices of the manifest."""
     values = np.sqrt(slices["height"] * slices["width"]) if name == "size" else slices[name]
     return np.asarray(values, np.float64)
 

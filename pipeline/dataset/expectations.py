@@ -39,11 +39,12 @@ def check(name: str, table: "pd.DataFrame", expectations: list[Expectation]) -> 
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     batch = context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
     suite = gx.ExpectationSuite(name=name)
-    for number, one in enumerate(expectations):
-        suite.add_expectation(getattr(gxe, f"Expect{one.kind}")(**one.arguments, severity=one.severity, meta={"number": number}))
+    for number, expected in enumerate(expectations):
+        kind = getattr(gxe, f"Expect{expected.kind}")
+        suite.add_expectation(kind(**expected.arguments, severity=expected.severity, meta={"number": number}))
     outcome = batch.get_batch(batch_parameters={"dataframe": table}).validate(suite, result_format="SUMMARY")
     by_number = {result["expectation_config"]["meta"]["number"]: result for result in outcome.to_json_dict()["results"]}
-    return [_plain(name, one, by_number[number]) for number, one in enumerate(expectations)]
+    return [_plain(name, expected, by_number[number]) for number, expected in enumerate(expectations)]
 
 
 def _plain(name: str, expectation: Expectation, result: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def _plain(name: str, expectation: Expectation, result: dict[str, Any]) -> dict[
     return {
         "table": name,
         "expectation": expectation.kind,
-        "column": expectation.arguments.get("column", ""),
+        "column": ", ".join(expectation.arguments[name] for name in ("column", "column_A", "column_B") if name in expectation.arguments),
         "meaning": expectation.meaning,
         "severity": expectation.severity,
         "success": bool(result["success"]),

@@ -94,7 +94,7 @@ def read_pairs(raw: Path = paths.RAW) -> list[dict[str, str]]:
 def measure(slice_: Slice, modality: str) -> dict[str, Any]:
     """What the manifest says of a slice's pixels, as fields of Row."""
     picture = intensity.view(slice_.pixels, slice_.unit, modality)
-    found = outline.find(picture, modality)
+    found = outline.find_outline(picture, modality)
     mask = found.mask(picture.shape) if found else np.zeros(picture.shape, bool)
     inside = picture[mask]
     facts: dict[str, Any] = {
@@ -117,7 +117,7 @@ def measure(slice_: Slice, modality: str) -> dict[str, Any]:
     if found is None:
         return facts
     # Looks are described with one way of finding the head, else CT and MR would differ by that alone.
-    described = appearance.features(picture, found if modality == "mr" else outline.find(picture, "mr") or found)
+    described = appearance.features(picture, found if modality == "mr" else outline.find_outline(picture, "mr") or found)
     facts["ct_likelihood"] = appearance.ct_likelihood(described)
     if modality == "mr":
         facts["marks"] = count_marks(picture, found)
@@ -163,7 +163,7 @@ def _measure_file(raw: Path, file: Path) -> list[Row]:
     split = relative.parts[1] if len(relative.parts) > 2 and relative.parts[1] in ("train", "test") else ""
     row = Row(stem(relative), modality, str(relative), 0, split)
     try:
-        slices = read_slices(file)
+        slices = read_slices(file, modality)
     except Unreadable as error:
         complaint = f"{error.reason}: {error}".replace(f"{file}: ", "")
         return [replace(row, complaint=complaint)]

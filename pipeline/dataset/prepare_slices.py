@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic, params, paths
-from pipeline.dataset import slice_arrays, stored_checks
+from pipeline.dataset import slice_arrays, slices_contract
 from pipeline.formats.table import read_slices
 from pipeline.imaging.head import Box
 from pipeline.imaging.outline import Outline
@@ -47,7 +47,7 @@ def build(
 ) -> None:
     """Fill `folder` with what `fill` writes, index.parquet and validation.json, once what must hold of them holds; arguments as there."""
     index, stored = fill(folder, slices, preprocess, raw, workers, meanwhile)
-    atomic.write_json(folder / VALIDATION, stored_checks.check(index, stored, preprocess))
+    atomic.write_json(folder / VALIDATION, slices_contract.check(folder, index, stored, preprocess))
     write_index(folder, index)
 
 
@@ -160,7 +160,7 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArr
     results, path, slices = [], None, []
     for job in jobs:
         if job.path != path:
-            path, slices = job.path, read_slices(job.path)
+            path, slices = job.path, read_slices(job.path, job.modality)
         prepared = prepare(slices[job.frame], job.modality, preprocess, job.box, Outline(np.reshape(job.outline, (-1, 2))))
         line = {
             "crop_top": prepared.box.top,

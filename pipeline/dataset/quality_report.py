@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from pipeline import atomic, params, paths
+from pipeline import atomic, paths
 from pipeline.dataset import contact_sheet, drift, expectations
-from pipeline.dataset.expectations import Expectation
-from pipeline.dataset.quality import OK, QUARANTINED, shares
+from pipeline.dataset.quality import OK, QUARANTINED
 from pipeline.errors import UserError
 from pipeline.formats.table import read_slice
 from pipeline.imaging import intensity
@@ -21,51 +20,6 @@ if TYPE_CHECKING:
 
 PER_SHEET = 60
 SHEETS = "sheets"
-
-
-def expect(judged: "pd.DataFrame", quality: params.Quality) -> list[dict[str, Any]]:
-    """What must hold of the judged manifest (severity critical) and what should (warning), as checked by Great Expectations."""
-    import pandas as pd
-
-    sound = judged[judged["status"] == OK]
-    slices = [
-        Expectation("ColumnValuesToBeUnique", "each slice has its own id", {"column": "slice_id"}),
-        Expectation("ColumnValuesToBeInSet", "modality is ct or mr", {"column": "modality", "value_set": list(paths.MODALITIES)}),
-        Expectation("ColumnValuesToBeInSet", "status is ok or quarantined", {"column": "status", "value_set": [OK, QUARANTINED]}),
-        Expectation("ColumnValuesToMatchRegex", "an id starts with the modality", {"column": "slice_id", "regex": r"^(?:ct|mr)/"}),
-    ]
-    fit = [
-        Expectation("ColumnValuesToBeUnique", "no two sound slices have the same pixels", {"column": "sha256"}),
-        Expectation("ColumnValuesToMatchRegex", "every sound slice has a perceptual hash", {"column": "phash", "regex": "^[0-9a-f]{64}$"}),
-        Expectation("ColumnValuesToBeBetween", "sides of sound slices", {"column": "height", "min_value": quality.min_side}),
-        Expectation("ColumnValuesToBeBetween", "sides of sound slices", {"column": "width", "min_value": quality.min_side}),
-        Expectation(
-            "ColumnValuesToBeBetween",
-            "a head in every sound slice",
-            {"column": "head_share", "min_value": 0, "strict_min": True, "max_value": 1},
-        ),
-        Expectation(
-            "ColumnMedianToBeBetween", "heads fill their pictures", {"column": "head_share", "min_value": 0.15}, expectations.WARNING
-        ),
-        Expectation("ColumnMeanToBeBetween", "few pixels at white", {"column": "saturated", "max_value": 0.5}, expectations.WARNING),
-    ]
-    by_modality = shares(judged)
-    table = pd.DataFrame({"modality": list(by_modality), "quarantined": list(by_modality.values())})
-    limit = [
-        Expectation(
-            "ColumnDistinctValuesToEqualSet", "both modalities are there", {"column": "modality", "value_set": list(paths.MODALITIES)}
-        ),
-        Expectation(
-            "ColumnValuesToBeBetween",
-            "share of quarantined slices",
-            {"column": "quarantined", "min_value": 0, "max_value": quality.max_quarantined},
-        ),
-    ]
-    return [
-        *expectations.check("manifest", judged, slices),
-        *(expectations.check("sound slices", sound, fit) if len(sound) else []),
-        *expectations.check("modalities", table, limit),
-    ]
 
 
 def write(folder: Path, judged: "pd.DataFrame", results: list[dict[str, Any]], raw: Path = paths.RAW) -> None:
@@ -87,21 +41,23 @@ def write(folder: Path, judged: "pd.DataFrame", results: list[dict[str, Any]], r
     _write_page(folder / "index.html", "quality_page.html", **content, sheets=sheets)
 
 
-def write_drift(folder: Path, judged: "pd.DataFrame", reference: str | None) -> bool:
+def write_drift(folder: Path, judged: "pd.DataFrame", reference: dict[str, Any] | None, name: str | None) -> bool:
     """Add statistics.json, drift.json and drift.html to `folder`; whether the data has drifted from the `reference` statistics.
 
-    Raises UserError when the file that `reference` names is missing or holds no statistics.
+    `name`: what the reference is called, as params have it.
     """
-    compared: dict[str, Any] = {"drifted": False, "tests": []}
-    if reference is not None:
-        compared = drift.compare(judged, _read_statistics(paths.as_given(reference)))
+    compared = drift.compare(judged, reference) if reference else {"drifted": False, "tests": []}
     atomic.write_json(folder / paths.STATISTICS_JSON.name, drift.statistics(judged))
-    atomic.write_json(folder / paths.DRIFT_JSON.name, {**compared, "reference": reference})
-    _write_page(folder / "drift.html", "drift_page.html", **compared, reference=reference, alpha=drift.ALPHA, large=drift.LARGE)
+    atomic.write_json(folder / paths.DRIFT_JSON.name, {**compared, "reference": name})
+    _write_page(folder / "drift.html", "drift_page.html", **compared, reference=name, alpha=drift.ALPHA, large=drift.LARGE)
     return bool(compared["drifted"])
 
 
-def _read_statistics(file: Path) -> dict[str, Any]:
+def read_reference(name: str | None) -> dict[str, Any] | None:
+    """The statistics that `quality.drift_reference` names; None without one. Raises UserError when they are missing or something else."""
+    if name is None:
+        return None
+    file = paths.as_given(name)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return {modality: dict(content[modality]) for modality in paths.MODALITIES}
@@ -147,7 +103,7 @@ def _draw_sheets(folder: Path, judged: "pd.DataFrame", raw: Path) -> Iterator[di
         shown = legible.iloc[[i * len(legible) // PER_SHEET for i in range(PER_SHEET)]] if len(legible) > PER_SHEET else legible
         pictures = []
         for path, frame in zip(shown["path"], shown["frame"], strict=True):
-            slice_ = read_slice(raw / path, frame)
+            slice_ = read_slice(raw / path, frame, str(modality))
             pictures.append(intensity.view(slice_.pixels, slice_.unit, str(modality)))
         name = f"{modality}_{(str(reason) or 'accepted').replace(' ', '_').replace('/', '_')}.png"
         contact_sheet.save(folder / name, pictures, [Path(str(slice_id)).name for slice_id in shown["slice_id"]])

@@ -77,7 +77,7 @@ def _simulate_rows(task: tuple[range, int, params.Preprocess]) -> list[tuple[lis
         # The box comes from one modality, as at translation, where only one is there to find it in.
         random = np.random.default_rng([seed, 2])
         framing = int(random.integers(2))
-        box = _jittered(head.box_of(outlines[framing], paths.MODALITIES[framing], preprocess.margin, preprocess.upright), random)
+        box = _jittered(head.enclose(outlines[framing], paths.MODALITIES[framing], preprocess.margin, preprocess.upright), random)
         stored = [
             slice_arrays.quantise(prepare(picture, modality, preprocess, box, outline).array, slice_arrays.stored_type(preprocess.bits))
             for picture, outline, modality in zip(pictures, outlines, paths.MODALITIES, strict=True)

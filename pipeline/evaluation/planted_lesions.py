@@ -63,7 +63,7 @@ def plant_lesions(preprocess: Preprocess) -> Iterator[PlantedLesion]:
             outlines = [find_outline(picture, modality) for picture, modality in zip(files[1], MODALITIES, strict=True)]
         except NoHead:
             continue
-        box = head.box_of(outlines[0], Modality.CT, preprocess.margin, preprocess.upright)
+        box = head.enclose(outlines[0], Modality.CT, preprocess.margin, preprocess.upright)
         pictures = {
             modality: np.stack([prepare(file[side], modality, preprocess, box, outlines[side]).array for file in files])
             for side, modality in enumerate(MODALITIES)

@@ -9,7 +9,7 @@ import re
 
 from pydicom.dataset import Dataset
 
-from pipeline.formats.dicom_plane import functional_group
+from pipeline.formats.dicom_header import functional_group
 
 _STATED = {"T1": "t1", "T2": "t2", "FLUID_ATTENUATED": "flair", "PROTON_DENSITY": "pd"}  # Acquisition Contrast, PS3.3 C.8.13.3.1.2
 _NAMES = ((r"flair|dark.?fluid", "flair"), (r"t2", "t2"), (r"t1|mp.?rage|bravo|spgr", "t1"), (r"pd|proton", "pd"))
@@ -30,7 +30,8 @@ def stated_contrast(dataset: Dataset, frame: int = 0) -> str:
     echo = functional_group(dataset, frame, "MREchoSequence") or dataset
     tr = _number(timing, "RepetitionTime")
     te = _number(echo, "EffectiveEchoTime") or _number(dataset, "EchoTime")
-    ti = _number(dataset, "InversionTime")
+    modifier = functional_group(dataset, frame, "MRModifierSequence") or dataset
+    ti = _number(modifier, "InversionTimes") or _number(modifier, "InversionTime") or _number(dataset, "InversionTime")
     if "GR" in kinds and "MP" not in variants and not ti:
         flip = _number(timing, "FlipAngle")
         return "t1" if te and flip and te < 10 and flip >= 15 and (tr or 0) < 500 else _named(dataset)
@@ -59,8 +60,8 @@ def _named(dataset: Dataset) -> str:
 
 def _number(dataset: Dataset, name: str) -> float | None:
     try:
-        return float(dataset.get(name))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        return float(_list(dataset.get(name))[0])  # type: ignore[arg-type]
+    except (TypeError, ValueError, IndexError):
         return None
 
 

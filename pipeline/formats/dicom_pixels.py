@@ -1,72 +1,108 @@
-"""DICOM files: classic, multi-frame and enhanced, native and compressed, as slices in Hounsfield units (CT) or grey values (MR).
+"""Frames of DICOM files as slices: Hounsfield units where the header vouches for them, MR intensities, or numbers yet to be understood.
 
-Numbers and a handful of code words are all that leaves a header here: errors quote nothing of it, and pydicom's warnings, which would,
-are kept silent.
+Classic, multi-frame and enhanced objects, native and compressed.
 """
 
-import contextlib
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pydicom
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, pixel_array
-from pydicom.uid import ImplicitVRLittleEndian
 
 from pipeline import privacy
 from pipeline.formats import dicom_streams
 from pipeline.formats.dicom_contrast import stated_contrast
-from pipeline.formats.dicom_plane import functional_group, plane
-from pipeline.formats.pictures import VISIBLE
-from pipeline.formats.slices import MAX_PIXELS, MAX_VOXELS, NotAxial, OtherModality, Slice, Truncated, Unit, Unreadable
+from pipeline.formats.dicom_header import (
+    NEEDED,
+    PIXELS,
+    frame_affine,
+    functional_group,
+    get,
+    image_type,
+    load,
+    nothing_quoted,
+    numbers,
+    tag,
+    whole_number,
+)  # fmt: skip
+from pipeline.formats.pictures import LUMINANCE, VISIBLE
+from pipeline.formats.slices import LIMITS, Limits, NotAxial, OtherModality, Slice, Truncated, Unit, Unreadable, check_unpacked
+from pipeline.formats.values import AIR
+from pipeline.formats.volume import Volume
 
-AIR = -1000.0  # Hounsfield units that stand for pixels outside of the scanned circle
 # A picture without a modality, or of an "other" one, may be a CT or MR slice that some software stored anew.
 MODALITIES: dict[str, Literal["ct", "mr", ""]] = {"CT": "ct", "MR": "mr", "OT": "", "SC": "", "": ""}
+_OTHERS = {"RTDOSE": "a dose of radiotherapy", "SEG": "a segmentation", "PT": "PET", "US": "ultrasound", "NM": "nuclear medicine"}
 _STAND_IN = re.compile(
     r"\W*((anon|patient|test)[a-z]*( patient)?|unknown|none|n/?a|null|removed|redacted|de-?identified|0+|x+|)\W*", re.IGNORECASE
 )
 _IDENTITIES = (("patient", "PatientID"), ("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID"), ("file", "SOPInstanceUID"))
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, and with .1 to .4 its multi-frame kinds
+_PAGE = re.compile(r"DOSE|PATIENT.?(INFO|PROTOCOL)|RESULT|REPORT|SUMMARY|SCREEN|PROTOCOL|SURVIEW|TABLE|GRAPH")
 
 
-def read_frames(path: Path, frames: Sequence[int] | None = None) -> list[Slice]:
-    """Every frame of the file in its stored order, or only `frames`, in their order.
+def read_slices(path: Path, limits: Limits = LIMITS, frames: Sequence[int] | None = None) -> list[Slice]:
+    """Every frame of the file in its stored order as seen from the feet, or only `frames`, in their order.
 
     Raises Unreadable: Truncated, NotAxial (sagittal, coronal, localizer), OtherModality, or for what has no picture or is damaged.
     """
     dataset = load(path)
-    with header_kept_quiet(path):
-        count = int(dataset.get("NumberOfFrames") or 1)
-        if not 0 < count * int(dataset.Rows) * int(dataset.Columns) <= MAX_VOXELS or int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
-            raise Unreadable(f"{path}: claims {count} frames of {dataset.Columns} × {dataset.Rows} pixels")
-        wanted = range(count) if frames is None else frames
-        if any(not 0 <= frame < count for frame in wanted):
-            raise Unreadable(f"{path}: no frame {max(wanted)}; it has {count}")
-        dicom_streams.check(dataset, wanted, count)
-        return [_slice(dataset, frame, count, path) for frame in wanted]
+    with nothing_quoted(path):
+        wanted = range(check_size(dataset, path, limits)) if frames is None else frames
+        return [_seen(dataset, frame, slice_, path) for frame, slice_ in zip(wanted, decode(dataset, wanted, path), strict=True)]
 
 
-def load(path: Path, *, pixels: bool = True) -> Dataset:
-    """The dataset of a DICOM file, with or without the file header that the standard asks for. Raises Unreadable."""
-    with header_kept_quiet(path):
-        try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
-        except InvalidDicomError:
-            dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
-        if "Rows" not in dataset or "Columns" not in dataset:
-            raise Unreadable(f"{path}: no DICOM file with a picture in it")
-        if pixels and not any(name in dataset for name in _PIXELS):
-            raise Truncated(f"{path}: the file ends before its picture; copy it again")
-        if "TransferSyntaxUID" not in dataset.file_meta:
-            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    return dataset
+def decode(dataset: Dataset, frames: Sequence[int], path: Path) -> list[Slice]:
+    """`frames` of a dataset as stored, neither turned nor placed. Raises Unreadable."""
+    with nothing_quoted(path):
+        reason = set_aside(dataset, frames[0], path)
+        if reason is not None:
+            raise reason
+        count = whole_number(dataset, "NumberOfFrames", path, 1)
+        for name in (*NEEDED, *(("BitsStored", "PixelRepresentation") if "PixelData" in dataset else ())):
+            if get(dataset, name, path) in (None, ""):
+                raise Unreadable(f"{path}: {tag(name)} is missing; without it the pixels cannot be read")
+        dicom_streams.check(dataset, frames, count)
+        return [_frame(dataset, frame, count, path) for frame in frames]
+
+
+def check_size(dataset: Dataset, path: Path, limits: Limits) -> int:
+    """The number of frames, once limits and the length of the pixel data bear it out. Raises Unreadable, Truncated."""
+    count = whole_number(dataset, "NumberOfFrames", path, 1)
+    rows, columns = whole_number(dataset, "Rows", path), whole_number(dataset, "Columns", path)
+    limits.check(path, rows, columns, count)
+    bits = whole_number(dataset, "BitsAllocated", path, 16) * whole_number(dataset, "SamplesPerPixel", path, 1)
+    length = rows * columns * count * bits // 8
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        check_unpacked(path, length)
+        return count
+    held = [len(dataset[name].value or b"") for name in PIXELS if name in dataset]
+    if held and length > max(held):
+        raise Truncated(f"{path}: the picture is shorter than the header says; copy it again")
+    return count
+
+
+def set_aside(dataset: Dataset, frame: int, path: Path) -> Unreadable | None:
+    """Why a picture is not used, None where it may be: no CT or MR, a page of text, a localizer, a mosaic."""
+    modality = str(dataset.get("Modality") or "").strip().upper()
+    words = image_type(dataset, frame)
+    if modality not in MODALITIES:
+        what = f"{_OTHERS[modality]}, " if modality in _OTHERS else ""
+        return OtherModality(f"{path}: {what}neither CT nor MR by its own word")
+    if str(dataset.get("SOPClassUID") or "").startswith(_SECONDARY):
+        said = " ".join([*words[2:], str(dataset.get("SeriesDescription") or "").upper()])
+        if _PAGE.search(said):
+            return OtherModality(f"{path}: a page for reading (dose, patient information or the like, a secondary capture), no slice")
+    if "LOCALIZER" in words or "SCOUT" in words:
+        return NotAxial(f"{path}: a localizer; only axial slices are used")
+    if "MOSAIC" in words:
+        return Unreadable(f"{path}: a mosaic of many slices; convert the series to NIfTI")
+    return None
 
 
 def group_key(dataset: Dataset) -> str:
@@ -74,76 +110,84 @@ def group_key(dataset: Dataset) -> str:
     for kind, name in _IDENTITIES:
         identity = str(dataset.get(name) or "").strip()
         if identity and not (kind == "patient" and _STAND_IN.fullmatch(identity)):
-            return privacy.pseudonym(kind, identity)
+            return privacy.group_key(kind, identity)
     return ""
 
 
-def _slice(dataset: Dataset, index: int, count: int, path: Path) -> Slice:
-    said = str(dataset.get("Modality") or "").strip().upper()
-    if said not in MODALITIES:
-        raise OtherModality(f"{path}: neither CT nor MR by its own word")
-    modality = MODALITIES[said]
-    where = plane(dataset, index)
-    kinds = functional_group(dataset, index, "CTImageFrameTypeSequence") or functional_group(dataset, index, "MRImageFrameTypeSequence")
-    image_type = [str(kind).upper() for kind in ((kinds.get("FrameType") if kinds else None) or dataset.get("ImageType") or [])]
-    if not where.axial or "LOCALIZER" in image_type:
-        what = "a localizer" if "LOCALIZER" in image_type else "a sagittal or coronal slice"
-        raise NotAxial(f"{path}: {what}; only axial slices are used")
-    if "MOSAIC" in image_type:
-        raise Unreadable(f"{path}: a mosaic of many slices; convert the series to NIfTI")
-    values, unit, colour = _values(dataset, index, count, modality)
+def _seen(dataset: Dataset, frame: int, slice_: Slice, path: Path) -> Slice:
+    """A stored frame turned into the common view, with its place."""
+    affine, spacing = frame_affine(dataset, frame, path)
+    placed = affine is not None and bool(np.isfinite(affine).all())
+    if affine is not None and not placed:
+        affine[:3, 3] = 0
+    volume = Volume(slice_.pixels.T[:, :, np.newaxis], affine, slice_.unit, "DICOM", str(path), spacing=spacing)
+    if affine is not None and int(np.argmax(np.abs(affine[:3, 2]))) != 2:
+        raise NotAxial(f"{path}: a sagittal or coronal slice; only axial slices are used")
+    seen = volume.slices[0]
+    spacing = seen.spacing if spacing is not None else None
+    return replace(slice_, pixels=np.ascontiguousarray(seen.pixels), spacing=spacing, position=seen.position if placed else None)
+
+
+def _frame(dataset: Dataset, index: int, count: int, path: Path) -> Slice:
+    modality = MODALITIES[str(dataset.get("Modality") or "").strip().upper()]
+    values, unit, colour, window = _values(dataset, index, count, modality, path)
     if not np.isfinite(values).all():
         raise Unreadable(f"{path}: pixel values that are no numbers")
     return Slice(
-        np.ascontiguousarray(where.show(values), dtype=np.float32),
+        np.asarray(values, np.float32),
         unit=unit,
         frame=index,
         modality=modality,
-        spacing=where.spacing,
         group_key=group_key(dataset),
         contrast=stated_contrast(dataset, index) if modality == "mr" else "",
-        position=where.position,
+        window=window,
         colour=colour,
     )
 
 
-def _values(dataset: Dataset, index: int, count: int, modality: str) -> tuple[np.ndarray[Any, Any], Unit, float]:
-    """Pixel values of a frame as stored in space: (values (rows, columns), unit, share of coloured pixels)."""
+def _values(
+    dataset: Dataset, index: int, count: int, modality: str, path: Path
+) -> tuple[NDArray[Any], Unit, float, tuple[float, float] | None]:
+    """Pixel values of a frame as stored in space: (values (rows, columns), unit, share of coloured pixels, window)."""
     stored = pixel_array(dataset, index=index) if count > 1 else pixel_array(dataset)
-    stored = stored.reshape(stored.shape[-3:] if int(dataset.get("SamplesPerPixel") or 1) > 1 else stored.shape[-2:])
+    stored = stored.reshape(stored.shape[-3:] if whole_number(dataset, "SamplesPerPixel", path, 1) > 1 else stored.shape[-2:])
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
     if stored.ndim == 3:
         colours = stored[..., :3] / np.float32(np.iinfo(stored.dtype).max)
-        return colours @ np.array([0.299, 0.587, 0.114], np.float32), "grey", float((np.ptp(colours, axis=-1) > VISIBLE / 255).mean())
-    bits = int(dataset.get("BitsStored") or 16)
-    signed = bool(dataset.get("PixelRepresentation"))
+        return colours @ LUMINANCE, "grey", float((np.ptp(colours, axis=-1) > VISIBLE / 255).mean()), None
+    bits, signed = whole_number(dataset, "BitsStored", path, 16), bool(whole_number(dataset, "PixelRepresentation", path, 0))
     if not signed and any(dataset.get((group, 0x0102)) and dataset[group, 0x0102].value for group in range(0x6000, 0x6020, 2)):
         stored = stored & (2**bits - 1)  # an overlay drawn into the bits above the picture's (retired, PS3.5 8.1.2)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     padding = _padding(dataset, stored)
     values = stored.astype(np.float64)
     transformation = functional_group(dataset, index, "PixelValueTransformationSequence") or dataset
-    slope, intercept = (transformation.get(name) for name in ("RescaleSlope", "RescaleIntercept"))
+    slope, intercept = (numbers(transformation, name, path) for name in ("RescaleSlope", "RescaleIntercept"))
+    rescaled = slope is not None or intercept is not None
     in_units = modality == "ct" and intercept is not None and str(transformation.get("RescaleType") or "HU").upper() == "HU"
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and not in_units:
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and not (modality == "ct" and rescaled):
         values = low + high - values  # shown inverted; Hounsfield units are what they are, however they are to be shown
-    if slope is not None or intercept is not None:
-        factor = float(slope if slope is not None else 1)
-        values = values * (factor if factor != 0 else 1.0) + float(intercept or 0)
+    if rescaled:
+        factor = slope[0] if slope else 1.0
+        values = values * (factor if factor != 0 else 1.0) + (intercept[0] if intercept else 0.0)
     if in_units:
-        return _filled(values, padding, AIR), "hu", 0.0
-    if modality == "mr":
-        return _filled(values, padding, None), "grey", 0.0
-    shown = functional_group(dataset, index, "FrameVOILUTSequence") or dataset
-    center, width = _first(shown, "WindowCenter"), _first(shown, "WindowWidth")
-    bottom, top = float(low), float(high)
-    if center is not None and width is not None and width > 1:
-        bottom, top = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2  # PS3.3 C.11.2.1.2
-    return np.clip((_filled(values, padding, None) - bottom) / (top - bottom), 0, 1), "grey", 0.0
+        return _filled(values, padding, AIR), "hu", 0.0, None
+    values = _filled(values, padding, None)
+    window = None if modality == "mr" else _window(dataset, index, path) or ((low, high) if modality == "" else None)
+    return values, "raw", 0.0, window
 
 
-def _padding(dataset: Dataset, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _window(dataset: Dataset, index: int, path: Path) -> tuple[float, float] | None:
+    """The values that the header says to show black and white (VOI LUT, PS3.3 C.11.2.1.2); None where it does not say."""
+    display = functional_group(dataset, index, "FrameVOILUTSequence") or dataset
+    center, width = numbers(display, "WindowCenter", path), numbers(display, "WindowWidth", path)
+    if not center or not width or width[0] <= 1:
+        return None
+    return center[0] - 0.5 - (width[0] - 1) / 2, center[0] - 0.5 + (width[0] - 1) / 2
+
+
+def _padding(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
     """Where the scanner says that it has no measurement (Pixel Padding Value, PS3.3 C.7.5.1.1.2)."""
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):
@@ -153,41 +197,8 @@ def _padding(dataset: Dataset, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, 
     return (stored >= ends[0]) & (stored <= ends[1])
 
 
-def _filled(values: np.ndarray[Any, Any], padding: np.ndarray[Any, Any], fill: float | None) -> np.ndarray[Any, Any]:
+def _filled(values: NDArray[Any], padding: NDArray[np.bool_], fill: float | None) -> NDArray[Any]:
     """`values` with `fill` (default: the lowest measured value) where there was no measurement."""
     if padding.any() and not padding.all():
         values[padding] = values[~padding].min() if fill is None else fill
     return values
-
-
-def _first(dataset: Dataset, name: str) -> float | None:
-    value = dataset.get(name)
-    if value is None or isinstance(value, str):
-        return None
-    return float(value[0]) if hasattr(value, "__len__") else float(value)
-
-
-@contextlib.contextmanager
-def header_kept_quiet(path: Path) -> Iterator[None]:
-    """Say what is wrong in our words: pydicom's messages and warnings quote the header."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (FileNotFoundError, PermissionError, IsADirectoryError, Unreadable):
-        raise
-    except EOFError:
-        raise Truncated(f"{path}: the file ends too early; copy it again") from None
-    except Exception as error:  # pydicom and its decoders raise what they like on damaged files
-        if "bytes" in str(error) and ("length" in str(error) or "less than" in str(error)):
-            raise Truncated(f"{path}: the picture is shorter than the header says; copy it again") from None
-        raise Unreadable(f"{path}: damaged DICOM file, or of a kind that cannot be decoded ({type(error).__name__})") from None
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of the RLE decoder, written in Rust; it has no other name to import
-            raise
-        raise Unreadable(f"{path}: damaged DICOM file (run lengths)") from None
-    finally:
-        logger.setLevel(level)

@@ -1,125 +1,279 @@
-"""DICOM files of one series in the order of their place in the patient, with what is missing or there twice."""
+"""DICOM files of one series as a volume, in any plane: sorted by their place, with what is missing, there twice or set aside."""
 
-from collections import defaultdict
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.formats import dicom, dicom_pixels
-from pipeline.formats.dicom_plane import Plane, plane
-from pipeline.formats.slices import Slice, Unreadable
+from pipeline.formats.dicom_header import frame_affine, load, nothing_quoted, numbers
+from pipeline.formats.slices import LIMITS, Limits, Slice, Unreadable
 from pipeline.formats.volume import Volume
 
 SAME_PLACE = 0.01  # millimetres
+FARTHEST = 1000.0  # millimetres from one slice to the next
+LONGEST = 1000  # missing slices that are counted in one gap
+SAME_PLANE = 0.999  # cosine between directions of one series
 
 
 @dataclass(frozen=True)
-class Reference:
-    """One stored picture: a frame of a file, with its plane."""
+class Frame:
+    """One stored picture: a frame of a file and where it lies. `affine` as `dicom_header.frame_affine`."""
 
     file: Path
     frame: int
-    plane: Plane
-    instance: int = 0
-    uid: str = field(default="", repr=False)  # for comparison in memory only: never written anywhere
+    size: tuple[int, int]
+    affine: NDArray[np.float64] | None = field(repr=False)
+    spacing: tuple[float, float] | None
+    instance: int
+    thickness: float | None
+    series: str = field(repr=False)  # these two for comparison in memory only: never written anywhere
+    uid: str = field(repr=False)
+
+    @property
+    def placed(self) -> bool:
+        """Whether the header says where in the patient it lies."""
+        return self.affine is not None and bool(np.isfinite(self.affine).all())
+
+    @property
+    def height(self) -> float:
+        """Millimetres along the normal, which points to the patient's left, back or head, whichever is nearest."""
+        assert self.affine is not None
+        return float(self.affine[:3, 3] @ self.affine[:3, 2])
 
 
 @dataclass(frozen=True)
 class Series:
-    """Pictures from foot to head. `missing`: positions (mm) where the regular distance says that a slice should be; `twice`: positions
-    that several pictures share (echoes, time points, or copies). `spacing`: the usual distance of slices in mm, None where unknown."""
+    """Frames in the order of their place, or of their instance numbers where this is unknown. `missing`: places (mm) where neighbours
+    and instance numbers say that a slice should be."""
 
-    references: list[Reference]
-    missing: list[float]
-    twice: list[float]
-    spacing: float | None
-
-
-def find(files: list[Path]) -> list[Series]:
-    """The series among `files` (the largest first), each sorted by position; files that are no DICOM pictures are left out.
-
-    Copies of the same instance count once. Pictures of unknown position keep the order of their instance numbers, then names.
-    """
-    found: dict[tuple[Any, ...], list[Reference]] = defaultdict(list)
-    for file in sorted(files):
-        try:
-            with dicom_pixels.header_kept_quiet(file):
-                dataset = dicom_pixels.load(file, pixels=False)
-                key = (str(dataset.get("SeriesInstanceUID", "")), dataset.Rows, dataset.Columns)
-                number = dataset.get("InstanceNumber")
-                for frame in range(int(dataset.get("NumberOfFrames") or 1)):
-                    where = plane(dataset, frame)
-                    turn = (where.axial, where.transpose, where.flip_rows, where.flip_columns)
-                    uid = f"{dataset.get('SOPInstanceUID', file)}#{frame}"
-                    found[*key, *turn].append(Reference(file, frame, where, number if isinstance(number, int) else 0, uid))
-        except Unreadable:
-            continue
-    return sorted((_sorted(pictures) for pictures in found.values()), key=lambda series: -len(series.references))
+    frames: list[Frame]
+    missing: list[float] = field(default_factory=list)
+    copies: int = 0
 
 
-def _sorted(pictures: list[Reference]) -> Series:
-    once = list({picture.uid: picture for picture in reversed(pictures)}.values())[::-1]
-    places = [picture.plane.position for picture in once]
-    if any(place is None for place in places):
-        return Series(sorted(once, key=lambda picture: (picture.instance, picture.file, picture.frame)), [], [], None)
-    once.sort(key=lambda picture: (picture.plane.position, picture.instance, picture.file, picture.frame))
-    sorted_places = np.array([picture.plane.position for picture in once], float)
-    steps = np.diff(sorted_places)
-    twice = sorted({float(sorted_places[i]) for i in np.flatnonzero(steps < SAME_PLACE)})
-    forward = steps[steps >= SAME_PLACE]
-    if forward.size == 0:
-        return Series(once, [], twice, None)
-    usual = float(np.median(forward))
-    missing = []
-    for i in np.flatnonzero(steps > 1.5 * usual):
-        count = round(float(steps[i]) / usual) - 1
-        missing += [round(float(sorted_places[i] + (n + 1) * steps[i] / (count + 1)), 4) for n in range(max(count, 1))]
-    return Series(once, missing, twice, round(usual, 4))
-
-
-def read_volume(path: Path, files: list[Path]) -> Volume:
+def read_volume(path: Path, files: list[Path], limits: Limits = LIMITS) -> Volume:
     """The volume in DICOM `files`: one (single, multi-frame or enhanced), or those of one series; `path` heads error messages.
 
-    Raises UserError: Unreadable for damaged files; for a folder without DICOM files or with several series of the same length, and for a
-    series with several pictures in one place (echoes, time points), since that is no single volume.
+    Raises UserError: Unreadable for damaged files; where there is no picture, or several series of similar length; and for a series with
+    several pictures in one place (echoes, time points), since that is no single volume.
     """
-    found = find(files)
-    if not found and len(files) == 1:
-        dicom_pixels.read_frames(files[0])  # says what is wrong with it
-    if not found:
-        raise UserError(f"{path}: no DICOM pictures in this folder; give a folder with one series, or a file")
-    axial = [one for one in found if one.references[0].plane.axial]
-    if not axial:
-        raise Unreadable(f"{path}: no axial slices; convert the series to NIfTI, which is resliced here")
-    chosen = axial[0]
-    if len(axial) > 1 and len(axial[1].references) * 2 > len(chosen.references):
-        lengths = ", ".join(str(len(one.references)) for one in axial)
+    frames, aside = _frames(files, limits)
+    if not frames and len(files) == 1:
+        dicom_pixels.read_slices(files[0], limits)  # says what is wrong with it
+    if not frames:
+        raise UserError(f"{path}: no DICOM slices in this folder{_listed(aside)}; give a folder with one series, or a file")
+    groups = sorted(_series(frames), key=lambda group: (not _is_axial(group[0]), -len(group)))
+    alike = [group for group in groups if _is_axial(group[0]) == _is_axial(groups[0][0])]
+    if len(alike) > 1 and len(alike[1]) * 2 > len(alike[0]):
+        lengths = ", ".join(str(len(group)) for group in alike)
         raise UserError(f"{path}: several series (of {lengths} slices); give a folder with one of them")
-    if chosen.twice:
+    series = _in_order(groups[0], path)
+    warnings = _warnings(series, len(groups), aside)
+    limits.check(path, *series.frames[0].size, len(series.frames))
+    return _volume(path, series, warnings)
+
+
+def _frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Unreadable]]:
+    """Frames of all files that hold CT or MR slices, by their headers, and the reasons why others do not."""
+    frames: list[Frame] = []
+    aside: list[Unreadable] = []
+    for file in sorted(files):
+        try:
+            dataset = load(file, pixels=False)
+            with nothing_quoted(file):
+                count = dicom_pixels.check_size(dataset, file, limits)
+                reason = dicom_pixels.set_aside(dataset, 0, file)
+                if reason is not None:
+                    raise reason
+                series, uid = str(dataset.get("SeriesInstanceUID") or ""), str(dataset.get("SOPInstanceUID") or "")
+                number = dataset.get("InstanceNumber")
+                thickness = numbers(dataset, "SliceThickness", file, 1)
+                for frame in range(count):
+                    affine, spacing = frame_affine(dataset, frame, file)
+                    frames.append(
+                        Frame(
+                            file,
+                            frame,
+                            (int(dataset.Rows), int(dataset.Columns)),
+                            affine,
+                            spacing,
+                            number if isinstance(number, int) else 0,
+                            thickness[0] if thickness else None,
+                            series,
+                            f"{uid}#{frame}" if uid else "",
+                        )
+                    )
+        except Unreadable as error:
+            aside.append(error)
+    return frames, aside
+
+
+def _series(frames: list[Frame]) -> list[list[Frame]]:
+    """Frames grouped by series, size and plane. Where every file has a series of its own, series do not count."""
+    own = len({frame.series for frame in frames}) == len({frame.file for frame in frames}) > 2
+    groups: dict[tuple[object, ...], list[list[Frame]]] = defaultdict(list)
+    for frame in frames:
+        alike = groups["" if own else frame.series, frame.size, frame.affine is None]
+        group = next((group for group in alike if _same_plane(group[0], frame)), None)
+        if group is None:
+            alike.append([frame])
+        else:
+            group.append(frame)
+    return [group for alike in groups.values() for group in alike]
+
+
+def _same_plane(one: Frame, other: Frame) -> bool:
+    if one.affine is None or other.affine is None:
+        return True
+    sides = one.affine[:3, :3], other.affine[:3, :3]
+    cosines = [side / np.linalg.norm(side, axis=0) for side in sides]
+    return bool(((cosines[0] * cosines[1]).sum(axis=0) > SAME_PLANE).all())
+
+
+def _is_axial(frame: Frame) -> bool:
+    return frame.affine is None or int(np.argmax(np.abs(frame.affine[:3, 2]))) == 2
+
+
+def _in_order(frames: list[Frame], path: Path) -> Series:
+    """Frames by their place, without copies: the same pixels in the same place. Raises UserError for several pictures in one place."""
+    if not all(frame.placed for frame in frames):
+        ordered = sorted(frames, key=lambda frame: (frame.instance, frame.file, frame.frame))
+        named = Counter(frame.uid for frame in ordered if frame.uid)
+        twice = [[frame for frame in ordered if frame.uid == uid] for uid, count in named.items() if count > 1]
+        kept = {id(frame) for group in twice for frame in group} - {id(frame) for group in twice for frame in _different(group)}
+        return Series([frame for frame in ordered if id(frame) not in kept], [], len(kept))
+    ordered = sorted(frames, key=lambda frame: (round(frame.height, 4), frame.instance, frame.file, frame.frame))
+    places: list[list[Frame]] = []
+    for frame in ordered:
+        if places and frame.height - places[-1][0].height < SAME_PLACE and np.allclose(frame.affine, places[-1][0].affine, atol=SAME_PLACE):
+            places[-1].append(frame)
+        else:
+            places.append([frame])
+    distinct = [_different(place) for place in places]
+    several = sum(len(place) > 1 for place in distinct)
+    heights = np.array([place[0].height for place in places])
+    several += int((np.diff(heights) < SAME_PLACE).sum())  # beside each other in one plane
+    if several:
         raise UserError(
-            f"{path}: several pictures in the same place at {len(chosen.twice)} positions (echoes or time points?);"
+            f"{path}: several pictures in the same place at {several} positions (echoes or time points?);"
             " give a folder with one picture per position"
         )
+    once = [place[0] for place in distinct]
+    return Series(once, _missing(once, path), len(frames) - len(once))
+
+
+def _different(frames: list[Frame]) -> list[Frame]:
+    """Those of `frames`, of one place, that differ in their pixels."""
+    if len(frames) == 1:
+        return frames
+    seen: dict[str, Frame] = {}
+    for frame in frames:
+        (slice_,) = dicom_pixels.decode(load(frame.file), [frame.frame], frame.file)
+        seen.setdefault(hashlib.sha256(slice_.pixels.tobytes()).hexdigest(), frame)
+    return list(seen.values())
+
+
+def _missing(frames: list[Frame], path: Path) -> list[float]:
+    """Places where slices should be. Uneven spacing alone is no loss: some protocols have thin slices at the base and thick ones above.
+
+    A leap of instance numbers that follow the places tells of a loss; so does one step that is much wider than those on both sides of it,
+    unless the slices are that thick. Raises Unreadable for steps that no series has.
+    """
+    heights = np.array([frame.height for frame in frames])
+    steps = np.diff(heights)
+    if steps.size and steps.max() > FARTHEST:
+        raise Unreadable(f"{path}: a slice lies {steps.max():.4g} mm from the next; its place (ImagePositionPatient) is damaged")
+    leaps = np.diff([frame.instance for frame in frames])
+    numbered = bool(leaps.size) and bool((leaps > 0).all() or (leaps < 0).all())
+    missing: list[float] = []
+    for i, step in enumerate(steps if len(steps) > 1 else []):
+        beside = [float(steps[j]) for j in (i - 1, i + 1) if 0 <= j < len(steps)]
+        thick = max((frame.thickness or 0.0 for frame in frames[i : i + 2]), default=0.0)
+        if numbered and abs(leaps[i]) > 1 and step > 1.5 * min(beside):
+            count = int(abs(leaps[i])) - 1
+        elif step > 1.5 * max(beside) and thick < 0.8 * step:
+            count = round(float(step) / min(beside)) - 1
+        else:
+            continue
+        missing += [round(float(heights[i] + (n + 1) * step / (count + 1)), 4) for n in range(min(count, LONGEST))]
+    return missing
+
+
+def _warnings(series: Series, groups: int, aside: list[Unreadable]) -> list[str]:
     warnings = []
-    if chosen.missing:
-        places = ", ".join(f"{place:g}" for place in chosen.missing[:5]) + (", ..." if len(chosen.missing) > 5 else "")
-        warnings.append(f"{len(chosen.missing)} slices are missing between the others, at {places} mm")
-    if len(axial) > 1:
-        warnings.append(f"only the longest of {len(axial)} series is used ({len(chosen.references)} slices)")
+    if series.missing:
+        places = ", ".join(f"{place:g}" for place in series.missing[:5]) + (", ..." if len(series.missing) > 5 else "")
+        warnings.append(f"{len(series.missing)} slices are missing between the others, at {places} mm")
+    if series.copies:
+        warnings.append(f"{series.copies} copies of slices (same place, same pixels) were left out")
+    if groups > 1:
+        warnings.append(f"only the longest of {groups} series is used ({len(series.frames)} slices)")
+    if aside:
+        warnings.append(f"set aside{_listed(aside)}")
+    return warnings
 
-    def restore(slices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.stack([reference.plane.store(one) for one, reference in zip(slices, chosen.references, strict=True)])
 
-    return Volume(_slices(chosen.references), dicom.NAME, origin=chosen.references, restore=restore, warnings=warnings)
+def _listed(aside: Iterable[Unreadable]) -> str:
+    """How many files were set aside for which reason, without their names."""
+    reasons = Counter(str(error).split(": ", 1)[-1].split(";")[0] for error in aside)
+    return f": {', '.join(f'{count} × {reason}' for reason, count in reasons.most_common())}" if reasons else ""
 
 
-def _slices(references: list[Reference]) -> list[Slice]:
-    """The slices in their order; a file of many frames is opened once."""
-    frames: dict[Path, list[int]] = defaultdict(list)
-    for reference in references:
-        frames[reference.file].append(reference.frame)
-    slices = {(file, slice_.frame): slice_ for file, wanted in frames.items() for slice_ in dicom_pixels.read_frames(file, wanted)}
-    return [slices[reference.file, reference.frame] for reference in references]
+def _volume(path: Path, series: Series, warnings: list[str]) -> Volume:
+    """The series' pixels and geometry. A file of many frames is opened once."""
+    frames = series.frames
+    wanted: dict[Path, list[int]] = defaultdict(list)
+    for frame in frames:
+        wanted[frame.file].append(frame.frame)
+    slices: dict[tuple[Path, int], Slice] = {}
+    for file, some in wanted.items():
+        slices |= {(file, slice_.frame): slice_ for slice_ in dicom_pixels.decode(load(file), some, file)}
+    ordered = [slices[frame.file, frame.frame] for frame in frames]
+    first = ordered[0]
+    if len({(slice_.unit, slice_.modality) for slice_ in ordered}) > 1:
+        raise Unreadable(f"{path}: slices of one series with and without Hounsfield units, or of two modalities")
+    affine, offsets = _geometry(frames)
+    return Volume(
+        np.stack([slice_.pixels for slice_ in ordered]).transpose(2, 1, 0),
+        affine,
+        first.unit,
+        dicom.NAME,
+        str(path),
+        modality=first.modality,
+        contrast=first.contrast,
+        group_key=first.group_key,
+        offsets=offsets,
+        spacing=frames[0].spacing,
+        window=first.window,
+        colours=tuple(slice_.colour for slice_ in ordered),
+        origin=frames,
+        warnings=warnings,
+    )
+
+
+def _geometry(frames: list[Frame]) -> tuple[NDArray[np.float64] | None, tuple[float, ...] | None]:
+    """(affine, offsets) of a volume of `frames`, as in `Volume`; a tilted gantry makes the affine a sheared one."""
+    first = frames[0]
+    if first.affine is None or first.spacing is None:
+        return None, None
+    affine = first.affine.copy()
+    step = first.thickness or 1.0
+    if not first.placed:
+        affine[:3, 3] = 0
+        affine[:3, 2] *= step
+        return affine, None
+    if len(frames) == 1:
+        affine[:3, 2] *= step
+        return affine, None
+    last = frames[-1].affine
+    assert last is not None
+    affine[:3, 2] = (last[:3, 3] - first.affine[:3, 3]) / (len(frames) - 1)
+    heights = np.array([frame.height for frame in frames])
+    even = np.allclose(np.diff(heights), (heights[-1] - heights[0]) / (len(frames) - 1), atol=2 * SAME_PLACE)
+    return affine, None if even else tuple(np.round(heights - heights[0], 4).tolist())

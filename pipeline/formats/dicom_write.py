@@ -6,6 +6,7 @@ Unique identifiers are made from the source's and the model's digest: the same t
 """
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,11 @@ from pydicom.uid import (
 
 from pipeline.atomic import new_file, new_folder
 from pipeline.errors import UserError
-from pipeline.formats import dicom_pixels, nifti, pictures
-from pipeline.formats.dicom_plane import functional_group
-from pipeline.formats.dicom_series import Reference
+from pipeline.formats.dicom_header import functional_group, load, nothing_quoted
+from pipeline.formats.dicom_series import Frame
 from pipeline.formats.synthetic import WARNING, Label, Synthetic
 from pipeline.formats.volume import Volume
 
-_OTHER_ENDINGS = (*pictures.ENDINGS, *nifti.ENDINGS)
 MR_LEVELS = 4095  # stored value of 1.0
 
 _PATIENT_AND_STUDY = (
@@ -49,50 +48,69 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
     CT in Hounsfield units becomes CT images, grey values in 0..1 MR images of 12 bits.
     Raises UserError when `target` is a folder that holds something, or has the name of another format.
     """
-    references: list[Reference] = volume.origin
-    stored = volume.stored(synthetic.images)
+    frames: list[Frame] = volume.origin
     if source.is_dir() and target.is_file():
         raise UserError(f"{target}: a file, but a DICOM series needs a folder; name another")
-    if not source.is_dir() and target.is_dir():
-        target = target / source.name
-    elif target.name.lower().endswith(_OTHER_ENDINGS):
-        raise UserError(f"{target}: DICOM is translated to DICOM; name a {'folder' if source.is_dir() else '.dcm file'}")
-    if len(references) == 1 and not source.is_dir():
+    identity = _identity(frames)
+    images = synthetic.images()
+    if len(frames) == 1 and not source.is_dir():
         with new_file(target) as beside:
-            _instance(references[0], stored[0], synthetic, 1).save_as(beside, enforce_file_format=True)
+            _instance(frames[0], images[0], synthetic, 1, identity).save_as(beside, enforce_file_format=True)
         return target
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: not an empty folder; a series of {len(references)} DICOM files needs one")
+        raise UserError(f"{target}: not an empty folder; a series of {len(frames)} DICOM files needs one")
     with new_folder(target) as folder:
-        for number, (reference, picture) in enumerate(zip(references, stored, strict=True), start=1):
+        for number, (frame, picture) in enumerate(zip(frames, images, strict=True), start=1):
             file = folder / f"{number:04d}.dcm"
-            _instance(reference, picture, synthetic, number).save_as(file, enforce_file_format=True)
+            _instance(frame, picture, synthetic, number, identity).save_as(file, enforce_file_format=True)
     return target
 
 
-def _instance(reference: Reference, picture: NDArray[np.float32], by: Synthetic, number: int) -> Dataset:
-    source = dicom_pixels.load(reference.file, pixels=False)
-    made = Dataset()
+@dataclass(frozen=True)
+class Identity:
+    """What all instances of the new series share: identifiers that the source has, or that follow from those it has."""
+
+    study: str
+    series: str
+    frame_of_reference: str
+
+
+def _identity(frames: list[Frame]) -> Identity:
+    """Taken from the first frame: some writers give each slice a series, or no study at all."""
+    source = load(frames[0].file, pixels=False)
+    origin = str(source.get("SeriesInstanceUID") or source.get("SOPInstanceUID") or _digest(source))
+    study = str(source.get("StudyInstanceUID") or "") or _uid(origin, "study")
+    return Identity(study, origin, str(source.get("FrameOfReferenceUID") or "") or _uid(origin, "frame of reference"))
+
+
+def _instance(frame: Frame, picture: NDArray[np.float32], by: Synthetic, number: int, identity: Identity) -> Dataset:
+    source = load(frame.file, pixels=False)
+    with nothing_quoted(frame.file):
+        return _derived(source, frame, picture, by, number, identity)
+
+
+def _derived(source: Dataset, frame: Frame, picture: NDArray[np.float32], by: Synthetic, number: int, identity: Identity) -> Dataset:
+    instance = Dataset()
     for name in (*_PATIENT_AND_STUDY, *_IN_SPACE):
         if name in source:
-            made[name] = source[name]
+            instance[name] = source[name]
     for name in _EMPTY_IF_MISSING:
-        if name not in made:
-            setattr(made, name, "")
-    placed = _place(made, source, reference.frame)
-    _series(made, source, by, number)
-    _derivation(made, source, reference, by.label)
-    _kind(made, by.unit, placed)
-    _pixels(made, picture, by)
-    made.SOPInstanceUID = _uid(source, "SOPInstanceUID", str(reference.frame), by)
-    made.file_meta = FileMetaDataset()
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return made
+        if name not in instance:
+            setattr(instance, name, "")
+    placed = _place(instance, source, frame.frame, identity)
+    _series(instance, source, by, number, identity)
+    _derivation(instance, source, frame, by.label)
+    _kind(instance, by.unit, placed)
+    _pixels(instance, picture, by)
+    instance.SOPInstanceUID = _uid(identity.series, str(source.get("SOPInstanceUID") or ""), str(frame.frame), str(number), *_model(by))
+    instance.file_meta = FileMetaDataset()
+    instance.file_meta.MediaStorageSOPClassUID = instance.SOPClassUID
+    instance.file_meta.MediaStorageSOPInstanceUID = instance.SOPInstanceUID
+    instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return instance
 
 
-def _place(made: Dataset, source: Dataset, frame: int) -> bool:
+def _place(instance: Dataset, source: Dataset, frame: int, identity: Identity) -> bool:
     """Image plane (PS3.3 C.7.6.2) of the frame; False when the source does not say where it lies."""
     position = functional_group(source, frame, "PlanePositionSequence") or source
     orientation = functional_group(source, frame, "PlaneOrientationSequence") or source
@@ -100,105 +118,118 @@ def _place(made: Dataset, source: Dataset, frame: int) -> bool:
     known = [(position, "ImagePositionPatient"), (orientation, "ImageOrientationPatient"), (measures, "PixelSpacing")]
     for group, name in known:
         if name in group:
-            made[name] = group[name]
+            instance[name] = group[name]
     for name in ("SliceThickness", "SpacingBetweenSlices"):
         if name in measures:
-            made[name] = measures[name]
-    complete = all(name in made and made[name].value for _, name in known)
+            instance[name] = measures[name]
+    complete = all(name in instance and instance[name].value for _, name in known)
     if complete:
-        if "SliceThickness" not in made:
-            made.SliceThickness = None
-        if "FrameOfReferenceUID" not in made:
-            made.FrameOfReferenceUID = _uid(source, "SeriesInstanceUID", "frame of reference")
+        if "SliceThickness" not in instance:
+            instance.SliceThickness = None
+        instance.FrameOfReferenceUID = identity.frame_of_reference
     return complete
 
 
-def _series(made: Dataset, source: Dataset, by: Synthetic, number: int) -> None:
+def _series(instance: Dataset, source: Dataset, by: Synthetic, number: int, identity: Identity) -> None:
     label, target = by.label, "CT" if by.unit == "hu" else "MR"
-    made.Modality = target
-    if "StudyInstanceUID" not in made:
-        made.StudyInstanceUID = _uid(source, "SOPInstanceUID", "study")
-    made.SeriesInstanceUID = _uid(source, "SeriesInstanceUID", target, by)
-    made.SeriesNumber = 9000 + int(source.get("SeriesNumber") or 0) % 1000
-    made.SeriesDescription = f"{WARNING}: {target} {by.contrast} by {label}".replace("  ", " ")[:64]
-    made.BodyPartExamined = "HEAD"  # without it the standard asks for a laterality, which a head has not
-    made.InstanceNumber = number
-    made.PatientOrientation = ""
-    made.Manufacturer = "ctmr"
-    made.ManufacturerModelName = label.name
-    made.SoftwareVersions = f"{label} {label.digest[:32]}"[:64]
-    if "PatientPosition" not in made:
-        made.PatientPosition = ""
+    instance.Modality = target
+    instance.StudyInstanceUID = identity.study
+    instance.SeriesInstanceUID = _uid(identity.series, target, *_model(by))
+    instance.SeriesNumber = 9000 + _series_number(source) % 1000
+    instance.SeriesDescription = f"{WARNING}: {target} {by.contrast} by {label}".replace("  ", " ")[:64]
+    instance.BodyPartExamined = "HEAD"  # without it the standard asks for a laterality, which a head has not
+    instance.InstanceNumber = number
+    instance.PatientOrientation = ""
+    instance.Manufacturer = "ctmr"
+    instance.ManufacturerModelName = label.name
+    instance.SoftwareVersions = f"{label} {label.digest[:32]}"[:64]
+    if "PatientPosition" not in instance:
+        instance.PatientPosition = ""
 
 
-def _derivation(made: Dataset, source: Dataset, reference: Reference, label: Label) -> None:
+def _derivation(instance: Dataset, source: Dataset, frame: Frame, label: Label) -> None:
     """What it was made from and how (PS3.3 C.7.6.1.1.3 and C.12.4; codes of PS3.16 CID 7202, 7203)."""
-    made.DerivationDescription = f"Synthesised from {source.get('Modality', 'another image')} by a neural network, {label}"[:1024]
-    made.DerivationCodeSequence = [_code("113085", "DCM", "Spatial resampling"), _code("113091", "DCM", "Pixel by pixel computation")]
-    made.ImageComments = f"{WARNING}. A network's estimate; lesions may vanish, appear or change."
-    made.ContentQualification = "RESEARCH"
-    made.BurnedInAnnotation = "NO"
+    instance.DerivationDescription = f"Synthesised from {source.get('Modality', 'another image')} by a neural network, {label}"[:1024]
+    instance.DerivationCodeSequence = [_code("113085", "DCM", "Spatial resampling"), _code("113091", "DCM", "Pixel by pixel computation")]
+    instance.ImageComments = f"{WARNING}. A network's estimate; lesions may vanish, appear or change."
+    instance.ContentQualification = "RESEARCH"
+    instance.BurnedInAnnotation = "NO"
     if "SOPInstanceUID" in source and "SOPClassUID" in source:
         origin = Dataset()
         origin.ReferencedSOPClassUID = source.SOPClassUID
         origin.ReferencedSOPInstanceUID = source.SOPInstanceUID
         if int(source.get("NumberOfFrames") or 1) > 1:
-            origin.ReferencedFrameNumber = reference.frame + 1
+            origin.ReferencedFrameNumber = frame.frame + 1
         origin.PurposeOfReferenceCodeSequence = [_code("121322", "DCM", "Source image for image processing operation")]
-        made.SourceImageSequence = [origin]
+        instance.SourceImageSequence = [origin]
     if source.get("LossyImageCompression") == "01":
-        made.LossyImageCompression = "01"
+        instance.LossyImageCompression = "01"
         for name in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
             if name in source:
-                made[name] = source[name]
+                instance[name] = source[name]
 
 
-def _kind(made: Dataset, unit: str, placed: bool) -> None:
+def _kind(instance: Dataset, unit: str, placed: bool) -> None:
     """SOP class, with the attributes that it asks for: CT or MR image where the place in the patient is known, else secondary capture."""
     if not placed:
-        made.SOPClassUID = SecondaryCaptureImageStorage
-        made.ImageType = ["DERIVED", "SECONDARY"]
-        made.ConversionType = "WSD"
+        instance.SOPClassUID = SecondaryCaptureImageStorage
+        instance.ImageType = ["DERIVED", "SECONDARY"]
+        instance.ConversionType = "WSD"
         for name in (*_IN_SPACE, "ContentQualification"):
-            if name in made:
-                del made[name]
+            if name in instance:
+                del instance[name]
     elif unit == "hu":
-        made.SOPClassUID = CTImageStorage
-        made.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-        made.KVP = None
-        made.AcquisitionNumber = None
+        instance.SOPClassUID = CTImageStorage
+        instance.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        instance.KVP = None
+        instance.AcquisitionNumber = None
     else:
-        made.SOPClassUID = MRImageStorage
-        made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-        made.ScanningSequence = "RM"  # research mode: no sequence of a scanner made it
-        made.SequenceVariant = "NONE"
-        made.ScanOptions = ""
-        made.MRAcquisitionType = ""
-        made.RepetitionTime = made.EchoTime = made.EchoTrainLength = None
+        instance.SOPClassUID = MRImageStorage
+        instance.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+        instance.ScanningSequence = "RM"  # research mode: no sequence of a scanner made it
+        instance.SequenceVariant = "NONE"
+        instance.ScanOptions = ""
+        instance.MRAcquisitionType = ""
+        instance.RepetitionTime = instance.EchoTime = instance.EchoTrainLength = None
 
 
-def _pixels(made: Dataset, picture: NDArray[np.float32], by: Synthetic) -> None:
-    made.SamplesPerPixel = 1
-    made.PhotometricInterpretation = "MONOCHROME2"
-    made.Rows, made.Columns = picture.shape
-    made.BitsAllocated = 16
+def _pixels(instance: Dataset, picture: NDArray[np.float32], by: Synthetic) -> None:
+    instance.SamplesPerPixel = 1
+    instance.PhotometricInterpretation = "MONOCHROME2"
+    instance.Rows, instance.Columns = picture.shape
+    instance.BitsAllocated = 16
     if by.unit == "hu":
         values: NDArray[Any] = np.rint(picture).astype("<i2")
-        made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 15, 1
-        made.RescaleIntercept, made.RescaleSlope, made.RescaleType = 0, 1, "HU"
-        made.WindowCenter, made.WindowWidth = by.window
+        instance.BitsStored, instance.HighBit, instance.PixelRepresentation = 16, 15, 1
+        instance.RescaleIntercept, instance.RescaleSlope, instance.RescaleType = 0, 1, "HU"
+        instance.WindowCenter, instance.WindowWidth = by.window
     else:
         values = np.rint(np.clip(picture, 0, 1) * MR_LEVELS).astype("<u2")
-        made.BitsStored, made.HighBit, made.PixelRepresentation = 12, 11, 0
-        made.WindowCenter, made.WindowWidth = (MR_LEVELS + 1) / 2, MR_LEVELS + 1
-    made.PixelData = np.ascontiguousarray(values).tobytes()
-    made["PixelData"].VR = "OW"
+        instance.BitsStored, instance.HighBit, instance.PixelRepresentation = 12, 11, 0
+        instance.WindowCenter, instance.WindowWidth = (MR_LEVELS + 1) / 2, MR_LEVELS + 1
+    instance.PixelData = np.ascontiguousarray(values).tobytes()
+    instance["PixelData"].VR = "OW"
 
 
-def _uid(source: Dataset, name: str, what: str, by: Synthetic | None = None) -> str:
-    """A unique identifier that depends on the source's `name`, on `what` and on the model and contrast alone."""
-    origin = source.get(name) or source.get("SOPInstanceUID") or hashlib.sha256(source.to_json().encode()).hexdigest()
-    return str(generate_uid(entropy_srcs=["ctmr", str(origin), what, *([by.label.digest, by.contrast] if by else [])]))
+def _series_number(source: Dataset) -> int:
+    """The source's series number, 0 where it is none (A3, say)."""
+    try:
+        return int(source.get("SeriesNumber") or 0)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _uid(*parts: str) -> str:
+    """A unique identifier that depends on `parts` alone."""
+    return str(generate_uid(entropy_srcs=["ctmr", *parts]))
+
+
+def _model(by: Synthetic) -> tuple[str, str]:
+    return by.label.digest, by.contrast
+
+
+def _digest(source: Dataset) -> str:
+    return hashlib.sha256(source.to_json(suppress_invalid_tags=True).encode()).hexdigest()
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

@@ -1,10 +1,13 @@
 """A synthetic picture or volume on its way into a file, and what the model that made it says of itself."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.errors import UserError
 
 WARNING = "SYNTHETIC, NOT FOR DIAGNOSIS"
 
@@ -27,18 +30,28 @@ class Label:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """What is to be written: images (N, H, W), in Hounsfield units (unit "hu") or 0..1 (unit "grey"), and what made them.
+    """What is to be written: voxels (I, J, K) in the order of the source's `Volume.voxels`, and what made them.
 
-    `contrast` is the MR contrast that was asked for, "" for none; `window` (level, width) is what a viewer should show of CT.
+    Unit "hu": Hounsfield units; "grey": 0..1. `contrast` is the MR contrast that was asked for, "" for none; `window` (level, width) is
+    what a viewer should show of CT.
     """
 
-    images: NDArray[np.float32]
-    unit: str
+    voxels: NDArray[np.float32]
+    unit: Literal["hu", "grey"]
     label: Label
     contrast: str
     window: tuple[float, float]
 
+    def numbers(self) -> NDArray[Any]:
+        """The voxels as volume files hold them: int16 Hounsfield units, or float32 grey values."""
+        return np.rint(self.voxels).astype(np.int16) if self.unit == "hu" else self.voxels.astype(np.float32)
 
-def to_uint(image01: NDArray[np.float32], bits: int = 8) -> NDArray[Any]:
-    """Grey values in 0..1 as integers of 8 or 16 bits."""
-    return np.rint(np.clip(image01, 0, 1) * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+    def images(self) -> NDArray[np.float32]:
+        """The planes (K, rows, columns), for formats that keep one picture a slice."""
+        return self.voxels.transpose(2, 1, 0)
+
+
+def check_name(target: Path, kind: str, endings: tuple[str, ...]) -> None:
+    """Raises UserError unless the name of `target` has one of the `endings` of files of this `kind`."""
+    if not target.name.lower().endswith(endings):
+        raise UserError(f"{target}: the result is a {kind} file; give it a name that ends in {', '.join(endings)}")

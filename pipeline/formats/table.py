@@ -1,25 +1,27 @@
-"""Every format that is read and written. A new format is one file like nifti.py and one line in FORMATS.
+"""Every format that is read and written. A new format is one file like mgh.py and one line in FORMATS.
 
 What a file is follows from its bytes, never from its name. A format imports its library (pydicom, nibabel, ...) with the first file that
 needs it, so that a stage which only sees pictures starts half a second sooner.
 """
 
-import gzip
-import zlib
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
-from pipeline.formats import dicom, nifti, pictures
-from pipeline.formats.slices import Slice, Truncated, Unreadable
+from pipeline.errors import UserError
+from pipeline.formats import dicom, itk, mgh, nifti, packed, pictures, values
+from pipeline.formats.slices import LIMITS, Limits, Slice, Unreadable
 from pipeline.formats.synthetic import Synthetic
+from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
 
-START = 1024  # bytes that a format is recognised by
+START = 4096  # bytes that a format is recognised by
 
 
 class Format(Protocol):
-    """What a format's module offers."""
+    """What a format's module offers. It may also have `read_slices(path, limits)`, where the slices of a file need not make one volume,
+    and, where voxels lie beside their header, `header_beside(data)` and `data_beside(header)`."""
 
     NAME: str  # for people
     ENDINGS: tuple[str, ...]  # of the names of its files, lower case; the first is that of a new file
@@ -29,12 +31,8 @@ class Format(Protocol):
         """Whether a file that starts with these bytes, unpacked where gzip packed them, is of this format."""
 
     @staticmethod
-    def read_slices(path: Path) -> list[Slice]:
-        """Every slice of a file. Raises Unreadable."""
-
-    @staticmethod
-    def read_volume(path: Path) -> Volume:
-        """The volume in a file. Raises Unreadable."""
+    def read_volume(path: Path, limits: Limits) -> Volume:
+        """The volume in a file, checked against `limits` before it is unpacked. Raises Unreadable."""
 
     @staticmethod
     def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
@@ -42,57 +40,102 @@ class Format(Protocol):
 
 
 # The first that recognises a file reads it. DICOM first: the 128 bytes before its mark may be the start of a TIFF (PS3.10, 7.1).
-FORMATS: tuple[Format, ...] = (dicom, nifti, pictures)  # type: ignore[assignment]
+FORMATS = cast(tuple[Format, ...], (dicom, nifti, itk, pictures, mgh))
+VOLUMES = cast(tuple[Format, ...], (nifti, itk, mgh))  # hold any volume that has an affine
+KNOWN = "PNG, JPEG, TIFF, BMP, DICOM, NIfTI, Analyze, MetaImage, NRRD or MGH"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a folder: `inputs`, each a file or the folder itself with one DICOM series, and why other files were `set_aside`."""
+
+    inputs: list[Path] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
 
 
 def recognise(path: Path) -> Format:
     """The format of a file. Raises Unreadable for an empty file, for one of zeros, and for what is none of the known formats."""
-    start = _start(path)
+    start = packed.read_start(path, START)
+    if not start:
+        raise Unreadable(f"{path}: an empty file")
     for format_ in FORMATS:
         if format_.recognises(start):
             return format_
-    name = path.name.lower()
-    for format_ in FORMATS:  # its reader says what is wrong
-        if name.endswith(format_.ENDINGS):
-            return format_
-    return dicom  # type: ignore[return-value]  # may lack the header that the standard asks for: its reader decides
+    if not any(start):
+        raise Unreadable(f"{path}: starts with zeros only, as a file whose copying was cut off; copy it again")
+    raise Unreadable(f"{path}: no {KNOWN} file, by its first bytes")
 
 
-def read_slices(path: Path) -> list[Slice]:
-    """Every slice of the file: in stored order for multi-frame DICOM and TIFF pages, from foot to head for NIfTI.
+def read_slices(path: Path, modality: str = "", ct_values: CtValues = "auto", limits: Limits = LIMITS) -> list[Slice]:
+    """Every slice of the file: in stored order for multi-frame DICOM and TIFF pages, from foot to head for volumes.
 
-    Raises Unreadable, a UserError with a `reason` (Truncated, NotAxial, OtherModality say more).
+    `modality` is what the file should show ("ct", "mr"), where it does not say; `ct_values` what the numbers of a CT are.
+    Raises Unreadable, a UserError with a `reason` (Truncated, NotAxial, OtherModality, UnknownValues say more).
     """
-    return recognise(path).read_slices(path)
+    path, format_ = _with_header(path)
+    read = getattr(format_, "read_slices", None)
+    if read is None:
+        return values.interpret_volume(format_.read_volume(path, limits), modality, ct_values).slices
+    return values.interpret_slices(read(path, limits), path, modality, ct_values, format_ is pictures)[0]
 
 
-def read_slice(path: Path, frame: int = 0) -> Slice:
+def read_slice(path: Path, frame: int = 0, modality: str = "") -> Slice:
     """Slice `frame` of the file, as in `read_slices`. The last file is kept, so that going through a volume reads it once."""
     state = path.stat()
-    slices = _read_once(path, state.st_mtime_ns, state.st_size)
+    slices = _read_once(path, modality, state.st_mtime_ns, state.st_size)
     if not 0 <= frame < len(slices):
         raise Unreadable(f"{path}: no frame {frame}; it has {len(slices)}")
     return slices[frame]
 
 
-def read_volume(path: Path) -> Volume:
-    """The volume in a NIfTI file, a DICOM file (single, multi-frame or enhanced), a folder with one DICOM series, or a picture file.
+def read_volume(path: Path, modality: str = "", ct_values: CtValues = "auto", limits: Limits = LIMITS) -> Volume:
+    """The volume in a file of any format, or in a folder with the files of one DICOM series; arguments as for `read_slices`.
 
-    Raises UserError: Unreadable for damaged files; for a folder without DICOM files or with several series of the same length, and for a
+    Raises UserError: Unreadable as `read_slices`; for a folder without DICOM files or with several series of the same length, and for a
     series with several pictures in one place (echoes, time points), since that is no single volume.
     """
-    if not path.is_dir():
-        return recognise(path).read_volume(path)
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-    return dicom.read_series(path, [file for file in files if _is_dicom(file)])
+    if path.is_dir():
+        files, set_aside = _sorted_out(path)
+        series = [file for file, format_ in files if format_.NAME == dicom.NAME]
+        volume = dicom.read_series(path, series, limits)
+        others = [file for file, format_ in files if format_.NAME != dicom.NAME]
+        if others or set_aside:
+            volume.warnings.append(f"{len(others) + len(set_aside)} other files in the folder are no DICOM and were not read")
+    else:
+        path, format_ = _with_header(path)
+        volume = format_.read_volume(path, limits)
+    return values.interpret_volume(volume, modality, ct_values)
+
+
+def look_into(folder: Path) -> Contents:
+    """What `read_volume` can read below `folder`: the folder itself where DICOM files lie in it, else each picture and volume."""
+    files, set_aside = _sorted_out(folder)
+    lines = [str(error) for error in set_aside]
+    if any(format_.NAME == dicom.NAME for _, format_ in files):
+        return Contents([folder], lines + [f"{file}: beside a DICOM series" for file, format_ in files if format_.NAME != dicom.NAME])
+    return Contents([file for file, _ in files], lines)
 
 
 def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
-    """Write `synthetic`, which was made from `volume`, in the format of `source`, to `target`; gives the path written.
+    """Write `synthetic`, which was made from `volume`, to `target`; gives the path written.
 
-    Raises UserError when the name of `target` asks for another kind of file than the source is.
+    The name of `target` says the format: that of `source`, or for volumes any that holds volumes; a folder, or a name without an
+    ending: that of `source`. Raises UserError where the volume cannot be written so.
     """
-    return named(volume.format).write(volume, synthetic, source, target)
+    own = named(volume.format)
+    if target.is_dir() and not (own.NAME == dicom.NAME and source.is_dir()):
+        target = target / source.name
+        return own.write(volume, synthetic, source, target if target.name.lower().endswith(own.ENDINGS) else _new_name(target, own))
+    asked = next((format_ for format_ in FORMATS if target.name.lower().endswith(format_.ENDINGS)), own)
+    if asked.NAME == own.NAME:
+        return own.write(volume, synthetic, source, target if target.suffix else _new_name(target, own))
+    if asked not in VOLUMES or not volume.calibrated:
+        kind = "a folder" if own.NAME == dicom.NAME and source.is_dir() else f"a file that ends in {', '.join(own.ENDINGS)}"
+        raise UserError(f"{target}: the result is a {own.NAME} file, not {asked.NAME}; name {kind}")
+    if volume.affine is None or volume.offsets is not None:
+        reason = "its place in the patient is unknown" if volume.affine is None else "its slices are unevenly spaced"
+        raise UserError(f"{target}: {source} cannot be written as {asked.NAME}, since {reason}; write {own.NAME}")
+    return asked.write(volume, synthetic, source, target)
 
 
 def named(name: str) -> Format:
@@ -100,35 +143,34 @@ def named(name: str) -> Format:
     return {format_.NAME: format_ for format_ in FORMATS}[name]
 
 
-def endings() -> tuple[str, ...]:
-    """The endings of the names of files of every format."""
-    return tuple(ending for format_ in FORMATS for ending in format_.ENDINGS)
+def _new_name(path: Path, format_: Format) -> Path:
+    """`path` with the format's own ending where its name has none; DICOM files need none."""
+    return path if format_.NAME == dicom.NAME else path.with_name(path.name + format_.ENDINGS[0])
 
 
-def _is_dicom(path: Path) -> bool:
-    try:
-        return recognise(path).NAME == dicom.NAME
-    except Unreadable:
-        return False
+def _with_header(path: Path) -> tuple[Path, Format]:
+    """The file to read, which is its header for a file of voxels alone, and its format. Raises Unreadable."""
+    for format_ in FORMATS:
+        beside = getattr(format_, "header_beside", None)
+        header = beside(path) if beside else None
+        if header is not None:
+            return header, format_
+    return path, recognise(path)
 
 
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        start = file.read(START)
-    if not start:
-        raise Unreadable(f"{path}: an empty file")
-    if not start.startswith(b"\x1f\x8b"):
-        # pydicom would look for an element through all of a file of zeros, for minutes in one of gigabytes.
-        if not any(start):
-            raise Unreadable(f"{path}: starts with zeros only, as a file whose copying was cut off; copy it again")
-        return start
-    try:
-        with gzip.open(path) as packed:
-            return packed.read(START)
-    except (OSError, EOFError, zlib.error):
-        raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
+def _sorted_out(folder: Path) -> tuple[list[tuple[Path, Format]], list[Unreadable]]:
+    """Every file below `folder` that is of a known format, and why others are not. Voxels beside their header are part of it."""
+    known: list[tuple[Path, Format]] = []
+    unknown: list[tuple[Path, Unreadable]] = []
+    for file in sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")):
+        try:
+            known.append((file, recognise(file)))
+        except Unreadable as error:
+            unknown.append((file, error))
+    parts = {part for file, format_ in known if hasattr(format_, "data_beside") for part in format_.data_beside(file)}
+    return [(file, format_) for file, format_ in known if file not in parts], [error for file, error in unknown if file not in parts]
 
 
 @lru_cache(maxsize=1)
-def _read_once(path: Path, changed: int, size: int) -> tuple[Slice, ...]:
-    return tuple(read_slices(path))
+def _read_once(path: Path, modality: str, changed: int, size: int) -> tuple[Slice, ...]:
+    return tuple(read_slices(path, modality))

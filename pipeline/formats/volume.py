@@ -1,33 +1,170 @@
-"""A whole volume: its slices from foot to head, and what it takes to write others in the same geometry."""
+"""A whole volume: voxels in the order of its file, where they lie in the patient, and its axial view."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.formats.slices import Slice
+from pipeline.formats.slices import Limits, NotAxial, Slice, Unit, Unreadable
+
+MAX_ANISOTROPY = 3.0  # within an axial slice; more means thick sagittal or coronal slices, of which an axial view shows little
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Volume:
-    """Slices of one examination, all of the same size, from foot to head.
+    """Voxels of one examination as they lie in its file or files.
 
-    format: name of its format in the table. origin: what that format needs to write another volume in its place.
-    restore: pictures (N, H, W), one for each slice, to an array in the voxel order of the file.
-    calibrated: whether the format knows physical values; a picture file only knows grey.
-    warnings: what a person should know, such as missing positions.
+    voxels: float32 (I, J, K) in `unit`. For DICOM and pictures column, row and slice; DICOM slices run along `offsets`.
+    affine: (4, 4), from voxel (i, j, k) to millimetres to the patient's right, front and head (RAS, as in nibabel); None where unknown,
+        as for pictures. Its third column is the mean step where `offsets` are uneven.
+    offsets: millimetres of each of the K planes along the third axis from the first one, where they are not evenly spaced; else None.
+    spacing: millimetres between rows and columns where these are known but the place in the patient is not.
+    modality, contrast, group_key, unit, window: as in `Slice`. colours: share of coloured pixels of each of the K planes, empty for none.
+    format: name of its format in the table; origin: what this format needs to write another volume in its place.
+    source: for messages. warnings: what a person should know, such as slices that are missing or were left out.
     """
 
-    slices: list[Slice] = field(repr=False)
+    voxels: NDArray[np.float32] = field(repr=False)
+    affine: NDArray[np.float64] | None
+    unit: Unit
     format: str
+    source: str
+    modality: Literal["ct", "mr", ""] = ""
+    contrast: str = ""
+    group_key: str = ""
+    offsets: tuple[float, ...] | None = None
+    spacing: tuple[float, float] | None = None
+    window: tuple[float, float] | None = None
+    colours: tuple[float, ...] = ()
     origin: Any = field(default=None, repr=False)
-    restore: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]] = field(default=lambda slices: slices, repr=False)
-    calibrated: bool = True
     warnings: list[str] = field(default_factory=list)
 
-    def stored(self, slices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Pictures (N, H, W), one for each slice, in the voxel order of the source. Raises ValueError for another number of them."""
-        if len(slices) != len(self.slices):
-            raise ValueError(f"{len(slices)} pictures for {len(self.slices)} slices")
-        return self.restore(slices)
+    @property
+    def calibrated(self) -> bool:
+        """Whether its format knows physical values; a picture file only knows grey."""
+        return self.format != "picture"
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float] | None:
+        """Millimetres along the three axes of `voxels`; None where unknown."""
+        if self.affine is None:
+            return None
+        sizes = np.round(np.linalg.norm(self.affine[:3, :3], axis=0), 9)
+        return float(sizes[0]), float(sizes[1]), float(sizes[2])
+
+    @cached_property
+    def slices(self) -> list[Slice]:
+        """Axial slices from foot to head, as radiologists see them: the patient's front at the top, the patient's right at the left.
+
+        Oblique volumes are not resampled: a slice is the nearest plane of stored voxels. Without an affine, the planes as stored.
+        Raises NotAxial for volumes of thick sagittal or coronal slices.
+        """
+        axes, signs = self._turn
+        turned = _turned(self.voxels, axes, signs)
+        sizes = self.voxel_size
+        spacing = self.spacing if sizes is None else (sizes[axes[1]], sizes[axes[0]])
+        if self.voxels.shape[axes[2]] > 1 and 1 in turned.shape[:2]:
+            raise NotAxial(f"{self.source}: a sagittal or coronal slice; only axial slices and whole volumes are used")
+        if self.voxels.shape[axes[2]] > 1 and spacing and max(spacing) > MAX_ANISOTROPY * min(spacing):
+            raise NotAxial(
+                f"{self.source}: voxels of {spacing[0]:.1f} × {spacing[1]:.1f} mm within an axial slice; resample the volume first"
+            )
+        places = self._positions()
+        coloured = self.colours or (0.0,) * turned.shape[2]
+        return [
+            Slice(
+                turned[:, :, k].T,
+                unit=self.unit,
+                frame=k,
+                modality=self.modality,
+                spacing=spacing,
+                group_key=self.group_key,
+                contrast=self.contrast,
+                window=self.window,
+                position=places[k],
+                colour=coloured[k],
+            )
+            for k in range(turned.shape[2])
+        ]
+
+    def stored(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pictures (N, H, W), one for each of `slices`, as voxels (I, J, K). Raises ValueError for another number of them."""
+        axes, signs = self._turn
+        if len(images) != self.voxels.shape[axes[2]]:
+            raise ValueError(f"{len(images)} pictures for {self.voxels.shape[axes[2]]} slices")
+        turned = images.transpose(2, 1, 0)[tuple(slice(None, None, sign) for sign in signs)]
+        return turned.transpose(np.argsort(axes))
+
+    @property
+    def _turn(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(axes, signs): which axis of `voxels` runs to the left, to the back and to the head, and whether forwards (1) or backwards."""
+        if self.affine is None:
+            return (0, 1, 2), (1, 1, 1)
+        axes, directions = nearest_axes(self.affine)
+        return axes, tuple(direction * seen for direction, seen in zip(directions, (-1, -1, 1), strict=True))
+
+    def _positions(self) -> Sequence[float | None]:
+        """Millimetres of each axial slice along the normal of its plane."""
+        axes, signs = self._turn
+        count = self.voxels.shape[axes[2]]
+        if self.affine is None:
+            return [None] * count
+        normal = np.cross(self.affine[:3, axes[0]], self.affine[:3, axes[1]])
+        normal *= np.sign(normal[2]) / np.linalg.norm(normal)
+        first, step = float(normal @ self.affine[:3, 3]), float(normal @ self.affine[:3, axes[2]])
+        if self.offsets is not None and axes[2] == 2:
+            places = [first + offset * np.sign(step) for offset in self.offsets]
+        else:
+            places = [first + k * step for k in range(count)]
+        return [round(float(place), 4) for place in places[:: signs[2]]]
+
+
+def nearest_axes(affine: NDArray[np.float64]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(axes, signs): the voxel axis nearest to the patient's right, front and head, and whether it runs there (1) or away (-1).
+
+    Raises ValueError for an affine without three directions.
+    """
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or (lengths == 0).any() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
+        raise ValueError("no three directions")
+    cosines = affine[:3, :3] / lengths
+    left = np.abs(cosines)
+    axes = [-1, -1, -1]
+    for _ in range(3):  # the best fitting pair first, as nibabel does
+        world, voxel = np.unravel_index(np.argmax(left), left.shape)
+        axes[int(world)] = int(voxel)
+        left[world, :] = left[:, voxel] = -1
+    return tuple(axes), tuple(int(np.sign(cosines[world, axes[world]])) for world in range(3))
+
+
+def check_shape(path: Path, shape: tuple[int, ...], limits: Limits) -> None:
+    """Raises Unreadable where a volume (I, J, K) is beyond `limits`, whichever of its axes is taken for that of the slices."""
+    short, middle, long = sorted(shape)
+    limits.check(path, middle, long, short)
+    if long > limits.slices:
+        raise Unreadable(f"{path}: claims {' × '.join(map(str, shape))} voxels; at most {limits.slices} a side are read")
+
+
+def as_values(numbers: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], Unit]:
+    """Numbers of a file as float32, and what they are: bytes are grey in 0..1, others "raw". Raises as `without_gaps`."""
+    if numbers.dtype == np.uint8:
+        return numbers / np.float32(255), "grey"
+    return without_gaps(numbers.astype(np.float32), path), "raw"
+
+
+def without_gaps(values: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    """`values` with the lowest number where there was none. Raises Unreadable where there is no number at all."""
+    known = np.isfinite(values)
+    if not known.all():
+        if not known.any():
+            raise Unreadable(f"{path}: no voxel holds a number")
+        values[~known] = values[known].min()
+    return values
+
+
+def _turned(voxels: NDArray[np.float32], axes: Sequence[int], signs: Sequence[int]) -> NDArray[np.float32]:
+    return voxels.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]

@@ -1,4 +1,4 @@
-"""The square around a head: found, cut out of a slice, and put back where it came from. Both modalities are framed alike."""
+"""The square around a head: from its outline, cut out of a slice, and put back where it came from. Both modalities are framed alike."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.imaging import outline
-from pipeline.imaging.outline import Mask, Outline, Picture
+from pipeline.imaging.outline import Outline, Picture
 
 CT_SCALP = 1.02  # the head with its scalp is this much larger than what a brain window shows (median of registered pairs)
 MOST_LEAN = 40.0  # degrees; a head that seems to lean more lies on its side or is too odd to tell
@@ -43,30 +42,15 @@ class Box:
         return away + np.array([self.top + self.side / 2, self.left + self.side / 2])
 
 
-def find_head(image01: Picture, modality: str, margin: float = 0.0) -> Box | None:
-    """The upright square around the head in a picture (H, W) of 0..1, wider by `margin` (share of the longer side) on each side.
-
-    None without a head. `modality` is ct or mr.
-    """
-    found = outline.find(image01, modality)
-    return box_of(found, modality, margin) if found else None
-
-
-def head_mask(image01: Picture, modality: str) -> Mask:
-    """The inside of the head's convex outline in a picture (H, W) of 0..1; all False where there is no head."""
-    found = outline.find(image01, modality)
-    return found.mask(image01.shape) if found else np.zeros(image01.shape, bool)
-
-
-def box_of(found: Outline, modality: str, margin: float = 0.0, upright: bool = False) -> Box:
+def enclose(outline: Outline, modality: str, margin: float = 0.0, upright: bool = False) -> Box:
     """The square around a head's outline: around the whole head, even where the picture's field of view cut it.
 
     `upright`: the square leans as the head does, by at most MOST_LEAN degrees.
     """
-    rotation = _lean(found) if upright else 0.0
-    middle = found.points.mean(axis=0)
+    rotation = _lean(outline) if upright else 0.0
+    middle = outline.points.mean(axis=0)
     frame = Box(middle[0] - 0.5, middle[1] - 0.5, 1.0, rotation)
-    straight = Outline(frame.points_inside(found.points, 1))
+    straight = Outline(frame.points_inside(outline.points, 1))
     top, bottom, left, right = straight.bounds
     for end in straight.cut_ends() if modality == "ct" else []:  # an MR that looks cut is mostly noise around a whole head
         missing = max(0.0, LENGTH_TO_WIDTH[end] * (right - left) - (bottom - top))
@@ -76,9 +60,9 @@ def box_of(found: Outline, modality: str, margin: float = 0.0, upright: bool = F
     return Box(float(centre[0] - side / 2), float(centre[1] - side / 2), side, rotation)
 
 
-def _lean(found: Outline) -> float:
+def _lean(outline: Outline) -> float:
     """Degrees by which a picture must be turned counter-clockwise to bring the head's long axis upright; 0 for a round or lying head."""
-    inside = np.argwhere(found.mask((np.ceil(found.points.max(axis=0)) + 1).astype(int)))
+    inside = np.argwhere(outline.mask((np.ceil(outline.points.max(axis=0)) + 1).astype(int)))
     variances, axes = np.linalg.eigh(np.cov((inside - inside.mean(axis=0)).T))
     down, right = axes[:, 1]
     lean = float(-np.rad2deg(np.arctan2(right * np.sign(down), abs(down))))

@@ -23,7 +23,7 @@ def view(pixels: Picture, unit: str, modality: str) -> Picture:
     return _stretch(pixels, float(pixels.min()), float(np.percentile(pixels, 99.5)))
 
 
-def to_unit(
+def normalise(
     pixels: Picture, unit: str, modality: str, mask: NDArray[np.bool_], preprocess: params.Preprocess
 ) -> tuple[Picture, float, float]:
     """(image in 0..1, low, high) where low and high are the source values that became 0 and 1.
@@ -40,8 +40,8 @@ def to_unit(
     return _stretch(pixels, low, high), low, high
 
 
-def from_unit(image01: Picture, low: float, high: float) -> Picture:
-    """Source values of an image in 0..1; the inverse of `to_unit` between low and high (beyond them it clipped)."""
+def denormalise(image01: Picture, low: float, high: float) -> Picture:
+    """Source values of an image in 0..1; the inverse of `normalise` between low and high (beyond them it clipped)."""
     return np.asarray(image01 * (high - low) + low, np.float32)
 
 

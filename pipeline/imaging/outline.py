@@ -1,7 +1,7 @@
 """The head's outline in a slice, as a convex polygon, found in each modality by what it shows of the head.
 
 A CT in a brain window ends at the skull (fat is black there) and shows the head rest, fingers and clamps beside it; an MR shows bright
-scalp around dark bone. The convex hull of what is found is taken as the head. It is measured on a small copy of the picture.
+scalp around dark bone. The head is the convex hull of either. It is measured on a small copy of the picture.
 """
 
 from dataclasses import dataclass, field
@@ -79,7 +79,7 @@ def hull(points: Points) -> Outline:
     return Outline(points[ConvexHull(points).vertices])
 
 
-def find(image01: Picture, modality: str) -> Outline | None:
+def find_outline(image01: Picture, modality: str) -> Outline | None:
     """The outline of the head in a picture (H, W) of 0..1, in its pixels; None where there is no head. `modality` is ct or mr."""
     height, width = image01.shape
     scale = min(1.0, WORK_SIDE / max(height, width))
@@ -87,10 +87,10 @@ def find(image01: Picture, modality: str) -> Outline | None:
     small = np.asarray(image01, np.float32)
     if shape != small.shape:
         small = np.asarray(Image.fromarray(small).resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float32)
-    found = _in_ct(small) if modality == "ct" else _in_mr(small)
-    if found.sum() < max(MIN_SHARE * found.size, 9):
+    mask = _in_ct(small) if modality == "ct" else _in_mr(small)
+    if mask.sum() < max(MIN_SHARE * mask.size, 9):
         return None
-    return hull(_corners(found) * (height / shape[0], width / shape[1]))
+    return hull(_corners(mask) * (height / shape[0], width / shape[1]))
 
 
 def _in_ct(small: Picture) -> Mask:
@@ -115,20 +115,20 @@ def _in_ct(small: Picture) -> Mask:
 
 def _in_mr(small: Picture) -> Mask:
     """Everything above the background's noise, filled, as its largest thick piece."""
-    found = np.zeros(small.shape, bool)
+    mask = np.zeros(small.shape, bool)
     side = max(small.shape)
     inner = _within_frame(small)
     if min(small[inner].shape) < 16:
-        return found
+        return mask
     smooth = ndimage.gaussian_filter(small[inner], side / 256 * 0.7)
     background = _background(smooth)
     bright = smooth[smooth > background + 0.05]
     if bright.size == 0:
-        return found
+        return mask
     tissue = float(np.percentile(bright, 95)) - background
     rise = max(MR_SCALP * tissue, 0.012, _noise(smooth, background, tissue))
-    found[inner] = _largest(_open(ndimage.binary_fill_holes(smooth > background + rise), MR_OPENING * side))
-    return found
+    mask[inner] = _largest(_open(ndimage.binary_fill_holes(smooth > background + rise), MR_OPENING * side))
+    return mask
 
 
 def _background(smooth: Picture) -> float:
@@ -156,13 +156,13 @@ def _noise(smooth: Picture, background: float, tissue: float) -> float:
 def _within_frame(small: Picture) -> tuple[slice, slice]:
     """The part of a picture inside bright bars along its edges: behind the last line that is mostly bright, close to the edge."""
     bright = small > 0.25 * small.max()
-    kept = []
+    parts = []
     for lines in (bright.mean(axis=1), bright.mean(axis=0)):
         reach = max(1, round(FRAME * len(lines)))
         first, last = np.flatnonzero(lines[:reach] > 0.75), np.flatnonzero(lines[::-1][:reach] > 0.75)
         # One line more than the bright ones: shrinking the picture spread them.
-        kept.append(slice(first[-1] + 2 if first.size else 0, len(lines) - (last[-1] + 2 if last.size else 0)))
-    return kept[0], kept[1]
+        parts.append(slice(first[-1] + 2 if first.size else 0, len(lines) - (last[-1] + 2 if last.size else 0)))
+    return parts[0], parts[1]
 
 
 def _open(mask: Mask, radius: float) -> Mask:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pipeline import params
 from pipeline.errors import UserError
 from pipeline.formats.slices import Slice
-from pipeline.imaging import head, intensity, outline
+from pipeline.imaging import head, intensity
+from pipeline.imaging import outline as outlines
 from pipeline.imaging.outline import Outline
 
 HALO = 0.03  # of the head's side: what lies farther outside the head's outline (head rest, text, fingers) becomes black
@@ -35,26 +36,26 @@ class Prepared:
 
 def find_outline(slice_: Slice, modality: str) -> Outline:
     """The head's outline in source pixels. Raises NoHead when none is found."""
-    found = outline.find(intensity.view(slice_.pixels, slice_.unit, modality), modality)
-    if found is None:
+    outline = outlines.find_outline(intensity.view(slice_.pixels, slice_.unit, modality), modality)
+    if outline is None:
         raise NoHead(f"no head found in a {modality.upper()} slice of {slice_.pixels.shape[1]}×{slice_.pixels.shape[0]} pixels")
-    return found
+    return outline
 
 
 def prepare(
-    slice_: Slice, modality: str, preprocess: params.Preprocess, box: head.Box | None = None, found: Outline | None = None
+    slice_: Slice, modality: str, preprocess: params.Preprocess, box: head.Box | None = None, outline: Outline | None = None
 ) -> Prepared:
     """Find the head, clear what is not head, normalise, crop and resize with anti-aliasing.
 
-    `box` frames the picture otherwise than by its own head, so that two pictures are cut alike; `found` is the head's outline where it is
+    `box` frames the picture otherwise than by its own head, so that two pictures are cut alike; `outline` is the head's where it is
     already known. Raises NoHead when no head is found.
     """
-    found = found or find_outline(slice_, modality)
-    framed = head.box_of(found, modality, preprocess.margin, preprocess.upright)
+    outline = outline or find_outline(slice_, modality)
+    framed = head.enclose(outline, modality, preprocess.margin, preprocess.upright)
     box = box or framed
-    inside = found.mask(slice_.pixels.shape)
-    image, low, high = intensity.to_unit(slice_.pixels, slice_.unit, modality, inside, preprocess)
-    near = found.grown(HALO * framed.side).mask(slice_.pixels.shape)
+    inside = outline.mask(slice_.pixels.shape)
+    image, low, high = intensity.normalise(slice_.pixels, slice_.unit, modality, inside, preprocess)
+    near = outline.grown(HALO * framed.side).mask(slice_.pixels.shape)
     array = head.crop(np.where(near, image, np.float32(0)), box, preprocess.pixels)
-    mask = Outline(box.points_inside(found.points, preprocess.pixels)).mask(array.shape)
+    mask = Outline(box.points_inside(outline.points, preprocess.pixels)).mask(array.shape)
     return Prepared(array, mask, box, low, high)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Timer
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import psutil
 import yaml
@@ -62,7 +62,7 @@ def unchanged_stages(folder: Path) -> list[str]:
     with open_graph(folder) as dvc, dvc.lock:
         before: list[Any] = []
         for name in stage_names(folder):
-            stage = dvc.stage.load_one(name=name)
+            stage = load_stage(dvc, name)
             if stage.changed(allow_missing=True, upstream=before):
                 break
             before.append(stage)
@@ -83,7 +83,7 @@ def read_cached_json(folder: Path, file: Path) -> dict[str, Any]:
 def read_locked_param(folder: Path, stage: str, key: str) -> Any:
     """The value of a param, by its dotted name, that `stage` last ran with; None where dvc.lock has none."""
     with open_graph(folder) as dvc:
-        for dependency in dvc.stage.load_one(name=stage).deps:
+        for dependency in load_stage(dvc, stage).deps:
             value = dependency.hash_info.value
             if isinstance(value, dict):  # of params, by the names in dvc.yaml: train, or train.start_from
                 for name, content in value.items():
@@ -143,7 +143,8 @@ def run_stage(
         facts = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
         if facts.get("outcome") is None:
             own = read_error(error)
-            why = str(own or facts.get("reason") or (lines[-1] if lines else "it ended without a word"))
+            last = f"; its last line: {lines[-1]}" if lines else ""
+            why = str(own or facts.get("reason") or f"it crashed or was killed{last}")  # our stages say what a user can mend
             raise StageFailed(stage, f"failed: {why}", list(lines), retryable=own is not None and own.retryable)
     return StageResult(stage, facts["outcome"], time.monotonic() - began)
 
@@ -169,6 +170,11 @@ def _inside(content: Any, key: str) -> Any:
     return content
 
 
+def load_stage(dvc: "Repo", name: str) -> Any:
+    """DVC's view of a stage. Raises DvcException when the graph has none of this name."""
+    return dvc.stage.load_one(path=str(Path(dvc.root_dir) / "dvc.yaml"), name=name)
+
+
 def _too_late(stage: str, timeout: float, lines: list[str]) -> StageFailed:
     minutes = timeout / 60
     advice = f'raise timeout_minutes, such as {{"{stage}": {2 * minutes:g}}}'
@@ -181,40 +187,38 @@ def _with_this_package() -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What DVC says is wrong, with the causes that it gives."""
+    """What DVC says is wrong, with the causes that it gives; empty where it is only that the stage failed."""
+    from dvc.stage.exceptions import StageCmdFailedError
+
     reasons: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, StageCmdFailedError):
+            return ""
         if (text := " ".join(str(cause).split())) and text not in reasons:
             reasons.append(text)
         cause = cause.__cause__
     return ": ".join(reasons)
 
 
-def _bring_up(dvc: "Repo", name: str, force: bool) -> Outcome:
-    """Run the stage, restore it, or leave it, as DVC decides; tells which."""
-    outcome = "ran" if force else _foresee(dvc, name)
-    dvc.reproduce(targets=name, single_item=True, force=force)
-    return outcome
+class _Course(logging.Handler):
+    """Sees whether DVC runs a stage's command or restores its outputs.
 
+    `Repo.reproduce` gives the stage back in both cases. `stage_cache.restore(dry=True)` was tried to foresee it: it answers for params and
+    dependencies as they were last time. But each of the two parts of DVC has a logger of its own, which only speaks when it acts.
+    """
 
-def _foresee(dvc: "Repo", name: str) -> Outcome:
-    """What DVC is about to do: it says so in its log only, but decides by these two calls."""
-    from dvc.exceptions import DvcException
+    ACTS: ClassVar[dict[str, Outcome]] = {"dvc.stage.run": "ran", "dvc.stage.cache": "restored"}
 
-    logging.disable(logging.INFO)  # it will say it again when it does it
-    try:
-        with dvc.lock:
-            stage = dvc.stage.load_one(name=name)
-            if not stage.changed():
-                return "unchanged"
-            stage.save_deps()
-            dvc.stage_cache.restore(stage, dry=True)
-            return "restored"
-    except (DvcException, OSError):  # not in its cache; what is wrong beyond that shows when it runs
-        return "ran"
-    finally:
-        logging.disable(logging.NOTSET)
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.outcome: Outcome = "unchanged"
+        for name in self.ACTS:
+            logging.getLogger(name).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.INFO:
+            self.outcome = self.ACTS[record.name]
 
 
 def _forward_stop(*_: object) -> None:
@@ -236,9 +240,12 @@ def main(arguments: list[str]) -> int:
 
         with Repo() as dvc:
             dvc.scm_context.quiet = True  # no advice on what to add to git
-            facts["outcome"] = _bring_up(dvc, name, "--force" in arguments)
+            course = _Course()
+            dvc.reproduce(targets=name, single_item=True, force="--force" in arguments)
+            facts["outcome"] = course.outcome
     except (DvcException, OSError) as error:
-        facts["reason"] = _reason(error)
+        if reason := _reason(error):
+            facts["reason"] = reason
     answer.write_text(json.dumps(facts), encoding="utf-8")
     return 0 if "outcome" in facts else 1
 

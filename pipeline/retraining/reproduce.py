@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.retraining import history, workspace
-from pipeline.retraining.graph import checkout, open_graph, run_stage, stage_names
+from pipeline.retraining.graph import checkout, load_stage, open_graph, run_stage, stage_names
 from pipeline.retraining.history import Record
 from pipeline.retraining.summary import read_json
 from pipeline.retraining.workspace import Busy, Workspace
@@ -55,7 +55,7 @@ def _compare_bytes(work: Workspace) -> bool:
     """Print each file of the rebuilt stages' outputs that differs; models/run.json names the MLflow run, and always does."""
     with open_graph(work.folder) as dvc:
         changes = dvc.diff("HEAD")
-        rebuilt = {name: [out.def_path for out in dvc.stage.load_one(name=name).outs] for name in stage_names(work.folder)}
+        rebuilt = {name: [out.def_path for out in load_stage(dvc, name).outs] for name in stage_names(work.folder)}
         files = {name: [file for out in outs for file in dvc.datafs.find(out)] for name, outs in rebuilt.items() if name not in LEFT_OUT}
     differing = {entry["path"] for kind in ("added", "deleted", "modified") for entry in changes.get(kind, [])} - {str(paths.RUN_JSON)}
     agree = True

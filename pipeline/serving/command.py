@@ -28,7 +28,7 @@ def translate(
         raise UserError(f"{target}: would write into what is being translated; name another place")
     began = time.monotonic()
     translator = choose(model, to)
-    jobs = _jobs(source, target)
+    jobs, set_aside = _jobs(source, target)
     if doubt is not None and len(jobs) > 1:
         raise UserError(f"--doubt {doubt}: one file for {len(jobs)}; translate one picture or volume at a time")
     done: list[Summary] = []
@@ -52,6 +52,8 @@ def translate(
                     raise
                 failed.append(str(error))
             display.remove_task(task)
+    for line in set_aside:
+        print(f"not read: {line}")
     _report(translator, done, failed, target, time.monotonic() - began)
 
 
@@ -65,36 +67,19 @@ def choose(model: str | None, to: str) -> Translator:
     return Translator.from_registry(name)
 
 
-def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """(from, to): one for a file or DICOM series, else one for each file of the folder, under the same names."""
-    from pipeline.formats.slices import Unreadable
-    from pipeline.formats.table import recognise
+def _jobs(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """((from, to), why others are not read): one for a file or DICOM series, else one for each file of the folder, under the same names."""
+    from pipeline.formats.table import look_into
 
     if source.is_file():
-        return [(source, target)]
-    jobs = []
-    for file in sorted(file for file in source.rglob("*") if file.is_file() and not file.name.startswith(".")):
-        try:
-            if recognise(file).NAME == "DICOM" and _is_dicom(file):
-                return [(source, target)]
-        except Unreadable:
-            continue
-        if _is_named(file):
-            jobs.append((file, target / file.relative_to(source)))
-    if not jobs:
-        raise UserError(f"{source}: no pictures, DICOM or NIfTI files in this folder")
-    return jobs
-
-
-def _is_dicom(file: Path) -> bool:
-    with file.open("rb") as start:
-        return start.read(132)[128:] == b"DICM" or file.suffix.lower() in (".dcm", ".ima")
-
-
-def _is_named(file: Path) -> bool:
-    from pipeline.formats.table import endings
-
-    return file.name.lower().endswith(endings())
+        return [(source, target)], []
+    contents = look_into(source)
+    if not contents.inputs:
+        said = f" ({contents.set_aside[0]})" if contents.set_aside else ""
+        raise UserError(f"{source}: no pictures, DICOM or other volumes in this folder{said}")
+    if contents.inputs == [source]:
+        return [(source, target)], contents.set_aside
+    return [(file, target / file.relative_to(source)) for file in contents.inputs], contents.set_aside
 
 
 def _report(translator: Translator, done: list[Summary], failed: list[str], target: Path, seconds: float) -> None:

@@ -144,7 +144,7 @@ class Jobs:
 
         files = sorted((job.folder / "in").iterdir())
         source = files[0] if len(files) == 1 else job.folder / "in"
-        volume = read_volume(source)
+        volume = read_volume(source, translator.source)
         height, width = volume.slices[0].pixels.shape
         if len(volume.slices) > self.limits.slices or len(volume.slices) * height * width > self.limits.pixels:
             raise UserError(f"{len(volume.slices)} slices of {width} × {height} pixels are too many here; use ctmr translate")

@@ -149,16 +149,13 @@ class Translator:
         self, volume: Volume, contrast: str | None = None, progress: Progress | None = None, with_doubt: bool = False
     ) -> Translation:
         """Translate all slices of a volume; CT made from DICOM or NIfTI is in Hounsfield units. Raises UserError as `translate_slices`."""
-        sizes = {one.pixels.shape for one in volume.slices}
-        if len(sizes) > 1:
-            raise UserError(f"pages of different sizes ({', '.join(f'{w} × {h}' for h, w in sorted(sizes))}); give them as single files")
         return self.translate_slices(volume.slices, contrast, hounsfield=volume.calibrated, with_doubt=with_doubt, progress=progress)
 
     def write(self, volume: Volume, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
         """Write the translation of `volume`, which was read from `path_in`, in its format; gives the path written."""
         window = self.preprocess.ct_window
         images = np.stack(translation.images)
-        synthetic = Synthetic(images, translation.unit, self.label, contrast or "", (window.level, window.width))
+        synthetic = Synthetic(volume.stored(images), translation.unit, self.label, contrast or "", (window.level, window.width))
         return write_file(volume, synthetic, path_in, path_out)
 
     def translate(
@@ -169,7 +166,7 @@ class Translator:
         `doubt`: where to write how far the translation wavers, 0..1, as a picture or NIfTI volume beside it. Raises UserError for what
         cannot be read or shows no head, and for doubt asked for with DICOM, which has no place for it.
         """
-        volume = read_volume(path_in)
+        volume = read_volume(path_in, self.source)
         if doubt is not None and volume.format == "DICOM":
             raise UserError(f"{path_in}: doubt is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
         translation = self.translate_volume(volume, contrast, progress, doubt is not None)
@@ -199,7 +196,7 @@ class Translator:
         if unit == "grey":
             return np.where(inside, pasted, np.float32(0))
         half = self.preprocess.ct_window.width / 2
-        values = intensity.from_unit(pasted, self.preprocess.ct_window.level - half, self.preprocess.ct_window.level + half)
+        values = intensity.denormalise(pasted, self.preprocess.ct_window.level - half, self.preprocess.ct_window.level + half)
         return np.where(inside, values, np.float32(AIR))
 
     def _warnings(self, slices: Sequence[Slice], without_head: list[int]) -> list[str]:

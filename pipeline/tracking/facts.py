@@ -25,6 +25,7 @@ def flatten(params: Params) -> Flat:
     patient, as keyed hash."""
     knobs = flatten_section(params.model_dump(by_alias=True))
     if knobs["data.folder"]:
+        privacy.make_salt()
         knobs["data.folder"] = f"p-{privacy.pseudonym('folder', knobs['data.folder'])}"
     return knobs
 

@@ -65,10 +65,12 @@ def test_statistics_stay_small() -> None:
 
 
 def test_the_page_and_the_file_say_the_same(tmp_path: Path) -> None:
-    assert not quality_report.write_drift(tmp_path, manifest(), None)
+    assert not quality_report.write_drift(tmp_path, manifest(), None, None)
     assert "nothing to compare with" in (tmp_path / "drift.html").read_text()
     (tmp_path / "statistics.json").rename(tmp_path / "reference.json")
-    assert quality_report.write_drift(tmp_path, manifest(seed=1, brighter=0.1), str(tmp_path / "reference.json"))
+    assert quality_report.write_drift(
+        tmp_path, manifest(seed=1, brighter=0.1), quality_report.read_reference(str(tmp_path / "reference.json")), "reference.json"
+    )
     assert "the data has changed" in (tmp_path / "drift.html").read_text()
 
 
@@ -77,4 +79,4 @@ def test_a_bad_reference_is_named_in_one_line(tmp_path: Path, content: str | Non
     if content is not None:
         (tmp_path / "reference.json").write_text(content)
     with pytest.raises(UserError, match=problem):
-        quality_report.write_drift(tmp_path, manifest(), str(tmp_path / "reference.json"))
+        quality_report.read_reference(str(tmp_path / "reference.json"))

@@ -12,7 +12,6 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from pipeline.formats import dicom_contrast, table
-from pipeline.formats.dicom_plane import Plane
 from pipeline.formats.slices import NotAxial, OtherModality, Slice, Truncated, Unreadable
 from tests.formats.dicom_files import AXIAL, write, write_enhanced
 
@@ -61,8 +60,6 @@ def test_ct_without_hounsfield_units_is_grey_in_its_window(tmp_path: Path) -> No
     one = only(write(tmp_path / "a.dcm", stored, **plain, WindowCenter=150.5, WindowWidth=101))
     np.testing.assert_allclose(one.pixels, [[0, 0, 0.5, 1, 1]])
     assert one.unit == "grey"
-    other = only(write(tmp_path / "b.dcm", stored, **plain, BitsStored=12, HighBit=11))
-    np.testing.assert_allclose(other.pixels, stored / 4095, rtol=1e-6)
 
 
 def test_pixels_outside_of_the_scanned_circle_are_air(tmp_path: Path) -> None:
@@ -231,9 +228,18 @@ def test_a_file_without_the_header_that_the_standard_asks_for(tmp_path: Path) ->
     np.testing.assert_array_equal(only(tmp_path / "b").pixels, only(path).pixels)
 
 
-@pytest.mark.parametrize("name", ["rtplan.dcm", "test-SR.dcm", "dicomdirtests/DICOMDIR", "no_meta.dcm"])
-def test_dicom_without_a_picture(name: str) -> None:
-    with pytest.raises(Unreadable, match="no DICOM file with a picture"):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("rtplan.dcm", "a plan of radiotherapy, no picture"),
+        ("test-SR.dcm", "a structured report, no picture"),
+        ("rtdose.dcm", "a dose of radiotherapy, neither CT nor MR"),
+        ("dicomdirtests/DICOMDIR", "a DICOMDIR, which lists other files"),
+        ("no_meta.dcm", "no PNG, JPEG,"),
+    ],
+)
+def test_dicom_without_a_picture(name: str, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
         table.read_slices(shipped(name))
 
 
@@ -257,16 +263,8 @@ def test_damaged_run_lengths_are_one_error_and_nothing_else(place: int, tmp_path
 
 
 def test_sizes_that_no_file_can_hold(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="claims 60000 frames"):
+    with pytest.raises(Unreadable, match="claims 60000 slices"):
         table.read_slices(write(tmp_path / "a.dcm", STORED, NumberOfFrames=60000, Rows=65535, Columns=65535))
-
-
-@settings(max_examples=80, deadline=None)
-@given(transpose=st.booleans(), flip_rows=st.booleans(), flip_columns=st.booleans(), rows=st.integers(1, 5), columns=st.integers(1, 5))
-def test_turns_can_be_undone(transpose: bool, flip_rows: bool, flip_columns: bool, rows: int, columns: int) -> None:
-    plane = Plane(transpose, flip_rows, flip_columns)
-    stored = np.arange(rows * columns).reshape(rows, columns)
-    np.testing.assert_array_equal(plane.store(plane.show(stored)), stored)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,15 +1,18 @@
-"""Series of DICOM files as volumes: in order of place, with what is missing or there twice, and back into each file's own layout."""
+"""Series of DICOM files as volumes: in order of place, in any plane, with what is missing, there twice or set aside."""
 
+import time
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from pipeline.errors import UserError
-from pipeline.formats import dicom_series, table
-from pipeline.formats.slices import Unreadable
+from pipeline.formats import table
+from pipeline.formats.slices import NotAxial, OtherModality, Unreadable
 from tests.formats.dicom_files import write, write_enhanced
 
 PICTURE = np.arange(12, dtype=np.int16).reshape(3, 4)
@@ -18,14 +21,15 @@ PICTURE = np.arange(12, dtype=np.int16).reshape(3, 4)
 def write_series(folder: Path, positions: list[float], **attributes: object) -> Path:
     """One file a position; names, instance numbers and values run against the positions, so that only the place can sort them."""
     for index, position in enumerate(positions):
-        write(folder / f"{len(positions) - index:03d}.dcm", PICTURE + 1024 + int(position), position, InstanceNumber=index, **attributes)
+        stored = np.rot90(PICTURE + 1024 + int(position) % 1000, 2 * (positions[:index].count(position) % 2))
+        write(folder / f"{len(positions) - index:03d}.dcm", stored, position, **{"InstanceNumber": index, **attributes})
     return folder
 
 
 def test_slices_are_sorted_by_place(tmp_path: Path) -> None:
     volume = table.read_volume(write_series(tmp_path, [10, 0, 5, 15, 20]))
-    assert [one.position for one in volume.slices] == [0, 5, 10, 15, 20]
-    assert [int(one.pixels[0, 0]) for one in volume.slices] == [0, 5, 10, 15, 20]
+    assert [slice_.position for slice_ in volume.slices] == [0, 5, 10, 15, 20]
+    assert [int(slice_.pixels[0, 0]) for slice_ in volume.slices] == [0, 5, 10, 15, 20]
     assert volume.format == "DICOM"
     assert volume.warnings == []
 
@@ -33,16 +37,43 @@ def test_slices_are_sorted_by_place(tmp_path: Path) -> None:
 def test_a_series_lying_the_other_way_up_is_the_same_volume(tmp_path: Path) -> None:
     """Feet-first series have their normal pointing to the feet; slices still run from foot to head."""
     volume = table.read_volume(write_series(tmp_path, [10, 0, 5], ImageOrientationPatient=[-1, 0, 0, 0, 1, 0]))
-    assert [one.position for one in volume.slices] == [0, 5, 10]
+    assert [slice_.position for slice_ in volume.slices] == [0, 5, 10]
     np.testing.assert_array_equal(volume.slices[0].pixels, PICTURE[:, ::-1])
 
 
-def test_pictures_go_back_into_the_layout_of_their_files(tmp_path: Path) -> None:
+def test_voxels_keep_the_layout_of_their_files(tmp_path: Path) -> None:
     volume = table.read_volume(write_series(tmp_path, [10, 0, 5], ImageOrientationPatient=[0, 1, 0, -1, 0, 0]))
-    stored = volume.stored(np.stack([one.pixels for one in volume.slices]))
-    assert stored.shape == (3, 3, 4)
-    np.testing.assert_array_equal(stored, [PICTURE + place for place in (0, 5, 10)])
-    assert [reference.file.name for reference in volume.origin] == ["002.dcm", "001.dcm", "003.dcm"]
+    np.testing.assert_array_equal(volume.voxels.transpose(2, 1, 0), [PICTURE + place for place in (0, 5, 10)])
+    np.testing.assert_array_equal(volume.stored(np.stack([slice_.pixels for slice_ in volume.slices])), volume.voxels)
+    assert [frame.file.name for frame in volume.origin] == ["002.dcm", "001.dcm", "003.dcm"]
+
+
+def test_the_affine_is_that_of_the_header(tmp_path: Path) -> None:
+    """Columns 0.75 mm to the left, rows 0.5 mm to the back, slices 5 mm to the head; nibabel's axes grow to the right and front."""
+    volume = table.read_volume(write_series(tmp_path, [10, 0, 5]))
+    np.testing.assert_allclose(volume.affine, [[-0.75, 0, 0, 100], [0, -0.5, 0, 120], [0, 0, 5, 0], [0, 0, 0, 1]])
+    assert volume.offsets is None
+
+
+def test_a_sagittal_series_is_a_volume_with_axial_slices(tmp_path: Path) -> None:
+    """Six sagittal slices 0.5 mm apart make axial slices of six columns, the patient's right at their left."""
+    for index in range(6):
+        sagittal = {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1], "ImagePositionPatient": [-1 + 0.5 * index, -120, 40]}
+        write(tmp_path / f"{index}.dcm", PICTURE + 1024 + 100 * index, **sagittal)
+    volume = table.read_volume(tmp_path)
+    assert volume.voxels.shape == (4, 3, 6)
+    axial = np.stack([slice_.pixels for slice_ in volume.slices])
+    assert axial.shape == (3, 4, 6)
+    np.testing.assert_array_equal(axial[-1][:, 0], PICTURE[0])  # the top row, from front to back
+    np.testing.assert_array_equal(axial[0][0], PICTURE[-1, 0] + 100 * np.arange(6))
+    np.testing.assert_array_equal(volume.stored(axial), volume.voxels)
+
+
+def test_thick_sagittal_series_are_refused(tmp_path: Path) -> None:
+    for index in range(3):
+        write(tmp_path / f"{index}.dcm", PICTURE, ImageOrientationPatient=[0, 1, 0, 0, 0, -1], ImagePositionPatient=[5 * index, -120, 40])
+    with pytest.raises(NotAxial, match=r"voxels of 0.8 × 5.0 mm within an axial slice"):
+        _ = table.read_volume(tmp_path).slices
 
 
 def test_gaps_are_named(tmp_path: Path) -> None:
@@ -50,8 +81,29 @@ def test_gaps_are_named(tmp_path: Path) -> None:
     assert volume.warnings == ["3 slices are missing between the others, at 15, 20, 35 mm"]
 
 
+def test_a_leap_of_instance_numbers_tells_of_a_lost_slice(tmp_path: Path) -> None:
+    for number, place in ((1, 0), (2, 5), (4, 15), (6, 25), (7, 30)):
+        write(tmp_path / f"{number}.dcm", PICTURE + place, place, InstanceNumber=number)
+    assert table.read_volume(tmp_path).warnings == ["2 slices are missing between the others, at 10, 20 mm"]
+
+
+def test_thin_slices_at_the_base_and_thick_ones_above_are_no_gap(tmp_path: Path) -> None:
+    positions = [*np.arange(0, 40, 2.5), *np.arange(40, 120, 5.0)]
+    volume = table.read_volume(write_series(tmp_path, positions))
+    assert volume.warnings == []
+    assert [slice_.position for slice_ in volume.slices] == positions
+    assert volume.offsets == tuple(positions)
+
+
 def test_uneven_rounding_is_no_gap(tmp_path: Path) -> None:
     assert table.read_volume(write_series(tmp_path, [0, 4.9, 10.1, 15, 19.8])).warnings == []
+
+
+def test_a_place_beyond_all_measure_is_one_line_at_once(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(Unreadable, match=r"a slice lies 1e\+09 mm from the next"):
+        table.read_volume(write_series(tmp_path, [0, 5, 10, 15, 1e9], InstanceNumber=1))
+    assert time.monotonic() - began < 2
 
 
 def test_several_pictures_in_one_place_are_refused(tmp_path: Path) -> None:
@@ -59,11 +111,28 @@ def test_several_pictures_in_one_place_are_refused(tmp_path: Path) -> None:
         table.read_volume(write_series(tmp_path, [0, 5, 5, 10, 10, 10]))
 
 
-def test_copies_of_a_file_count_once(tmp_path: Path) -> None:
+def test_copies_of_a_file_count_once_and_are_counted(tmp_path: Path) -> None:
     folder = write_series(tmp_path, [0, 5, 10])
     (folder / "copy").mkdir()
     (folder / "copy/again.dcm").write_bytes((folder / "001.dcm").read_bytes())
-    assert len(table.read_volume(folder).slices) == 3
+    volume = table.read_volume(folder)
+    assert len(volume.slices) == 3
+    assert volume.warnings == ["1 copies of slices (same place, same pixels) were left out"]
+
+
+@pytest.mark.parametrize("uids", [["1.2.3"] * 6, ["1.2.3", "1.2.3", "1.2.4", "1.2.4", "1.2.5", "1.2.5"]])
+def test_slices_with_the_same_instance_uid_all_count(uids: list[str], tmp_path: Path) -> None:
+    for index, uid in enumerate(uids):
+        write(tmp_path / f"{index}.dcm", PICTURE + index, 5 * index, SOPInstanceUID=uid)
+    volume = table.read_volume(tmp_path)
+    assert [slice_.position for slice_ in volume.slices] == [0, 5, 10, 15, 20, 25]
+    assert volume.warnings == []
+
+
+def test_a_series_uid_for_each_slice_is_one_series_by_its_places(tmp_path: Path) -> None:
+    for index in range(5):
+        write(tmp_path / f"{index}.dcm", PICTURE + index, 5 * index, SeriesInstanceUID=f"1.2.{index}")
+    assert len(table.read_volume(tmp_path).slices) == 5
 
 
 def test_two_series_need_a_choice(tmp_path: Path) -> None:
@@ -73,39 +142,54 @@ def test_two_series_need_a_choice(tmp_path: Path) -> None:
         table.read_volume(tmp_path)
 
 
-def test_a_localizer_beside_the_series_is_left_out(tmp_path: Path) -> None:
+def test_what_lies_beside_the_series_is_set_aside_with_its_reason(tmp_path: Path) -> None:
     write_series(tmp_path / "a", [0, 5, 10, 15])
-    write_series(tmp_path / "b", [0, 5], SeriesInstanceUID="1.2.3", ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    write(tmp_path / "b/scout.dcm", PICTURE, 0, SeriesInstanceUID="1.2.3", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    page = {"SOPClassUID": SecondaryCaptureImageStorage, "ImageType": ["DERIVED", "SECONDARY", "DOSE_INFO"]}
+    write(tmp_path / "c/dose.dcm", PICTURE, 0, SeriesInstanceUID="1.2.4", **page)
     (tmp_path / "notes.txt").write_text("no picture")
-    assert len(table.read_volume(tmp_path).slices) == 4
+    volume = table.read_volume(tmp_path)
+    assert len(volume.slices) == 4
+    said = " ".join(volume.warnings)
+    assert "1 × a localizer" in said
+    assert "1 × a page for reading (dose" in said
+    assert "1 other files in the folder are no DICOM" in said
 
 
-def test_sagittal_series_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="no axial slices; convert the series to NIfTI"):
-        table.read_volume(write_series(tmp_path, [0, 5], ImageOrientationPatient=[0, 1, 0, 0, 0, -1]))
+def test_a_page_of_text_alone_is_refused(tmp_path: Path) -> None:
+    page = {"SOPClassUID": SecondaryCaptureImageStorage, "ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "Dose Report"}
+    with pytest.raises(OtherModality, match="a page for reading"):
+        table.read_volume(write(tmp_path / "a.dcm", PICTURE, **page))
 
 
 def test_enhanced_frames_are_sorted_and_keep_their_number(tmp_path: Path) -> None:
     stored = np.stack([PICTURE, PICTURE, PICTURE]).astype(np.uint16)
     volume = table.read_volume(write_enhanced(tmp_path / "a.dcm", stored, [10.0, 0.0, 5.0]))
-    assert [one.position for one in volume.slices] == [0, 5, 10]
-    assert [reference.frame for reference in volume.origin] == [1, 2, 0]
+    assert [slice_.position for slice_ in volume.slices] == [0, 5, 10]
+    assert [frame.frame for frame in volume.origin] == [1, 2, 0]
 
 
 def test_a_series_that_pydicom_ships() -> None:
     folder = Path(str(get_testdata_file("dicomdirtests/DICOMDIR"))).parent / "98892001/CT5N"
     volume = table.read_volume(folder)
-    assert [one.position for one in volume.slices] == [-1.2375, 1.2625, 3.7625, 6.2625, 8.7625]
-    (found,) = dicom_series.find(sorted(folder.iterdir()))
-    assert (found.missing, found.twice, found.spacing) == ([], [], 2.5)
+    assert [slice_.position for slice_ in volume.slices] == [-1.2375, 1.2625, 3.7625, 6.2625, 8.7625]
+    assert volume.warnings == []
+
+
+def test_files_without_preamble_and_suffix_are_a_series(tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    for file in write_series(tmp_path / "with", [0, 5, 10]).iterdir():
+        bare = pydicom.Dataset(pydicom.dcmread(file))
+        pydicom.dcmwrite(tmp_path / "bare" / file.stem, bare, implicit_vr=True, little_endian=True)
+    np.testing.assert_array_equal(table.read_volume(tmp_path / "bare").voxels, table.read_volume(tmp_path / "with").voxels)
 
 
 def test_a_picture_is_a_volume_of_one(tmp_path: Path) -> None:
-    Image.fromarray(np.eye(4, dtype=np.uint8) * 255).save(tmp_path / "a.png")
+    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(tmp_path / "a.png")
     volume = table.read_volume(tmp_path / "a.png")
-    np.testing.assert_array_equal(volume.stored(np.stack([one.pixels for one in volume.slices])), np.eye(4)[np.newaxis])
+    np.testing.assert_allclose(volume.stored(np.stack([slice_.pixels for slice_ in volume.slices]))[:, :, 0].T * 255, PICTURE, rtol=1e-6)
 
 
 def test_folders_without_dicom_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no DICOM pictures in this folder"):
+    with pytest.raises(UserError, match="no DICOM slices in this folder"):
         table.read_volume(tmp_path)

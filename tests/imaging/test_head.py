@@ -28,13 +28,18 @@ def draw_head(modality: str, shape=(300, 260), centre=(160, 130), radii=(110, 85
     return ndimage.gaussian_filter(picture, 0.7)
 
 
+def find_box(picture: np.ndarray, modality: str, margin: float = 0.0) -> Box | None:
+    found = outline.find_outline(picture, modality)
+    return head.enclose(found, modality, margin) if found else None
+
+
 def blobs(shape=(120, 100), seed=0) -> np.ndarray:
     return ndimage.gaussian_filter(np.random.default_rng(seed).random(shape), 3).astype(np.float32)
 
 
 @pytest.mark.parametrize("modality", ["ct", "mr"])
 def test_the_box_fits_the_head_and_not_the_head_rest(modality: str) -> None:
-    box = head.find_head(draw_head(modality), modality)
+    box = find_box(draw_head(modality), modality)
     assert box is not None
     visible = 0.93 * head.CT_SCALP if modality == "ct" else 1.0
     assert box.side == pytest.approx(220 * visible, rel=0.02)
@@ -43,7 +48,7 @@ def test_the_box_fits_the_head_and_not_the_head_rest(modality: str) -> None:
 
 
 def test_margin_widens_the_box_on_every_side() -> None:
-    tight, wide = (head.find_head(draw_head("mr"), "mr", margin) for margin in (0, 0.1))
+    tight, wide = (find_box(draw_head("mr"), "mr", margin) for margin in (0, 0.1))
     assert wide.side == pytest.approx(1.2 * tight.side)
     assert wide.top == pytest.approx(tight.top - 0.1 * tight.side)
 
@@ -51,28 +56,27 @@ def test_margin_widens_the_box_on_every_side() -> None:
 @pytest.mark.parametrize(("modality", "value"), [("ct", 0.0), ("mr", 0.0), ("mr", 0.3), ("mr", 1.0)])
 def test_a_blank_picture_has_no_head(modality: str, value: float) -> None:
     picture = np.full((128, 128), value, np.float32)
-    assert head.find_head(picture, modality) is None
-    assert not head.head_mask(picture, modality).any()
+    assert find_box(picture, modality) is None
 
 
 def test_a_white_frame_around_an_mr_is_no_head() -> None:
     picture = draw_head("mr")
     framed = picture.copy()
     framed[:3] = framed[-3:] = framed[:, :3] = framed[:, -3:] = 1
-    plain, with_frame = head.find_head(picture, "mr"), head.find_head(framed, "mr")
+    plain, with_frame = find_box(picture, "mr"), find_box(framed, "mr")
     assert with_frame.side == pytest.approx(plain.side, rel=0.03)
 
 
 def test_noise_around_an_mr_is_no_head() -> None:
     picture = draw_head("mr")
     noisy = picture + np.abs(np.random.default_rng(0).normal(0, 0.04, picture.shape)).astype(np.float32)
-    assert head.find_head(noisy, "mr").side == pytest.approx(head.find_head(picture, "mr").side, rel=0.03)
+    assert find_box(noisy, "mr").side == pytest.approx(find_box(picture, "mr").side, rel=0.03)
 
 
 def test_a_ct_cut_by_its_field_of_view_is_framed_as_a_whole_head() -> None:
     cut = draw_head("ct")
     cut[:120] = 0
-    box, whole = head.find_head(cut, "ct"), head.find_head(draw_head("ct"), "ct")
+    box, whole = find_box(cut, "ct"), find_box(draw_head("ct"), "ct")
     assert box.side == pytest.approx(whole.side, rel=0.08)
     assert box.top == pytest.approx(whole.top, abs=0.08 * whole.side)
 
@@ -120,8 +124,8 @@ def test_beyond_the_picture_a_crop_is_black_and_values_keep_their_range() -> Non
 def test_boxes_of_registered_ct_and_mr_agree(real_data: Path) -> None:
     sides, centres = [], []
     for file in sorted((real_data / "pairs" / "CT").glob("*.png")):
-        ct = head.find_head(read_slices(file)[0].pixels, "ct")
-        mr = head.find_head(read_slices(real_data / "pairs" / "MR" / file.name)[0].pixels, "mr")
+        ct = find_box(read_slices(file)[0].pixels, "ct")
+        mr = find_box(read_slices(real_data / "pairs" / "MR" / file.name)[0].pixels, "mr")
         assert ct is not None
         assert mr is not None
         sides.append(abs(np.log(mr.side / ct.side)))

@@ -32,7 +32,7 @@ def test_a_ct_in_hounsfield_units_goes_through_the_window_and_back() -> None:
     assert made.array.shape == made.mask.shape == (128, 128)
     assert made.array.min() == 0
     assert made.array.max() == 1
-    back = intensity.from_unit(head.paste(made.array, made.box, ct.shape), made.low, made.high)
+    back = intensity.denormalise(head.paste(made.array, made.box, ct.shape), made.low, made.high)
     inside_brain = np.zeros(ct.shape, bool)
     inside_brain[ellipse(128, 128, 82, 62)] = True
     inside_brain[ellipse(150, 110, 18, 15)] = False

@@ -1,0 +1,137 @@
+"""What must hold of a data set beyond its single slices, decided by Great Expectations: distributions, and relations between tables.
+
+What judging a slice by itself has just made true (quality.py) is not asserted again.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.dataset import expectations
+from pipeline.dataset.drift import MEASURES, values_of
+from pipeline.dataset.expectations import WARNING, Expectation
+from pipeline.dataset.quality import OK, shares
+from pipeline.domain import MODALITIES
+from pipeline.params import Quality
+from pipeline.sources.provenance import Provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LIKELY_CT = 0.5  # of `ct_likelihood`: the middle of the scale
+BULK = (0.01, 0.99)  # quantiles of reference data between which the median of like data lies
+
+
+def check(
+    judged: "pd.DataFrame",
+    pairs: list[dict[str, str]],
+    source: Provenance | None,
+    quality: Quality,
+    reference: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Results for the judged manifest, the lines of pairs.csv, what download says it brought, and statistics of reference data.
+
+    Severity critical fails the stage; warnings are shown in the report.
+    """
+    sound = judged[judged["status"] == OK]
+    return [
+        *_modalities(judged, source, quality),
+        *_appearance(sound, quality),
+        *_patients(sound),
+        *_pairs(judged, pairs),
+        *(_reference(sound, reference) if reference else []),
+    ]
+
+
+def _modalities(judged: "pd.DataFrame", source: Provenance | None, quality: Quality) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    share = shares(judged)
+    table = pd.DataFrame({"modality": list(share), "quarantined": list(share.values())})
+    held = [
+        Expectation(
+            "ColumnValuesToBeBetween", "share of quarantined slices", {"column": "quarantined", "max_value": quality.max_quarantined}
+        )
+    ]
+    if source:
+        table["files"] = [judged.loc[judged["modality"] == modality, "path"].nunique() for modality in table["modality"]]
+        table["downloaded"] = [source.counts[modality] for modality in table["modality"]]
+        columns = {"column_A": "files", "column_B": "downloaded", "or_equal": True}
+        held.append(Expectation("ColumnPairValuesAToBeGreaterThanB", "no file that was downloaded is missing", columns))
+    return expectations.check("modalities", table, held)
+
+
+def _appearance(sound: "pd.DataFrame", quality: Quality) -> list[dict[str, Any]]:
+    """Whether slices as a whole look like what they are said to be; of those alone whose file does not say it."""
+    results = []
+    for modality in MODALITIES:
+        mine = sound[sound["modality"] == modality]
+        if mine.empty:
+            continue
+        held = [
+            Expectation(
+                "ColumnMedianToBeBetween",
+                f"heads fill the {modality.upper()} pictures, and have air around them",
+                {"column": "head_share", "min_value": 0.15, "max_value": 0.95},
+                WARNING,
+            )
+        ]
+        if modality == "mr":
+            held.append(Expectation("ColumnMeanToBeBetween", "few MR pixels at white", {"column": "saturated", "max_value": 0.2}, WARNING))
+        results += expectations.check(f"sound {modality.upper()} slices", mine, held)
+        silent = mine[mine["file_modality"] == ""]
+        if len(silent) and quality.wrong_modality < 1:
+            bound = {"min_value": LIKELY_CT} if modality == "ct" else {"max_value": LIKELY_CT}
+            meaning = f"most pictures in {modality}/ look like {modality.upper()} (are the folders exchanged?)"
+            likely = Expectation("ColumnMedianToBeBetween", meaning, {"column": "ct_likelihood", **bound})
+            results += expectations.check(f"{modality.upper()} slices that do not say what they are", silent, [likely])
+    return results
+
+
+def _patients(sound: "pd.DataFrame") -> list[dict[str, Any]]:
+    """One patient with most of the slices would be most of what is learned, or most of the score."""
+    known = sound[sound["group_key"] != ""]
+    if known["group_key"].nunique() < 3:
+        return []
+    share = known.groupby(["modality", "group_key"]).size() / known.groupby("modality").size()
+    most = Expectation(
+        "ColumnValuesToBeBetween", "no patient has most slices of a modality", {"column": "share", "max_value": 0.5}, WARNING
+    )
+    return expectations.check("patients", share.rename("share").reset_index(), [most])
+
+
+def _pairs(judged: "pd.DataFrame", pairs: list[dict[str, str]]) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    if not pairs:
+        return []
+    listed, sound = set(judged["path"]), set(judged.loc[judged["status"] == OK, "path"])
+    rows = [{"pair": f"{pair['ct']} and {pair['mr']}", "sides": {pair["ct"], pair["mr"]}} for pair in pairs]
+    table = pd.DataFrame({"pair": [row["pair"] for row in rows]})
+    table["listed"] = [row["sides"] <= listed for row in rows]
+    table["sound"] = [row["sides"] <= sound for row in rows]
+    held = [
+        Expectation("ColumnValuesToBeInSet", "pairs.csv names files that are there", {"column": "listed", "value_set": [True]}),
+        Expectation("ColumnValuesToBeInSet", "both pictures of a pair are fit for use", {"column": "sound", "value_set": [True]}, WARNING),
+    ]
+    return expectations.check("pairs", table, held)
+
+
+def _reference(sound: "pd.DataFrame", reference: dict[str, Any]) -> list[dict[str, Any]]:
+    """Bounds of drift: the median of each measure lies in the bulk of the reference data."""
+    import numpy as np
+    import pandas as pd
+
+    results = []
+    for modality in MODALITIES:
+        mine, before = sound[sound["modality"] == modality], reference[modality]
+        if mine.empty or not before["slices"]:
+            continue
+        table = pd.DataFrame({name: values_of(mine, name) for name in MEASURES})
+        held = []
+        for name, meaning in MEASURES.items():
+            low, high = (float(bound) for bound in np.quantile(before["measures"][name], BULK))
+            bounds = {"column": name, "min_value": low, "max_value": high}
+            held.append(
+                Expectation("ColumnMedianToBeBetween", f"{modality.upper()} lies in the bulk of the reference: {meaning}", bounds, WARNING)
+            )
+        results += expectations.check(f"{modality.upper()} against the reference", table, held)
+    return results

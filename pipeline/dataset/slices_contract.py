@@ -1,0 +1,105 @@
+"""What must hold of the split and of the stored arrays before anything is trained on them, decided by Great Expectations."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import paths
+from pipeline.dataset import expectations, slice_arrays
+from pipeline.dataset.expectations import WARNING, Expectation
+from pipeline.domain import MODALITIES, SPLITS
+from pipeline.errors import UserError
+from pipeline.params import Preprocess
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SMALLEST_HEAD = 0.36  # share of a tight square that a narrow head covers
+BULK = (0.01, 0.99)  # quantiles of the training slices between which the median of test slices lies
+
+
+def check(folder: Path, index: "pd.DataFrame", stored: "pd.DataFrame", preprocess: Preprocess) -> dict[str, Any]:
+    """Results for the arrays in `folder`, the lines of index.parquet with `sha256` of each picture, and what was `stored` of each.
+
+    `stored`: mean and largest value, 0..1, and the head's share. Raises UserError naming the first critical expectation that fails.
+    """
+    results = [*_split(index), *_arrays(folder, index, preprocess), *_slices(index, stored, preprocess)]
+    broken = [result for result in results if not result["success"] and result["severity"] == expectations.FAILING]
+    if broken:
+        first = broken[0]
+        examples = f", e.g. {', '.join(first['examples'])}" if first["examples"] else ""
+        where = f"{first['unexpected']} exceptions in {first['table']}.{first['column']}"
+        raise UserError(
+            f"preprocess: expectation not met: {first['meaning']} ({where}{examples});"
+            " look at these slices and run dvc repro validate again"
+        )
+    return {"success": True, "expectations": results}
+
+
+def _split(index: "pd.DataFrame") -> list[dict[str, Any]]:
+    """data/split.parquet outlives the run that wrote it, so that it may not fit the manifest any more."""
+    import pandas as pd
+
+    groups = index.groupby("group").agg(splits=("split", "nunique")).reset_index()
+    pictures = index.groupby("sha256").agg(splits=("split", "nunique")).reset_index()
+    parts = pd.DataFrame({"part": (index["split"] + " " + index["modality"]).unique()})
+    every = [f"{split} {modality}" for split in SPLITS for modality in MODALITIES]
+    one_split = {"column": "splits", "max_value": 1}
+    in_test = {"column": "split", "value_set": ["test"]}
+    paired = index[index["pair"] >= 0]
+    return [
+        *expectations.check("groups", groups, [Expectation("ColumnValuesToBeBetween", "no group crosses splits", one_split)]),
+        *expectations.check("pictures", pictures, [Expectation("ColumnValuesToBeBetween", "no picture is in two splits", one_split)]),
+        *expectations.check("pairs", paired, [Expectation("ColumnValuesToBeInSet", "pairs are for testing only", in_test)]),
+        *expectations.check(
+            "parts", parts, [Expectation("ColumnDistinctValuesToContainSet", "no split is empty", {"column": "part", "value_set": every})]
+        ),
+    ]
+
+
+def _arrays(folder: Path, index: "pd.DataFrame", preprocess: Preprocess) -> list[dict[str, Any]]:
+    """The files as they lie there, against params and index."""
+    import pandas as pd
+
+    slices = index.groupby(["split", "modality"]).size()
+    pairs = int(index["pair"].max()) + 1
+    rows = {(split, modality): int(slices.get((split, modality), 0)) for split in SPLITS for modality in MODALITIES}
+    rows |= {("truth", modality): pairs for modality in MODALITIES if pairs}
+    lines = []
+    for (kind, modality), wanted in rows.items():
+        file = paths.slices(kind, modality).name
+        array = slice_arrays.load_array(kind, modality, folder)
+        lines.append({"file": file, "rows": len(array), "wanted_rows": wanted, "shape": str(array.shape[1:]), "type": str(array.dtype)})
+    shape, kind_of_pixels = str((preprocess.pixels, preprocess.pixels)), str(slice_arrays.stored_type(preprocess.bits))
+    same_rows = {"column_A": "rows", "column_B": "wanted_rows"}
+    held = [
+        Expectation("ColumnPairValuesToBeEqual", "an array has a row for each line of the index", same_rows),
+        Expectation("ColumnValuesToBeInSet", "pictures have preprocess.pixels", {"column": "shape", "value_set": [shape]}),
+        Expectation("ColumnValuesToBeInSet", "pixels have preprocess.bits", {"column": "type", "value_set": [kind_of_pixels]}),
+    ]
+    return expectations.check("files", pd.DataFrame(lines), held)
+
+
+def _slices(index: "pd.DataFrame", stored: "pd.DataFrame", preprocess: Preprocess) -> list[dict[str, Any]]:
+    lines = index.assign(**{str(name): stored[name].to_numpy() for name in stored}, range=index["intensity_high"] - index["intensity_low"])
+    framed = SMALLEST_HEAD * (1 - 2 * preprocess.margin) ** 2
+    bright = {"column": "stored_mean", "min_value": 0.02, "max_value": 0.9}
+    filled = {"column": "stored_head", "min_value": framed, "max_value": 1, "mostly": 0.9}
+    held = [
+        Expectation("ColumnValuesToBeBetween", "intensities have a range", {"column": "range", "min_value": 0, "strict_min": True}),
+        Expectation("ColumnValuesToBeBetween", "no stored slice is black", {"column": "stored_largest", "min_value": 0.2}),
+        Expectation("ColumnValuesToBeBetween", "heads are neither black nor white", bright, WARNING),
+        Expectation("ColumnValuesToBeBetween", "heads fill their crop as the margin says", filled, WARNING),
+    ]
+    results = expectations.check("arrays", lines, held)
+    for modality in MODALITIES:
+        mine = lines[lines["modality"] == modality]
+        train, test = (mine.loc[mine["split"] == split] for split in ("train", "test"))
+        if train.empty or test.empty:
+            continue
+        low, high = (float(bound) for bound in np.quantile(train["stored_mean"], BULK))
+        alike = {"column": "stored_mean", "min_value": low, "max_value": high}
+        meaning = f"{modality.upper()} test slices are as bright as training slices"
+        results += expectations.check(f"{modality.upper()} test", test, [Expectation("ColumnMedianToBeBetween", meaning, alike, WARNING)])
+    return results

@@ -1,0 +1,188 @@
+"""MetaImage (.mha, .mhd with .raw) and NRRD (.nrrd, .nhdr): read and written by SimpleITK, which is imported with the first of them.
+
+Their headers are short texts. They are read here first, so that sizes are known before anything is unpacked, and so that a header
+cannot point at a file elsewhere. ITK grows to the left and back (LPS); affines here are RAS.
+"""
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import privacy
+from pipeline.errors import UserError
+from pipeline.formats.slices import LIMITS, Limits, Truncated, Unreadable, check_unpacked
+from pipeline.formats.synthetic import Synthetic, check_name
+from pipeline.formats.volume import Volume, as_values, check_shape, nearest_axes
+
+NAME = "MetaImage or NRRD"
+ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
+_DATA = (".raw", ".zraw", ".raw.gz", ".img")  # usual names of files that hold the voxels of a header
+_LONGEST = 2**16  # bytes of a header
+_META = re.compile(rb"\s*(ObjectType|NDims|Comment|ObjectSubType|Name|ID|ParentID|TransformType)\s*=", re.IGNORECASE)
+_META_BYTES = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4, "MET_ULONG": 4,
+    "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
+}  # fmt: skip
+_NRRD_BYTES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
+    **dict.fromkeys(("short", "short int", "signed short", "int16", "int16_t", "ushort", "unsigned short", "uint16", "uint16_t"), 2),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t", "float"), 4),
+    **dict.fromkeys(("longlong", "long long", "int64", "int64_t", "ulonglong", "unsigned long long", "uint64", "uint64_t", "double"), 8),
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What matters of a header: sides, bytes of a voxel, whether the voxels are packed, and the file that holds them ("" for the same)."""
+
+    shape: tuple[int, ...]
+    bytes: int
+    packed: bool
+    data: str
+
+
+def recognises(start: bytes) -> bool:
+    """Whether the text is the beginning of a NRRD or a MetaImage header."""
+    return start.startswith(b"NRRD00") or _META.match(start) is not None
+
+
+def header_beside(path: Path) -> Path | None:
+    """The header in the same folder that names `path` as the file of its voxels, where there is one."""
+    if not path.name.lower().endswith(_DATA):
+        return None
+    for file in sorted(path.parent.iterdir()):
+        if file.name.lower().endswith((".mhd", ".nhdr")) and path in data_beside(file):
+            return file
+    return None
+
+
+def data_beside(path: Path) -> list[Path]:
+    """The file that holds the voxels of the header `path`, where it is another."""
+    try:
+        header = _header(path)
+    except (Unreadable, OSError):
+        return []
+    return [path.parent / header.data] if header.data else []
+
+
+def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
+    """The volume. Raises Unreadable for what is none of three dimensions, or whose voxels lie in several files or elsewhere; Truncated."""
+    header = _header(path)
+    shape = tuple(side for i, side in enumerate(header.shape) if i < 3 or side > 1)
+    if len(shape) not in (2, 3):
+        sides = " × ".join(map(str, header.shape))
+        raise Unreadable(f"{path}: {len(shape)} dimensions ({sides}); split it into volumes of three, one file each")
+    check_shape(path, (*shape, 1)[:3], limits)
+    data = path.parent / header.data if header.data else path
+    if not data.is_file():
+        raise Unreadable(f"{path}: only a header; its voxels should lie beside it, in {header.data}")
+    length = int(np.prod(shape)) * header.bytes
+    check_unpacked(data, length)
+    if not header.packed and data.stat().st_size < length:
+        raise Truncated(f"{data}: shorter than its header says; copy it again")
+    numbers, affine = _decode(path, header)
+    try:
+        nearest_axes(affine)
+    except ValueError:
+        raise Unreadable(f"{path}: its directions are not usable; set them with your converter") from None
+    voxels, unit = as_values(numbers, path)
+    return Volume(voxels, affine, unit, NAME, str(path), group_key=privacy.volume_key(path))
+
+
+def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
+    """Write int16 Hounsfield units or float32 grey values with the geometry of `volume`, packed.
+
+    Raises UserError for a sheared volume (of a tilted gantry), which these formats cannot hold.
+    """
+    import SimpleITK
+
+    check_name(target, NAME, ENDINGS)
+    assert volume.affine is not None
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    directions = affine[:3, :3] / sizes
+    if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
+        raise UserError(f"{target}: the source's slices are sheared (a tilted gantry), which {NAME} cannot hold; write NIfTI or DICOM")
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(synthetic.numbers().transpose(2, 1, 0)))
+    image.SetSpacing(sizes.tolist())
+    image.SetDirection(directions.ravel().tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".itk.") as folder:
+        SimpleITK.WriteImage(image, str(Path(folder) / target.name), True)
+        # The header last: with it the volume is there.
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == target.name):
+            file.replace(target.parent / file.name)
+    return target
+
+
+def _header(path: Path) -> Header:
+    """The header of a file. Raises Unreadable."""
+    with path.open("rb") as file:
+        start = file.read(_LONGEST)
+    if start.startswith(b"NRRD"):
+        text = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0].decode("latin-1")
+        fields = {name.strip().lower(): value.strip() for name, value in re.findall(r"^([^#\n:]+):(?!=)[ \t]*(.*)$", text, re.MULTILINE)}
+        data = fields.get("data file", fields.get("datafile", ""))
+        sides, kind, packed = fields.get("sizes", ""), fields.get("type", "").lower(), fields.get("encoding", "raw").lower() != "raw"
+        length = _NRRD_BYTES.get(kind)
+    else:
+        text = re.split(rb"(?<=[\n])(?=.*[^\x09\x0a\x0d\x20-\x7e])", start, maxsplit=1)[0].decode("latin-1")
+        fields = {name.lower(): value.strip() for name, value in re.findall(r"^\s*(\w+)\s*=[ \t]*(.*)$", text, re.MULTILINE)}
+        data = fields.get("elementdatafile", "")
+        data = "" if data.upper() == "LOCAL" else data
+        sides, kind, packed = fields.get("dimsize", ""), fields.get("elementtype", ""), fields.get("compresseddata", "").lower() == "true"
+        length = _META_BYTES.get(kind.upper())
+        if fields.get("elementnumberofchannels", "1") != "1":
+            length = None
+        if "elementdatafile" not in fields:
+            raise Truncated(f"{path}: the file ends within its header; copy it again")
+    if length is None:
+        raise Unreadable(f"{path}: voxels of a type that is not read; expected one whole or floating-point number each")
+    if not re.fullmatch(r"\d{1,9}([ \t]+\d{1,9})*", sides):
+        raise Unreadable(f"{path}: its header does not tell the sides of the volume; damaged")
+    if data and (data.upper() == "LIST" or "%" in data or (len(data.split()) > 1 and not (path.parent / data).is_file())):
+        raise Unreadable(f"{path}: voxels in several files; write the volume into one file")
+    if data and Path(data).name != data:
+        raise Unreadable(f"{path}: names a file of voxels in another folder; put both into one folder, and only the name into the header")
+    return Header(tuple(int(side) for side in sides.split()), length, packed, data)
+
+
+def _decode(path: Path, header: Header) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Numbers (I, J, K) and affine, by SimpleITK, which must be shown names that it knows."""
+    import SimpleITK
+
+    with path.open("rb") as file:
+        nrrd = file.read(4) == b"NRRD"
+    ending = {(True, False): ".nrrd", (True, True): ".nhdr", (False, False): ".mha", (False, True): ".mhd"}[nrrd, bool(header.data)]
+    with tempfile.TemporaryDirectory(prefix="ctmr-itk-") as folder:
+        shown = Path(folder) / f"header{ending}"
+        shown.symlink_to(path.resolve())
+        if header.data:
+            (Path(folder) / header.data).symlink_to((path.parent / header.data).resolve())
+        reader = SimpleITK.ImageFileReader()
+        reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
+        reader.SetFileName(str(shown))
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+        try:
+            image = reader.Execute()
+        except RuntimeError:
+            raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
+    array = SimpleITK.GetArrayFromImage(image)
+    if image.GetDimension() == 2:
+        array = array[np.newaxis]
+    while array.ndim > 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 3:
+        raise Unreadable(f"{path}: {array.ndim} dimensions; split it into volumes of three, one file each")
+    dimension = image.GetDimension()
+    affine = np.eye(4)
+    directions = np.array(image.GetDirection()).reshape(dimension, dimension)
+    sides = min(dimension, 3)
+    affine[:sides, :sides] = directions[:sides, :sides] * np.array(image.GetSpacing())[:sides]
+    affine[:sides, 3] = np.array(image.GetOrigin())[:sides]
+    return array.transpose(2, 1, 0), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

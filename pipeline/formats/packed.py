@@ -1,0 +1,68 @@
+"""Files packed by gzip, or not, as their bytes say: read to the end, so that the checksum is asked, and never further than they may."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.formats.slices import Truncated, Unreadable, check_unpacked
+
+MAGIC = b"\x1f\x8b"
+REST = 2**22  # bytes that may follow the voxels
+_CHUNK = 2**20
+
+
+def read_start(path: Path, length: int) -> bytes:
+    """The first bytes of a file's content. Raises Truncated for a packed file that is damaged so early."""
+    with unpacked(path) as file:
+        return file.read(length)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[BinaryIO]:
+    """The content of a file to be read from its start. Raises Truncated in the block where packed data is damaged or ends too early."""
+    with path.open("rb") as file:
+        packed = file.read(2) == MAGIC
+        file.seek(0)
+        try:
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
+        except gzip.BadGzipFile as error:
+            what = "its checksum is wrong" if "CRC" in str(error) else "damaged packed data"
+            raise Truncated(f"{path}: {what}; copy it again") from None
+        except (EOFError, zlib.error):
+            raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
+
+
+def read_numbers(file: BinaryIO, path: Path, kind: np.dtype, count: int, offset: int, at: int) -> NDArray[np.generic]:
+    """`count` numbers of type `kind` from byte `offset` on; `at` bytes were read already. Reads the file to its end.
+
+    Raises Truncated where there are fewer, Unreadable where far more follows or the unpacked size is out of all proportion.
+    """
+    length = count * kind.itemsize
+    check_unpacked(path, offset + length)
+    if not isinstance(file, gzip.GzipFile) and offset + length > path.stat().st_size:
+        raise Truncated(f"{path}: shorter than its header says; copy it again")
+    while at < offset:
+        skipped = len(file.read(min(_CHUNK, offset - at)))
+        if not skipped:
+            raise Truncated(f"{path}: shorter than its header says; copy it again")
+        at += skipped
+    numbers = np.empty(count, kind)
+    view = memoryview(numbers.view(np.uint8))
+    done = 0
+    while done < length:
+        some = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]
+        if not some:
+            raise Truncated(f"{path}: shorter than its header says; copy it again")
+        done += some
+    rest = 0
+    while some := len(file.read(_CHUNK)):
+        rest += some
+        if rest > REST + length:
+            raise Unreadable(f"{path}: much longer than its header says; damaged, or no volume")
+    return numbers

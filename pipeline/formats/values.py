@@ -1,0 +1,235 @@
+"""What the numbers of a file mean: Hounsfield units, those plus an offset, grey of a picture, MR intensities, or labels.
+
+Few programs write down what they did to a CT. Its histogram tells: in Hounsfield units the commonest tissue of a head is brain or muscle,
+at 0 to 80, with air at -1000 and bone up to 3000 (Buzug, Computed Tomography, 2008, table 8.1). Tags are believed unless the histogram
+says plainly otherwise; where neither tells, the file is refused with what was seen.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.formats.slices import OtherModality, Slice, Unit, UnknownValues
+from pipeline.formats.volume import Volume
+
+CtValues = Literal["auto", "hu", "offset-1024", "grey"]
+CT_VALUES: tuple[CtValues, ...] = ("auto", "hu", "offset-1024", "grey")
+
+AIR = -1000.0
+OFFSETS = (0, 1024, 32768, 32768 + 1024)  # what programs add to Hounsfield units to store them without a sign
+SCALES = (1, 255, 1023, 4095, 16383, 65535)  # white, by the number of bits
+ENOUGH = 1024  # numbers; fewer have no histogram
+SAMPLE = 2**20  # numbers looked at
+FILL = 0.01  # share of one and the same lowest number from which it is a background that was filled in
+TISSUE = (-30.0, 95.0)  # Hounsfield units; the commonest of a head lies here
+LABELS = 16  # at most so many different whole numbers make a label map
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How to bring numbers to `unit`: (number - shift) / scale, where the lowest number, `fill`, becomes `background`."""
+
+    unit: Unit
+    shift: float = 0.0
+    scale: float = 1.0
+    fill: float | None = None
+    background: float = 0.0
+    clip: bool = False
+    modality: Literal["ct", "mr", ""] = ""
+    note: str = ""
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        result = values if self.shift == 0 and self.scale == 1 else (values - np.float32(self.shift)) / np.float32(self.scale)
+        if self.clip:
+            result = np.clip(result, 0, 1)
+        if self.fill is not None:
+            result = np.where(values == np.float32(self.fill), np.float32(self.background), result)
+        return np.asarray(result, np.float32)
+
+
+def interpret_slices(
+    slices: list[Slice], source: object, modality: str = "", ct_values: CtValues = "auto", picture: bool = False
+) -> tuple[list[Slice], list[str]]:
+    """(slices in Hounsfield units or grey, what should be said of it). `modality`: what they should show, where the file does not say.
+
+    Raises OtherModality for label maps, UnknownValues for a CT in no known scale.
+    """
+    if not slices:
+        return [], []
+    first = slices[0]
+    sample = np.concatenate([_sample(slice_.pixels) for slice_ in slices[:: max(1, len(slices) // 64)]])
+    middle = slices[len(slices) // 2].pixels
+    meaning = understand(sample, middle, first.unit, first.modality or modality, source, ct_values, first.window, picture)
+    changed = [
+        replace(slice_, pixels=meaning.apply(slice_.pixels), unit=meaning.unit, modality=slice_.modality or meaning.modality)
+        for slice_ in slices
+    ]
+    return changed, [meaning.note] if meaning.note else []
+
+
+def interpret_volume(volume: Volume, modality: str = "", ct_values: CtValues = "auto") -> Volume:
+    """`volume` in Hounsfield units or grey; arguments and errors as `interpret_slices`."""
+    middle = volume.voxels[:, :, volume.voxels.shape[2] // 2]
+    meaning = understand(
+        _sample(volume.voxels),
+        middle,
+        volume.unit,
+        volume.modality or modality,
+        volume.source,
+        ct_values,
+        volume.window,
+        not volume.calibrated,
+    )
+    return replace(
+        volume,
+        voxels=meaning.apply(volume.voxels),
+        unit=meaning.unit,
+        modality=volume.modality or meaning.modality,
+        warnings=[*volume.warnings, *([meaning.note] if meaning.note else [])],
+    )
+
+
+def understand(
+    values: NDArray[np.float32],
+    plane: NDArray[np.float32],
+    stated: Unit,
+    modality: str,
+    source: object,
+    ct_values: CtValues = "auto",
+    window: tuple[float, float] | None = None,
+    picture: bool = False,
+) -> Meaning:
+    """What `values` (a sample) and `plane` (a picture of them) mean.
+
+    `stated`: what the file says they are; `modality`: what they are or should be, "" for unknown; `window`: numbers that the file says to
+    show black and white; `picture`: of a picture file, where grey has a white. Raises as `interpret_slices`.
+    """
+    white = 255 if stated == "grey" else 1
+    if stated != "hu" and _is_label_map(plane * white, values * white):
+        raise OtherModality(f"{source}: {len(np.unique(values))} whole numbers in even patches: a mask or label map, no picture")
+    if stated == "grey":
+        return Meaning("grey")
+    if modality == "mr":
+        return _mr(values)
+    if ct_values != "auto" and modality == "ct":
+        return _as_told(values, ct_values)
+    if values.size < ENOUGH and stated == "hu":
+        return Meaning("hu")
+    if modality == "ct" and values.size >= ENOUGH:
+        return _ct(values, stated, source, window)
+    if values.size >= ENOUGH and (values < -500).mean() > FILL and _is_hounsfield(values):  # without air an MR could pass for a CT
+        return Meaning("hu", modality="ct")
+    return _grey(values, window) if picture or window or modality == "ct" else Meaning("grey")
+
+
+def _ct(values: NDArray[np.float32], stated: Unit, source: object, window: tuple[float, float] | None) -> Meaning:
+    low, high = float(values.min()), float(values.max())
+    if stated == "raw" and low >= 0 and high <= 255:
+        return _grey(values, window)
+    for offset in OFFSETS:
+        if _is_hounsfield(values - offset):
+            fill = _fill(values)
+            filled = fill is not None and fill - offset > -500  # a background of water, which air is meant to be
+            notes = [f"values are Hounsfield units plus {offset}, which was taken off"] if offset else []
+            notes += [f"the background of {fill - offset:g} HU was taken for air"] if filled and fill is not None else []
+            return Meaning("hu", offset, fill=fill if filled else None, background=AIR, note="; ".join(notes))
+    if stated == "hu" and low >= -32768 and high <= 65535:
+        return Meaning("hu")  # a slice of bone or fat alone, say: nothing speaks plainly against the tags
+    if window is not None or (low >= 0 and _is_full_scale(values)):
+        return _grey(values, window)
+    commonest = _commonest(values)
+    raise UnknownValues(
+        f"{source}: values from {low:g} to {high:g}, most of them near {commonest:g}, are neither Hounsfield units"
+        " (air -1000, brain 20 to 60) nor those plus 1024; say what they are with --ct-values hu, offset-1024 or grey, or convert the file"
+    )
+
+
+def _as_told(values: NDArray[np.float32], ct_values: CtValues) -> Meaning:
+    if ct_values == "grey":
+        low, high = float(values.min()), float(values.max())
+        return Meaning("grey", low, high - low or 1.0, clip=True)
+    return Meaning("hu", 1024 if ct_values == "offset-1024" else 0)
+
+
+def _mr(values: NDArray[np.float32]) -> Meaning:
+    """MR intensities as they stand; a negative background that was filled in becomes the lowest intensity."""
+    fill = _fill(values)
+    if fill is None or fill >= 0:
+        return Meaning("grey")
+    rest = float(values[values > fill].min())
+    if rest < fill / 2:
+        # Values run on from it: a CT, or an MR about zero.
+        return Meaning("hu", modality="ct") if (values < -500).mean() > FILL and _is_hounsfield(values) else Meaning("grey")
+    body = values[values > fill]
+    if fill <= -900 and _is_hounsfield(values) and body.max() > 300 and (body < -20).mean() > 0.005:
+        return Meaning("hu", modality="ct")
+    return Meaning("grey", fill=fill, background=rest, note=f"the background of {fill:g} was taken for {rest:g}")
+
+
+def _grey(values: NDArray[np.float32], window: tuple[float, float] | None) -> Meaning:
+    """Grey in 0..1: by the file's window, else by the white that numbers of this size have; numbers below 0 stay as they are."""
+    if window is not None:
+        return Meaning("grey", window[0], window[1] - window[0], clip=True)
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low < 0:
+        return Meaning("grey")
+    if values.size >= ENOUGH and high not in SCALES and (values == high).mean() > 0.005:
+        return Meaning("grey", scale=high)
+    return Meaning("grey", scale=next((scale for scale in SCALES if high <= scale), high))
+
+
+def _is_full_scale(values: NDArray[np.float32]) -> bool:
+    """Whether numbers reach white: that of a number of bits, or one where many end."""
+    high = float(values.max())
+    return any(0.9 * scale <= high <= scale for scale in SCALES[1:]) or bool((values == high).mean() > 0.005)
+
+
+def _is_hounsfield(values: NDArray[np.float32]) -> bool:
+    """Whether the histogram is that of a head in Hounsfield units."""
+    fill = _fill(values)
+    measured = values if fill is None else values[values > fill]
+    body = measured[measured > -300]
+    if body.size < max(50, 0.01 * values.size) or body.max() > 65535:
+        return False
+    if np.percentile(measured, 0.1) < -2100 or np.percentile(measured, 99.5) > 4100:
+        return False
+    commonest = _commonest(body)
+    if values.min() >= 0:  # cut off at 0: the background is 0, and noise of an MR must not pass for brain
+        return fill is not None and float((values == fill).mean()) > 0.1 and body.max() > 300 and 15 <= commonest <= TISSUE[1]
+    return TISSUE[0] <= commonest <= TISSUE[1]
+
+
+def _commonest(values: NDArray[np.float32]) -> float:
+    """Middle of the fullest of bins ten wide (thousandths of the range where that is wide), smoothed over three."""
+    low, high = float(values.min()), float(values.max())
+    bins = int(np.clip((high - low) / 10, 1, 1000))
+    counts, edges = np.histogram(values, bins=bins)
+    best = int(np.convolve(counts, (1, 1, 1), "same").argmax())
+    return float(edges[best] + edges[best + 1]) / 2
+
+
+def _fill(values: NDArray[np.float32]) -> float | None:
+    """The lowest number, where so many have it that it was filled in."""
+    lowest = float(values.min())
+    share = float((values == lowest).mean())
+    return lowest if FILL < share < 1 else None
+
+
+def _is_label_map(plane: NDArray[np.float32], values: NDArray[np.float32]) -> bool:
+    """Whether there are only few whole numbers, or whole numbers in patches without any noise."""
+    if values.size < ENOUGH or values.min() < 0 or not np.abs(values - np.rint(values)).max() < 1e-3:
+        return False
+    if 2 <= np.unique(values).size <= LABELS:
+        return True
+    between = (plane > plane.min()) & (plane < plane.max())
+    pairs = between[:, :-1] & between[:, 1:]
+    return int(pairs.sum()) > ENOUGH // 2 and float((plane[:, :-1] == plane[:, 1:])[pairs].mean()) > 0.9
+
+
+def _sample(array: NDArray[Any]) -> NDArray[np.float32]:
+    """At most about SAMPLE numbers of an array, evenly taken."""
+    step = max(1, math.ceil((array.size / SAMPLE) ** (1 / array.ndim)))
+    return np.asarray(array[(slice(None, None, step),) * array.ndim], np.float32).reshape(-1)
