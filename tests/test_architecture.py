@@ -41,8 +41,6 @@ SLOW = ("torch", "mlflow", "prefect", "great_expectations", "pandas", "dvc")
 # Arrows that still go the wrong way. Only ever remove lines.
 ALLOWANCE = {
     ("pipeline/tracking/contest.py", "serving"),
-    ("pipeline/training/job.py", "tracking"),
-    ("pipeline/training/loop.py", "tracking"),
 }
 
 
