@@ -26,6 +26,7 @@ _MENDABLE = {
     errno.ENOSPC: "no space left on the disk; free some and run again",
     errno.EDQUOT: "disk quota used up; free some space and run again",
     errno.EROFS: "the file system is read-only; write somewhere else",
+    errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
     errno.EACCES: "permission denied; check the owner and mode of this path",
 }
 
