@@ -26,7 +26,6 @@ _MENDABLE = {
     errno.ENOSPC: "no space left on the disk; free some and run again",
     errno.EDQUOT: "disk quota used up; free some space and run again",
     errno.EROFS: "the file system is read-only; write somewhere else",
-    errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
     errno.EACCES: "permission denied; check the owner and mode of this path",
 }
 
@@ -42,16 +41,9 @@ def user_errors() -> Iterator[None]:
     except UserError as error:
         _end(str(error), error.retryable)
     except OSError as error:
-        line = describe_os_error(error)
-        if line is None:
+        if error.errno not in _MENDABLE:
             raise
-        _end(line)
-
-
-def describe_os_error(error: OSError) -> str | None:
-    """One line for an error of the system that the user can mend; None for any other."""
-    what = _MENDABLE.get(error.errno or 0)
-    return what and f"{error.filename or 'writing an output'}: {what}"
+        _end(f"{error.filename or 'writing an output'}: {_MENDABLE[error.errno]}")
 
 
 def read_error(file: Path) -> UserError | None:

@@ -73,12 +73,12 @@ def fill(
 
     index = slices.sort_values(["split", "modality", "slice_id"]).reset_index(drop=True)
     index["row"] = index.groupby(["split", "modality"]).cumcount()
-    files = {}
+    files, square = {}, (preprocess.pixels, preprocess.pixels)
     for split in paths.SPLITS:
         for modality in paths.MODALITIES:
             count = int(((index["split"] == split) & (index["modality"] == modality)).sum())
             name = paths.slices(split, modality).name
-            files[split, modality] = slice_arrays.create(folder, name, count, preprocess.pixels, preprocess.bits)
+            files[split, modality] = slice_arrays.create(folder, name, (count, *square), slice_arrays.stored_type(preprocess.bits))
     jobs = [
         Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"], line["outline"])
         for line in index.to_dict("records")
@@ -109,8 +109,9 @@ def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preproc
     if paired.empty:
         return
     sides = {modality: paired[paired["modality"] == modality].to_dict("records") for modality in paths.MODALITIES}
+    shape, dtype = (len(sides["ct"]), preprocess.pixels, preprocess.pixels), slice_arrays.stored_type(preprocess.bits)
     for modality, given in (("ct", "mr"), ("mr", "ct")):
-        file = slice_arrays.create(folder, paths.slices("truth", modality).name, len(sides["ct"]), preprocess.pixels, preprocess.bits)
+        file = slice_arrays.create(folder, paths.slices("truth", modality).name, shape, dtype)
         jobs = [
             Job(raw / truth["path"], truth["frame"], modality, file, row, truth["outline"], box_of(source))
             for row, (truth, source) in enumerate(zip(sides[modality], sides[given], strict=True))

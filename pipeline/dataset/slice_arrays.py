@@ -35,13 +35,27 @@ def load_array(kind: str, modality: str, folder: Path = paths.SLICES) -> np.memm
     return array
 
 
+def load_shares(kind: str = "teacher", folder: Path = paths.SLICES) -> np.memmap:
+    """Tissue shares of simulated heads (N, channels, h, w) uint8, memory-mapped read-only; see `phantom.shares` and `teacher.build`.
+
+    Raises UserError when they are not there.
+    """
+    file = folder / f"{kind}_shares.npy"
+    try:
+        array = np.load(file, mmap_mode="r")
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run dvc repro preprocess first") from None
+    assert isinstance(array, np.memmap)
+    return array
+
+
 def load_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
     """index.parquet: one line per stored slice, with all that it takes to undo its preparation."""
     return _table(folder / paths.INDEX.name)
 
 
 def load_teacher_index(folder: Path = paths.SLICES, kind: str = "teacher") -> "pd.DataFrame":
-    """teacher_index.parquet: row, contrast and seed of each simulated pair; teacher_val_index.parquet for the kind paths.HELD_OUT."""
+    """teacher_index.parquet: row, seed and place of each simulated head; teacher_val_index.parquet for the kind paths.HELD_OUT."""
     return _table(folder / f"{kind}_index.parquet")
 
 
@@ -72,20 +86,20 @@ def verify(expected: Preprocess, says: Path = paths.PARAMS, folder: Path = paths
         if value != wanted[knob]:
             raise UserError(f"{folder}: made with preprocess.{knob} = {value}, but {says} says {wanted[knob]}; run dvc repro")
     shape, dtype = (made.pixels, made.pixels), np.dtype(np.uint8 if made.bits == 8 else np.uint16)
-    for file in sorted(folder.glob("*.npy")):
+    for file in sorted(set(folder.glob("*.npy")) - set(folder.glob("*_shares.npy"))):
         array = np.load(file, mmap_mode="r")
         if array.shape[1:] != shape or array.dtype != dtype:
             found = f"{'×'.join(map(str, array.shape[1:]))} pixels of {array.dtype}"
             raise UserError(f"{file}: {found}, expected {shape[0]}×{shape[1]} of {dtype}; run dvc repro --force preprocess")
 
 
-def create(folder: Path, name: str, count: int, size: int, bits: int) -> Path:
-    """An array file `name` in `folder`, shape (count, size, size), zero, ready for `write_rows`; gives its path.
+def create(folder: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Path:
+    """An array file `name` in `folder`, zero, ready for `write_rows`; gives its path.
 
     Its place on the disk is taken now: a mapped file that finds the disk full when it is written to kills its process.
     """
     file = folder / name
-    np.lib.format.open_memmap(file, mode="w+", dtype=stored_type(bits), shape=(count, size, size)).flush()
+    np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape).flush()
     with file.open("r+b") as opened:
         os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
     return file

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.phantom import face, lesions
+from pipeline.phantom import face, lesions, surgery
 from pipeline.phantom.atlas import load_atlas
 from pipeline.phantom.shapes import FAR, Ball, Floats, Layer, Rod, draw_waves, enlarge, smooth_union, soften, union
 from pipeline.phantom.tissues import Tissue
 
-HEAD_LENGTH, HEAD_WIDTH = 222.0, 186.0  # mm; the part of a picture that heads lie in
+FIELD_OF_VIEW = 256.0  # mm a side of a picture
+HEAD_LENGTH, HEAD_WIDTH = 240.0, 200.0  # mm; the part of a picture that heads lie in
 FINEST = 1.3  # mm; anatomy is worked out on a grid no finer than this, since the atlas holds no more
 BOTTOM, TOP = -72.0, 76.0  # mm; height in the head of slice position 0 (skull base) and 1 (vertex)
 
@@ -48,6 +49,8 @@ class Subject:
     sinus_fill: float  # share of sinuses that hold mucosa instead of air
     calcified: bool  # pineal gland and choroid plexus
     lesion: lesions.Lesion | None
+    surgery: surgery.Surgery | None
+    dental: float  # share of teeth with metal
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,14 @@ class Plane:
     lesion: Floats  # opacity of the lesion, 0..1
 
 
-def draw_subject(seed: int, lesion_chance: float = 0.35) -> Subject:
-    """The anatomy that belongs to `seed`."""
+def draw_subject(seed: int, lesion_chance: float = 0.35, surgery_chance: float = 0.12) -> Subject:
+    """The anatomy that belongs to `seed`: one of eight a child."""
     g = np.random.default_rng([seed, 1])
-    age = float(g.uniform(0, 1))
-    size = 0.93 + 0.045 * g.normal()
+    child, age = bool(g.random() < 0.125), float(g.uniform(0, 1))
+    size = g.uniform(0.76, 0.95) if child else 0.965 + 0.045 * g.normal()
+    age = 0.0 if child else age
+    wide = g.random() < 0.04  # hydrocephalus
+    ventricles = g.uniform(7, 14) if wide else np.clip(1.0 + 4.5 * age**2 + 1.2 * g.normal(), -1.0, 9.0)
     return Subject(
         seed=seed,
         scale=(
@@ -129,15 +135,17 @@ def draw_subject(seed: int, lesion_chance: float = 0.35) -> Subject:
         ),
         warp=float(g.uniform(0.8, 3.0)),
         atrophy=float(np.clip(age + 0.2 * g.normal(), 0, 1)),
-        ventricles=float(np.clip(1.0 + 4.5 * age**2 + 1.2 * g.normal(), -1.0, 9.0)),
+        ventricles=float(ventricles),
         fluid_gap=float(0.6 + 2.2 * age * g.uniform(0.3, 1)),
-        skull=float(np.clip(g.normal(7.0, 1.3), 4.0, 11.0)),
-        scalp=float(np.clip(g.normal(5.5, 1.8), 2.5, 11.0)),
-        diploe=float(g.uniform(0.25, 0.6)),
+        skull=float(g.uniform(2.0, 5.0) if child else np.clip(g.normal(7.0, 1.8), 3.0, 12.0)),
+        scalp=float(np.clip(g.normal(4.0 if child else 5.5, 1.8), 2.5, 11.0)),
+        diploe=float(g.uniform(0.1, 0.3) if child else g.uniform(0.25, 0.6)),
         petrous_air=float(g.uniform(-0.6, 0.9)),
         sinus_fill=float(g.uniform(0, 0.35)) if g.random() < 0.6 else float(g.uniform(0.4, 1)),
         calcified=bool(g.random() < 0.2 + 0.6 * age),
         lesion=lesions.draw(g) if g.random() < lesion_chance else None,
+        surgery=surgery.draw(g) if g.random() < surgery_chance else None,
+        dental=float(g.uniform(0.1, 0.5) if g.random() < 0.4 and not child else 0.0),
     )
 
 
@@ -161,42 +169,82 @@ def cut(subject: Subject, position: float, size: int, spacing: float, thickness:
     """The slice at `position`, pixels of `spacing` mm, as thick as `thickness` mm."""
     frame = make_frame(size, spacing)
     points = place_points(subject, position, frame)
-    spacing = frame.grid_spacing
+    skull = _measure_skull(points, subject, frame.grid_spacing, thickness)
+    inner, edge = skull.inner, skull.edge
+    layers = _paint_scalp(points, subject, skull)
+    layers += _paint_vault(subject, skull)
+    if skull.low:
+        layers += face.paint_skull_base(points, subject.petrous_air, subject.seed, edge)
+        layers += face.paint_jaw(points, subject.dental, subject.seed, edge)
+    if subject.surgery is not None:
+        layers += surgery.paint_opening(subject.surgery, skull.rim, inner, skull.outer, edge)
+    layers += _brain(points, subject, inner, edge)
+    if skull.low:
+        layers += face.paint_cavities(points, inner, subject.sinus_fill, subject.seed, edge)
+    lesion = np.zeros_like(inner)
+    if subject.lesion is not None:
+        lesion_layers, lesion = lesions.paint(points, subject.lesion, inner, edge)
+        layers += lesion_layers
+    if subject.surgery is not None:
+        layers += surgery.paint_contents(points, subject.surgery, skull.rim, inner, skull.outer, edge)
+    return Plane(frame, layers, skull.head, inner, lesion)
+
+
+@dataclass(frozen=True)
+class Skull:
+    """Distances to the surfaces of the vault and the skin at the points of a plane, mm, negative inside."""
+
+    inner: Floats
+    outer: Floats
+    head: Floats
+    table: Floats  # thickness
+    rim: Floats  # edge of a surgical opening; far where there is none
+    slant: Floats  # width over which surfaces are blurred
+    edge: float  # the same, where they stand across the plane
+    low: bool  # whether face or neck reach into the plane
+
+
+def _measure_skull(points: Floats, subject: Subject, spacing: float, thickness: float) -> Skull:
     g = np.random.default_rng([subject.seed, 3])
-    maps = load_atlas()
     coarse = max(1, round(3 / spacing))  # the hull is smooth: read every 3 mm
-    hull = enlarge(maps.hull.sample(points[:, ::coarse, ::coarse], FAR), points.shape[1:], coarse)
+    hull = enlarge(load_atlas().hull.sample(points[:, ::coarse, ::coarse], FAR), points.shape[1:], coarse)
     edge = max(spacing, 1.0)
-    slant = _measure_blur(hull, spacing, thickness, edge)
-    lumps = draw_waves(points, g, 60.0)
+    x, y, z = np.abs(points[0]), points[1], points[2]
+    squama = np.exp(-(((x - 66) / 16) ** 2) - ((y + 18) / 38) ** 2 - ((z + 4) / 26) ** 2)  # thin beside the temporal lobe
     inner = hull - np.float32(subject.fluid_gap)
-    table = np.float32(subject.skull) * (1 + np.float32(0.1) * lumps) * (1 + np.float32(0.0035) * np.clip(-points[1] - 30, -20, 60))
-    outer = inner - table
+    table = np.float32(subject.skull) * (1 + np.float32(0.15) * draw_waves(points, g, 60.0))
+    table *= (1 + np.float32(0.0035) * np.clip(-y - 30, -20, 60)) * (1 - np.float32(0.5) * squama)
+    outer = inner - np.maximum(table, 1.5)
     scalp = np.float32(subject.scalp) * (1 + np.float32(0.12) * draw_waves(points, g, 80.0))
-    low = bool((points[2][hull < 30] < face.TOP).any())
+    rim = np.full_like(inner, FAR)
+    if subject.surgery is not None:
+        rim = surgery.measure(points, subject.surgery)
+        scalp += np.float32(subject.surgery.swelling) * soften(rim, 20.0)
     head = outer - scalp
+    low = bool((z[(hull < 30) | (z < face.BRAIN_ENDS)] < face.TOP).any())
     if low:
         head = smooth_union(head, face.measure_skin(points), 14.0)
-    layers = [Layer(Tissue.SKIN, soften(head, slant)), Layer(Tissue.FAT, soften(head + 1.8, edge))]
-    if low:
-        layers += face.paint_soft_tissue(points, head, g, edge)
+    return Skull(inner, outer, head, table, rim, _measure_blur(hull, spacing, thickness, edge), edge, low)
+
+
+def _paint_scalp(points: Floats, subject: Subject, skull: Skull) -> list[Layer]:
+    head, edge = skull.head, skull.edge
+    layers = [Layer(Tissue.SKIN, soften(head, skull.slant)), Layer(Tissue.FAT, soften(head + 1.8, edge))]
+    if skull.low:
+        layers += face.paint_soft_tissue(points, head, subject.seed, edge)
     layers.append(Layer(Tissue.MUSCLE, soften(np.maximum(union(points, (TEMPORALIS,)), head + 4), edge)))
-    layers.append(Layer(Tissue.BONE, soften(outer, slant)))
+    return layers
+
+
+def _paint_vault(subject: Subject, skull: Skull) -> list[Layer]:
+    slant, inner, table = skull.slant, skull.inner, skull.table
     marrow = np.abs(inner - table * np.float32(0.45)) - table * np.float32(0.5 * subject.diploe)
-    layers.append(Layer(Tissue.MARROW, soften(marrow, slant) * np.float32(0.8)))
-    layers.append(Layer(Tissue.DURA, soften(inner, slant)))
-    layers.append(Layer(Tissue.CSF, soften(inner + 0.7, slant)))
-    if low:
-        layers += face.paint_skull_base(points, subject.petrous_air, g, edge)
-    layers += _brain(points, subject, inner, edge)
-    if low:
-        layers += face.paint_cavities(points, inner, subject.sinus_fill, g, edge)
-    lesion = np.zeros_like(head)
-    if subject.lesion is not None:
-        inside = soften(inner + 1.5, edge)
-        lesion_layers, lesion = lesions.paint(points, subject.lesion, inside, edge)
-        layers += lesion_layers
-    return Plane(frame, layers, head, inner, lesion)
+    return [
+        Layer(Tissue.BONE, soften(skull.outer, slant)),
+        Layer(Tissue.MARROW, soften(marrow, slant) * np.float32(0.8)),
+        Layer(Tissue.DURA, soften(inner, slant)),
+        Layer(Tissue.CSF, soften(inner + 0.7, slant)),
+    ]
 
 
 def _rotation(tilt: tuple[float, float, float]) -> Floats:

@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import Contrast
-from pipeline.phantom.anatomy import Subject, cut, draw_subject
+from pipeline.phantom.anatomy import FIELD_OF_VIEW, Subject, cut, draw_subject
 from pipeline.phantom.atlas import load_atlas
 from pipeline.phantom.lesions import Lesion
 from pipeline.phantom.sequences import draw_sequence
 from pipeline.phantom.shapes import FAR
+from pipeline.phantom.shares import FINE, Shares, shrink_for, store
 from pipeline.phantom.signal import acquire_ct, acquire_mr, draw_signals, draw_units, label_tissues
 
 Floats = NDArray[np.float32]
-FIELD_OF_VIEW = 256.0  # mm a side
+POSITIONS = (0.0, 1.0)  # heights of the slices that teach
+SMALLEST = 2500.0  # mm²; slices that show less of the head are drawn anew
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _head(subject: Subject, position: float, size: int, contrast: str | None) ->
     scanner = np.random.default_rng([subject.seed, 9])
     units, signals = draw_units(scanner), draw_signals(sequence, scanner)
     plane = cut(subject, position, size, FIELD_OF_VIEW / size, thickness=float(scanner.uniform(1.0, 6.0)))
-    mark = round(position * 1e6)
+    mark = round((position + 10) * 1e6)  # heights below the skull base are negative
     return Head(
         ct=acquire_ct(plane, units, np.random.default_rng([subject.seed, 6, mark])),
         mr=acquire_mr(plane, signals, np.random.default_rng([subject.seed, 7, mark])),
@@ -87,6 +89,32 @@ def _head(subject: Subject, position: float, size: int, contrast: str | None) ->
         seed=subject.seed,
         position=position,
     )
+
+
+def simulate_shares(seed: int, pixels: int) -> tuple[Shares, dict[str, float]]:
+    """Tissue shares of a slice of the subject of `seed`, as networks that see `pixels` a side are taught by, and facts about it.
+
+    The facts: `position`, `thickness` in mm, and where the head lies: its centre `down` and `right` of the grid's middle, its longer
+    `side`, mm.
+    """
+    subject, g = draw_subject(seed), np.random.default_rng([seed, 10])
+    while True:
+        position, thickness = float(g.uniform(*POSITIONS)), float(g.uniform(1.0, 6.0))
+        plane = cut(subject, position, FINE, FIELD_OF_VIEW / FINE, thickness)
+        if (plane.head < 0).sum() * plane.frame.grid_spacing**2 >= SMALLEST:
+            break
+    shares = store(plane, shrink_for(pixels))
+    rows, columns = np.nonzero(shares.depth)
+    (top, bottom), (left, right) = ((float(at.min()), float(at.max() + 1)) for at in (rows, columns))
+    height, width = shares.depth.shape
+    facts = {
+        "position": position,
+        "thickness": thickness,
+        "down": ((top + bottom) / 2 - height / 2) * shares.spacing,
+        "right": ((left + right) / 2 - width / 2) * shares.spacing,
+        "side": max(bottom - top, right - left) * shares.spacing,
+    }
+    return shares, facts
 
 
 def simulate_many(seeds: Sequence[int], *, size: int = 256, contrast: str | None = None, workers: int = 1) -> Iterator[Head]:

@@ -1,4 +1,4 @@
-"""Lesions now and then: bleed, infarct, tumour with oedema, enhancing ring, resection hole, blood under the dura, white matter spots."""
+"""Lesions now and then: bleed, infarct, tumour with oedema, enhancing ring, resection hole, white matter spots, blood under the dura."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,8 +8,8 @@ import numpy as np
 from pipeline.phantom.shapes import Floats, Layer, draw_waves, soften
 from pipeline.phantom.tissues import Tissue
 
-Kind = Literal["bleed", "old_bleed", "infarct", "tumour", "ring", "hole", "spots"]
-KINDS: tuple[Kind, ...] = ("bleed", "old_bleed", "infarct", "tumour", "ring", "hole", "spots")
+Kind = Literal["bleed", "old_bleed", "infarct", "tumour", "ring", "hole", "spots", "subdural"]
+KINDS: tuple[Kind, ...] = ("bleed", "old_bleed", "infarct", "tumour", "ring", "hole", "spots", "subdural")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def draw(g: np.random.Generator, kind: Kind | None = None) -> Lesion:
         "ring": (8, 22),
         "hole": (9, 24),
         "spots": (45, 45),
+        "subdural": (5, 18),
     }[kind]
     oedema = g.uniform(4, 22) if kind in ("tumour", "ring") else g.uniform(2, 6) if kind == "bleed" else 0.0
     return Lesion(
@@ -48,6 +49,8 @@ def draw(g: np.random.Generator, kind: Kind | None = None) -> Lesion:
 
 def push(points: Floats, lesion: Lesion) -> Floats:
     """Mass effect: tissue displaced away from a bleed, tumour or ring, so points near it read the atlas nearer its centre."""
+    if lesion.kind == "subdural":
+        return _push_aside(points, lesion)
     if lesion.kind not in ("bleed", "tumour", "ring"):
         return points
     away = points - np.asarray(lesion.centre, np.float32)[:, None, None]
@@ -58,9 +61,32 @@ def push(points: Floats, lesion: Lesion) -> Floats:
     return pushed.astype(np.float32)
 
 
-def paint(points: Floats, lesion: Lesion, inside: Floats, edge: float) -> tuple[list[Layer], Floats]:
-    """Layers of the lesion within `inside` (opacity of the cranium), and its own opacity (H, W) in 0..1."""
+def _push_aside(points: Floats, lesion: Lesion) -> Floats:
+    """Midline shift: the brain gives way to a collection on one side, most at the midline's height, nothing at the skull."""
+    side = np.float32(np.sign(lesion.centre[0]))
+    depth = np.clip(1 - (np.abs(points[0]) / 66) ** 2, 0, 1) * np.clip(1 - (points[1] + 16) ** 2 / 90**2, 0, 1)
+    pushed = points.copy()
+    pushed[0] += side * np.float32(0.5 * lesion.radius) * depth * np.exp(-(((points[2] - np.float32(lesion.centre[2])) / 45) ** 2))
+    return pushed
+
+
+def _paint_subdural(points: Floats, lesion: Lesion, inner: Floats, edge: float, g: np.random.Generator) -> tuple[list[Layer], Floats]:
+    """A crescent under the skull on the lesion's side, `radius` mm thick at most, thinning out around its centre."""
+    away = points - np.asarray(lesion.centre, np.float32)[:, None, None]
+    reach = np.float32(g.uniform(45, 75))
+    thick = np.float32(lesion.radius) * (1 - (away[1] ** 2 + away[2] ** 2) / reach**2)
+    crescent = np.maximum(np.maximum(-inner - np.maximum(thick, 0), inner + np.float32(1)), 3 - points[0] * np.sign(lesion.centre[0]))
+    opacity = soften(crescent.astype(np.float32), edge * 1.3)
+    blood = (Tissue.FRESH_BLOOD, Tissue.OLD_BLOOD, Tissue.CAVITY)[g.integers(3)]
+    return [Layer(blood, opacity)], opacity
+
+
+def paint(points: Floats, lesion: Lesion, inner: Floats, edge: float) -> tuple[list[Layer], Floats]:
+    """Layers of the lesion within the cranium (distance `inner` below 0), and its own opacity (H, W) in 0..1."""
     g = np.random.default_rng(lesion.seed)
+    inside = soften(inner + np.float32(1.5), edge)
+    if lesion.kind == "subdural":
+        return _paint_subdural(points, lesion, inner, edge, g)
     away = points - np.asarray(lesion.centre, np.float32)[:, None, None]
     stretch = g.uniform(0.75, 1.3, 3).astype(np.float32)
     distance = np.sqrt(((away * stretch[:, None, None]) ** 2).sum(0))

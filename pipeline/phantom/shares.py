@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.phantom.anatomy import Plane
+from pipeline.phantom.anatomy import FIELD_OF_VIEW, Plane, make_frame
 from pipeline.phantom.shapes import Floats, Layer
 from pipeline.phantom.tissues import PROPERTIES, Tissue
 
@@ -16,6 +16,7 @@ MOST = 4  # tissues of a pixel that are stored; the rest is shared out among the
 CHANNELS = 2 * MOST + 1
 DEPTH_STEP, DEEPEST = 0.5, 90.0  # mm; a depth code of n + 1 says that the inner skull lies n steps above the deepest place
 TISSUES = len(PROPERTIES)
+FINE = 192  # pixels of 256 mm that slices are cut with, near what the atlas resolves
 
 
 @dataclass(frozen=True)
@@ -42,42 +43,65 @@ class Shares:
         return picture
 
 
+def shrink_for(pixels: int) -> int:
+    """How many fine pixels a side become one for networks that see `pixels`: what is stored has 1.5 times as many a side, or `FINE`."""
+    return max(1, 2 * FINE // (3 * pixels))
+
+
+def grid_shape(pixels: int) -> tuple[int, int]:
+    """Rows and columns that are stored for networks that see `pixels` a side."""
+    frame, shrink = make_frame(FINE, FIELD_OF_VIEW / FINE), shrink_for(pixels)
+    return frame.rows // shrink, frame.columns // shrink
+
+
+def grid_spacing(pixels: int) -> float:
+    """Millimetres between them."""
+    return FIELD_OF_VIEW / FINE * shrink_for(pixels)
+
+
 def depth_in_mm(depth: NDArray[np.uint8]) -> Floats:
     """Distance to the inner table in mm, negative inside the cranium, of depth codes that are not 0."""
     distance: Floats = (depth.astype(np.float32) - 1) * np.float32(DEPTH_STEP) - np.float32(DEEPEST)
     return distance
 
 
-def mix(layers: list[Layer]) -> Floats:
-    """Share of each tissue (TISSUES, H, W), 1 in sum, of layers painted one over the other on air."""
-    shares = np.zeros((TISSUES, *layers[0].opacity.shape), np.float32)
-    shares[Tissue.AIR] = 1
-    present = [Tissue.AIR]
+def mix(layers: list[Layer]) -> tuple[list[Tissue], Floats]:
+    """The tissues of layers painted one over the other on air, in order, and the share of each (n, H, W), 1 in sum."""
+    present = sorted({Tissue.AIR, *(layer.tissue for layer in layers)})
+    shares = np.zeros((len(present), *layers[0].opacity.shape), np.float32)
+    shares[present.index(Tissue.AIR)] = 1
+    painted = {Tissue.AIR}
     for tissue, opacity in layers:
         left = 1 - opacity
-        for below in present:
-            shares[below] *= left
-        shares[tissue] += opacity
-        if tissue not in present:
-            present.append(tissue)
-    return shares
+        for below in painted:
+            shares[present.index(below)] *= left
+        shares[present.index(tissue)] += opacity
+        painted.add(tissue)
+    return present, shares
 
 
 def store(plane: Plane, shrink: int = 1) -> Shares:
     """The shares of `plane`, each pixel the mean of `shrink` × `shrink` of its grid; rows and columns left over are cut off evenly."""
-    shares = _shrink(mix(plane.layers), shrink)
-    tissue = np.argsort(-shares, axis=0, kind="stable")[:MOST]
-    weight = np.take_along_axis(shares, tissue, 0)
+    present, mixed = mix(plane.layers)
+    shares = np.zeros((max(MOST, len(present)), plane.head.shape[0] // shrink, plane.head.shape[1] // shrink), np.float32)
+    shares[: len(present)] = _shrink(mixed, shrink)
+    code = np.zeros(len(shares), np.uint8)
+    code[: len(present)] = present
+    weight, tissue = np.zeros((MOST, *shares.shape[1:]), np.float32), np.zeros((MOST, *shares.shape[1:]), np.uint8)
+    for n in range(MOST):  # the largest, again and again: far cheaper than sorting all
+        largest = shares.argmax(0)[None]
+        weight[n] = np.take_along_axis(shares, largest, 0)[0]
+        tissue[n] = code[largest[0]]
+        np.put_along_axis(shares, largest, -1, 0)
+    weight = np.maximum(weight, 0)
     weight *= 255 / weight.sum(0)
-    whole = np.floor(weight)
-    missing = 255 - whole.sum(0)  # bytes left by rounding down go where most was cut off
-    rank = np.argsort(np.argsort(whole - weight, axis=0, kind="stable"), axis=0, kind="stable")
-    weight = whole + (rank < missing)
+    whole = np.rint(weight)
+    whole[0] += 255 - whole.sum(0)  # what rounding leaves over goes to the largest
     inner, head = _shrink(np.stack([plane.inner_skull, plane.head]), shrink)
-    code = 1 + np.clip(np.rint((inner + DEEPEST) / DEPTH_STEP), 0, 254)
-    depth = np.where(head < 0, code, 0)
+    distance = 1 + np.clip(np.rint((inner + DEEPEST) / DEPTH_STEP), 0, 254)
+    depth = np.where(head < 0, distance, 0)
     spacing = plane.frame.grid_spacing * shrink
-    return Shares(tissue.astype(np.uint8), weight.astype(np.uint8), depth.astype(np.uint8), spacing)
+    return Shares(tissue, whole.astype(np.uint8), depth.astype(np.uint8), spacing)
 
 
 def _shrink(values: Floats, factor: int) -> Floats:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 
 class Tissue(IntEnum):
-    """Labels of `Head.labels`."""
+    """Labels of `Head.labels`. VOID is soft tissue near metal, of which MR shows nothing."""
 
     AIR = 0
     SKIN = 1
@@ -44,6 +44,9 @@ class Tissue(IntEnum):
     INFARCT = 23
     SCAR = 24
     CAVITY = 25
+    TOOTH = 26
+    METAL = 27
+    VOID = 28
 
 
 class Properties(NamedTuple):
@@ -88,6 +91,9 @@ PROPERTIES: dict[Tissue, Properties] = {
     Tissue.INFARCT: Properties(19, 0.92, 1450, 1400, 165, 0.3, 1),
     Tissue.SCAR: Properties(15, 0.95, 2000, 1900, 400, 0.2, 1),
     Tissue.CAVITY: Properties(8, 0.99, 3600, 3600, 1200, 0, 0.5),
+    Tissue.TOOTH: Properties(1900, 0.03, 700, 700, 10, 0.3, 20),
+    Tissue.METAL: Properties(6000, 0.0, 1000, 1000, 50, 0, 0),
+    Tissue.VOID: Properties(36, 0.03, 1000, 1000, 20, 0, 0),
 }
 
 HU_SCATTER: dict[Tissue, float] = {tissue: 0.04 for tissue in Tissue} | {
@@ -95,4 +101,6 @@ HU_SCATTER: dict[Tissue, float] = {tissue: 0.04 for tissue in Tissue} | {
     Tissue.BONE: 0.17,
     Tissue.MARROW: 0.3,
     Tissue.CALCIUM: 0.3,
+    Tissue.TOOTH: 0.1,
+    Tissue.METAL: 0.3,
 }  # standard deviation of a tissue's Hounsfield units among people, relative to the tabled ones

@@ -1,4 +1,4 @@
-"""Variations of slices, so that a few thousand teach more than themselves. Random numbers come from the caller."""
+"""Variations of slices: turned, scaled, shifted, cropped. Random numbers come from the caller."""
 
 import math
 
@@ -9,10 +9,6 @@ from torch.nn import functional
 TURN = 7.0  # degrees; this and the next two are standard deviations
 SCALE = 0.05
 SHIFT = 0.03  # share of the picture's half side
-GAMMA = 0.2  # standard deviation of the logarithm of the exponent: as display curves of files scatter
-GAIN = 0.08
-NOISE = 0.02  # largest standard deviation, of 0..1
-BLACK = 0.02  # below is background, which stays as it is
 
 
 def move(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, ...]:
@@ -40,22 +36,3 @@ def crop(images: Tensor, share: float, random: torch.Generator) -> Tensor:
 def _resample(images: Tensor, matrix: Tensor) -> Tensor:
     grid = functional.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
     return functional.grid_sample(images + 1, grid, align_corners=False) - 1
-
-
-def jitter(images: Tensor, random: torch.Generator) -> Tensor:
-    """Another display curve, brightness and noise for each of (N, 1, H, W) in [-1, 1]; the background stays."""
-    count = len(images)
-    values = ((images + 1) / 2).clamp(0, 1)
-    gamma = torch.exp(torch.randn(count, 1, 1, 1, generator=random) * GAMMA).to(images.device)
-    gain = (1 + torch.randn(count, 1, 1, 1, generator=random) * GAIN).to(images.device)
-    noise = _draw_noise(images, random) * NOISE * torch.rand(count, 1, 1, 1, generator=random).to(images.device)
-    varied = (values.clamp_min(1e-4) ** gamma * gain + noise).clamp(0, 1)
-    return torch.where(values < BLACK, images, varied * 2 - 1)
-
-
-def _draw_noise(images: Tensor, random: torch.Generator) -> Tensor:
-    """Normal noise of their shape, drawn where the images are: a GPU is not made to wait for it."""
-    if images.device.type == "cpu":
-        return torch.randn(images.shape, generator=random)
-    there = torch.Generator(images.device).manual_seed(int(torch.randint(2**62, (), generator=random)))
-    return torch.randn(images.shape, generator=there, device=images.device)

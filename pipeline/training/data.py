@@ -19,7 +19,8 @@ from pipeline.errors import UserError
 from pipeline.models.cyclegan import Batch, Pairs
 from pipeline.models.fast.ranks import Ranks
 from pipeline.params import Train
-from pipeline.training.augment import crop, jitter, move
+from pipeline.training.augment import crop, move
+from pipeline.training.simulated_pairs import SimulatedHeads, draw_rows
 
 SomeBatch = TypeVar("SomeBatch", bound=Batch)
 Inputs = tuple[Batch | None, Pairs | None]
@@ -32,17 +33,14 @@ def encode_contrasts(names: Sequence[str]) -> Tensor:
 
 
 class Slices:
-    """The arrays of one split, or the teacher's, with the contrast of each MR slice."""
+    """The arrays of one split, with the contrast of each MR slice."""
 
     def __init__(self, split: str, folder: Path = paths.SLICES) -> None:
         self.ct, self.mr = (slice_arrays.load_array(split, modality, folder) for modality in MODALITIES)
         if not len(self.ct) or not len(self.mr):
             raise UserError(f"{folder}: split {split} has {len(self.ct)} CT and {len(self.mr)} MR slices; both are needed, bring more data")
-        if split in ("teacher", paths.HELD_OUT):
-            index = slice_arrays.load_teacher_index(folder, split)
-        else:
-            index = slice_arrays.load_index(folder)
-            index = index[(index["split"] == split) & (index["modality"] == "mr")].sort_values("row")
+        index = slice_arrays.load_index(folder)
+        index = index[(index["split"] == split) & (index["modality"] == "mr")].sort_values("row")
         self.contrast = encode_contrasts(index["contrast"].tolist())
         self._on_device: dict[str, Tensor] = {}
 
@@ -58,8 +56,8 @@ class Slices:
 
     def batch(self, step: int, train: Train) -> Batch:
         """The slices of `step`, unpaired: each is seen once before any is seen again."""
-        ct_rows = _draw_rows(step, train.batch_size, len(self.ct), (train.seed, 2))
-        mr_rows = _draw_rows(step, train.batch_size, len(self.mr), (train.seed, 1))
+        ct_rows = draw_rows(step, train.batch_size, len(self.ct), (train.seed, 2))
+        mr_rows = draw_rows(step, train.batch_size, len(self.mr), (train.seed, 1))
         ct, mr = self._read("ct", ct_rows), self._read("mr", mr_rows)
         if train.flip:
             flips = torch.from_numpy(np.random.default_rng([train.seed, 3, step]).random((2, train.batch_size)) < 0.5)
@@ -68,20 +66,6 @@ class Slices:
             random = torch.Generator().manual_seed(int(np.random.default_rng([train.seed, 4, step]).integers(2**63)))
             ct, mr = (_vary(images, train, random) for images in (ct, mr))
         return Batch(ct, mr, self.contrast[mr_rows])
-
-    def pairs(self, step: int, train: Train) -> Pairs:
-        """The simulated pairs of `step`, the same rows of both arrays; varied where `train.teacher.augment` says so."""
-        rows = _draw_rows(step, train.batch_size, len(self.mr), (train.seed, 1))
-        ct, mr = self._read("ct", rows), self._read("mr", rows)
-        seeds = np.random.default_rng([train.seed, 3, step])
-        if train.flip:
-            flips = torch.from_numpy(seeds.random(train.batch_size) < 0.5)
-            ct, mr = _flip(ct, flips), _flip(mr, flips)
-        if not train.teacher.augment:
-            return Pairs(ct, mr, self.contrast[rows], ct, mr)
-        random = torch.Generator().manual_seed(int(seeds.integers(2**63)))
-        ct, mr = move((ct, mr), random)
-        return Pairs(ct, mr, self.contrast[rows], jitter(ct, random), jitter(mr, random))
 
     def _read(self, modality: str, rows: list[int]) -> Tensor:
         """Rows as the networks see them, float32 (N, 1, H, W) in [-1, 1], from the device where they are held there."""
@@ -96,7 +80,7 @@ class Feed:
     """What each step is given: unpaired slices after the first `teacher_steps`, simulated pairs where there are some."""
 
     def __init__(
-        self, unpaired: Slices, pairs: Slices | None, train: Train, teacher_steps: int, device: torch.device, ranks: Ranks
+        self, unpaired: Slices, pairs: SimulatedHeads | None, train: Train, teacher_steps: int, device: torch.device, ranks: Ranks
     ) -> None:
         self.unpaired, self.train, self.teacher_steps, self.device, self.ranks = unpaired, train, teacher_steps, device, ranks
         self.pairs = pairs if train.teacher.weight else None
@@ -130,18 +114,6 @@ class Feed:
         if batch is None:
             return None
         return type(batch)(*(tensor.to(self.device, non_blocking=True) for tensor in vars(batch).values()))
-
-
-def _draw_rows(step: int, count: int, total: int, seed: tuple[int, int]) -> list[int]:
-    """Rows of batch `step` in an endless run of shuffled passes over `total` rows."""
-    orders: dict[int, np.ndarray] = {}
-    rows = []
-    for position in range(step * count, (step + 1) * count):
-        epoch, place = divmod(position, total)
-        if epoch not in orders:
-            orders[epoch] = np.random.default_rng([*seed, epoch]).permutation(total)
-        rows.append(int(orders[epoch][place]))
-    return rows
 
 
 def _flip(images: Tensor, which: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from pipeline.training.checkpoint import load_latest_checkpoint, save_checkpoint
 from pipeline.training.data import Feed, Slices
 from pipeline.training.progress import measure_machine
 from pipeline.training.schedule import is_exhausted, linear_rate, scheduled_rate
+from pipeline.training.simulated_pairs import SimulatedHeads
 from pipeline.training.validation import SCORE, draw_samples, validate
 
 LOG_STEPS = 25
@@ -52,12 +53,12 @@ class Data:
 
     train: Slices
     val: Slices
-    teacher: Slices | None
-    teacher_val: Slices | None
+    teacher: SimulatedHeads | None
+    teacher_val: SimulatedHeads | None
 
     @classmethod
     def load(cls, with_teacher: bool, folder: Path = paths.SLICES) -> "Data":
-        teacher, teacher_val = (Slices(kind, folder) if with_teacher else None for kind in ("teacher", paths.HELD_OUT))
+        teacher, teacher_val = (SimulatedHeads(kind, folder) if with_teacher else None for kind in ("teacher", paths.HELD_OUT))
         return cls(Slices("train", folder), Slices("val", folder), teacher, teacher_val)
 
 

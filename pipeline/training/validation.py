@@ -9,13 +9,14 @@ from pipeline.domain import CONTRASTS
 from pipeline.models.cyclegan import SIGNAL
 from pipeline.models.inference import translate
 from pipeline.training.data import Slices
+from pipeline.training.simulated_pairs import SimulatedHeads
 
 MOST = 16  # slices of each modality that are looked at
 SAMPLES = 6  # slices of a sample grid
 SCORE = "val/score"
 
 
-def validate(generators: nn.ModuleDict, slices: Slices, pairs: Slices | None) -> dict[str, float]:
+def validate(generators: nn.ModuleDict, slices: Slices, pairs: SimulatedHeads | None) -> dict[str, float]:
     """Mean absolute errors in 0..1 of up to 16 slices of each modality, and `val/score`, lower is better.
 
     `cycle_mae`: there and back. `paired_mae`: against the truth of simulated `pairs`, where there are some; the score is its mean over both
@@ -47,7 +48,7 @@ def draw_samples(generators: nn.ModuleDict, slices: Slices) -> NDArray[np.uint8]
     return np.rint(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]) * 255).astype(np.uint8)
 
 
-def _first(slices: Slices, most: int = MOST) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
+def _first(slices: Slices | SimulatedHeads, most: int = MOST) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
     ct, mr = to_float(slices.ct[:most]), to_float(slices.mr[:most])
     count = min(len(ct), len(mr))
     return ct[:count], mr[:count], [_contrast_name(row) for row in slices.contrast[:count]]

@@ -17,6 +17,7 @@ from pipeline.formats import table
 from pipeline.imaging import head
 from pipeline.imaging.prepare import prepare
 from pipeline.params import load
+from pipeline.phantom import shares
 from pipeline.sources.table import download
 from stages import preprocess, split, validate
 
@@ -116,14 +117,17 @@ def test_truth_lies_in_the_box_of_the_slice_that_is_translated(made: Path) -> No
             assert np.abs(slice_arrays.to_float(truth[pair]) - expected).max() <= 0.5 / 255 + 1e-4
 
 
-def test_teacher_pairs_are_aligned_and_named(made: Path) -> None:
+def test_teacher_heads_are_stored_as_tissue_shares(made: Path) -> None:
     index = slice_arrays.load_teacher_index(made / paths.SLICES)
     assert index["row"].tolist() == list(range(6))
-    assert index["contrast"].isin(["t1", "t2", "flair", "pd"]).all()
-    ct, mr = (slice_arrays.load_array("teacher", modality, made / paths.SLICES) for modality in paths.MODALITIES)
-    assert ct.shape == mr.shape == (6, 64, 64)
-    assert ct.dtype == np.uint8
-    assert all(picture.max() > 100 for picture in [*ct, *mr])
+    assert index["side"].between(60, 260).all()
+    stored = slice_arrays.load_shares("teacher", made / paths.SLICES)
+    assert stored.shape == (6, shares.CHANNELS, *shares.grid_shape(64))
+    assert stored.dtype == np.uint8
+    assert (stored[:, shares.MOST : 2 * shares.MOST].sum(1, dtype=int) == 255).all()
+    for channels, side in zip(stored, index["side"], strict=True):
+        rows, columns = np.nonzero(channels[-1])
+        assert max(np.ptp(rows) + 1, np.ptp(columns) + 1) * shares.grid_spacing(64) == pytest.approx(side)
 
 
 def test_the_stored_arrays_are_checked_and_a_black_one_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +151,7 @@ def test_sixteen_bits_are_stored_when_asked(project: Path) -> None:
     preprocess.main()
     assert slice_arrays.load_array("train", "mr").dtype == np.uint16
     assert np.abs(slice_arrays.to_float(slice_arrays.load_array("train", "mr")) - eight).max() <= 0.5 / 255 + 1e-4
-    assert not paths.slices("teacher", "ct").exists()
+    assert not list(paths.SLICES.glob("*_shares.npy"))
 
 
 def test_unfit_images_are_quarantined_with_a_reason_and_a_sheet(project: Path) -> None:

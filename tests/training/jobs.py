@@ -1,8 +1,12 @@
 """A tiny training: a project folder with random slices and simulated pairs, and the real stage run in it."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ import yaml
 
 from pipeline import params
 from pipeline.atomic import new_folder
-from pipeline.dataset import slice_arrays
+from pipeline.dataset import slice_arrays, teacher
 
 SOURCE = Path(__file__).parents[2]
 
@@ -38,6 +42,15 @@ def _small() -> dict[str, object]:
 PARAMS = params.parse(_small(), "tests")
 
 
+@cache
+def simulated_heads(size: int) -> Path:
+    """A folder with eight stored heads for the teacher and four to judge by, for networks of `size` pixels; made once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="heads"))
+    atexit.register(shutil.rmtree, folder)
+    teacher.build(folder, PARAMS.preprocess.model_copy(update={"pixels": size}), workers=1)
+    return folder
+
+
 def make(folder: Path, *, size: int = 32, **train: object) -> Path:
     """A project in `folder` as the preprocess stage leaves it; `train` changes that section of its params.yaml."""
     content = _small()
@@ -49,14 +62,12 @@ def make(folder: Path, *, size: int = 32, **train: object) -> Path:
     random, rows = np.random.default_rng(0), []
     with new_folder(folder / "data/slices") as slices:
         slice_arrays.write_preprocessing(slices, params.parse(content, "tests").preprocess)
-        for split, count in (("train", 7), ("val", 3), ("teacher", 8), ("teacher_val", 4)):
+        for split, count in (("train", 7), ("val", 3)):
             for modality in ("ct", "mr"):
                 np.save(slices / f"{split}_{modality}.npy", random.integers(0, 256, (count, size, size), dtype=np.uint8))
                 rows += [{"split": split, "modality": modality, "row": row, "contrast": ("t1", "t2", "")[row % 3]} for row in range(count)]
-        index = pd.DataFrame(rows)
-        index[index["split"].isin(["train", "val"])].to_parquet(slices / "index.parquet")
-        pd.DataFrame({"row": range(8), "contrast": ["t1", "t2", "flair", "pd"] * 2}).to_parquet(slices / "teacher_index.parquet")
-        pd.DataFrame({"row": range(4), "contrast": ["t1", "t2", "flair", "pd"]}).to_parquet(slices / "teacher_val_index.parquet")
+        pd.DataFrame(rows).to_parquet(slices / "index.parquet")
+        shutil.copytree(simulated_heads(size), slices, dirs_exist_ok=True)
     return folder
 
 
