@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 WRITING = ".writing-"
+NAME = 50  # characters of a name that the hidden one keeps: a name may have 255 bytes, and a character four
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def new_folder(path: Path, durable: bool = False) -> Iterator[Path]:
 @contextmanager
 def scratch_folder(parent: Path, name: str = "scratch") -> Iterator[Path]:
     """An empty hidden folder in `parent`, removed at the end; what a killed process leaves of it is removed by `sweep`."""
-    with _locked(lambda: Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}{WRITING}"))) as folder:
+    with _locked(lambda: Path(tempfile.mkdtemp(dir=parent, prefix=f".{name[:NAME]}{WRITING}"))) as folder:
         folder.chmod(0o755)
         try:
             yield folder
@@ -86,7 +87,7 @@ def sweep(*folders: Path) -> None:
 
 
 def _make_file(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{WRITING}", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:NAME]}{WRITING}", suffix=path.suffix)
     os.close(handle)
     beside = Path(name)
     beside.chmod(0o644)

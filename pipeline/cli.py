@@ -142,12 +142,12 @@ def translate(
     to: Annotated[str, typer.Option(help="ct or mr: what to make.")],
     model: Annotated[str | None, typer.Option(help="Such as mr-to-ct@champion, mr-to-ct/3, or a folder with model.json.")] = None,
     contrast: Annotated[str | None, typer.Option(help="MR contrast wanted: t1, t2, flair or pd.")] = None,
-    doubt: Annotated[Path | None, typer.Option(help="File for a map of where the translation wavers; picture or NIfTI.")] = None,
+    uncertainty: Annotated[Path | None, typer.Option(help="File for a map of the uncertainty, 0 to 1; picture or NIfTI.")] = None,
 ) -> None:
     """Translate brain slices or volumes to the other modality, in the same geometry."""
-    from pipeline.serving import command
+    from pipeline.serving.translate_files import translate_files
 
-    command.translate(source, target, to, model, contrast, doubt)
+    translate_files(source, target, to, model, contrast, uncertainty)
 
 
 @app.command()
@@ -174,13 +174,15 @@ def evaluate(
 @app.command()
 def serve(
     port: Annotated[int, typer.Option(help="Port on this machine.")] = 8000,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, each with a token.")] = "127.0.0.1",
     model: Annotated[list[str] | None, typer.Option(help="As in translate; repeatable, one for each direction.")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Another name by which the page may be called; repeatable.")] = None,
+    user_header: Annotated[str | None, typer.Option(help="Header in which a reverse proxy names the signed-in user.")] = None,
 ) -> None:
     """A web page for translation: drop a file, compare, download."""
     from pipeline.serving.app import serve_page
 
-    serve_page(host, port, model or [])
+    serve_page(host, port, model or [], allow_host or [], user_header)
 
 
 @app.command()

@@ -26,6 +26,7 @@ _MENDABLE = {
     errno.ENOSPC: "no space left on the disk; free some and run again",
     errno.EDQUOT: "disk quota used up; free some space and run again",
     errno.EROFS: "the file system is read-only; write somewhere else",
+    errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
     errno.EACCES: "permission denied; check the owner and mode of this path",
 }
 
@@ -41,9 +42,16 @@ def user_errors() -> Iterator[None]:
     except UserError as error:
         _end(str(error), error.retryable)
     except OSError as error:
-        if error.errno not in _MENDABLE:
+        line = describe_os_error(error)
+        if line is None:
             raise
-        _end(f"{error.filename or 'writing an output'}: {_MENDABLE[error.errno]}")
+        _end(line)
+
+
+def describe_os_error(error: OSError) -> str | None:
+    """One line for an error of the system that the user can mend; None for any other."""
+    what = _MENDABLE.get(error.errno or 0)
+    return what and f"{error.filename or 'writing an output'}: {what}"
 
 
 def read_error(file: Path) -> UserError | None:

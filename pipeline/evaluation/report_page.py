@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline import paths
 from pipeline.domain import SCORES, Direction, Interval
 from pipeline.evaluation.baselines import LABELS as BASELINES
-from pipeline.evaluation.results import COMPARED
+from pipeline.evaluation.results import COMPARED, score_cell, score_label
 from pipeline.sources import provenance
 
 LEVELS = {"low": "Low (skull base, face)", "middle": "Middle", "top": "Top (near the vertex)"}
@@ -38,7 +38,7 @@ def render(metrics: Mapping[str, Any], galleries: Mapping[Direction, Gallery], d
     return template.render(
         data=data or (source.title if source else "unknown source"),
         simulated=source is not None and source.simulated,
-        compared=[f"{SCORES[name].label} {'↓' if SCORES[name].lower_is_better else '↑'}" for name in COMPARED],
+        compared=[score_label(name) for name in COMPARED],
         directions=[_direction(Direction(name), metrics, galleries) for name in metrics["test"]],
         lesions=_lesions(metrics["lesions"]),
         lesion_kinds=list(LESIONS.values()),
@@ -102,15 +102,11 @@ def _other(scores: Mapping[str, float], name: str) -> str:
     """A score with its interval; a texture distance with that of the untranslated input instead."""
     if f"copy_{name}" in scores:
         return f"{scores[name]:.2f} (untranslated: {scores[f'copy_{name}']:.2f})"
-    return _cell(scores, name)
+    return score_cell(scores, name)
 
 
 def _cells(scores: Mapping[str, float]) -> list[str]:
-    return [_cell(scores, name) for name in COMPARED]
-
-
-def _cell(scores: Mapping[str, float], name: str) -> str:
-    return str(Interval.from_scores(scores, name)) if name in scores else "–"
+    return [score_cell(scores, name) for name in COMPARED]
 
 
 def _strips(gallery: Gallery) -> list[str]:

@@ -1,5 +1,6 @@
 """From rows to figures: what metrics.json holds. Means over groups with intervals, and comparisons with the baselines."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,3 +109,13 @@ def _differences(model: "pd.DataFrame", baseline: "pd.DataFrame", comparisons: i
         if comparison is not None:
             content |= comparison.difference.as_scores(name) | {f"{name}_verdict": comparison.verdict.value}
     return content
+
+
+def score_label(score: str) -> str:
+    """Its name for people, and which way is better."""
+    return f"{SCORES[score].label} {'↓' if SCORES[score].lower_is_better else '↑'}"
+
+
+def score_cell(scores: Mapping[str, Any], name: str) -> str:
+    """The score `name` with its interval, for a table; a dash where there is none."""
+    return str(Interval.from_scores(scores, name)) if name in scores else "–"

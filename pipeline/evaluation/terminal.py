@@ -1,25 +1,27 @@
 """An evaluation as tables on the terminal."""
 
-from pipeline.domain import SCORES, Direction, Interval
-from pipeline.evaluation.results import COMPARED, Evaluation
+from collections.abc import Mapping
+
+from pipeline.domain import SCORES, Direction
+from pipeline.evaluation.results import COMPARED, Evaluation, score_cell, score_label
+from pipeline.tables import print_table
 
 
 def print_scores(evaluation: Evaluation) -> None:
-    """A table a direction: the model beside the baselines."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
+    """Two tables a direction with truth, the model beside the baselines: the errors with the verdicts, and the other scores."""
     metrics = evaluation.metrics
-    for direction, test in metrics["test"].items():
-        title = f"{direction}: {test['slices']} slices of {test['groups']} groups, inside the head"
-        table = Table("method", *(SCORES[name].name for name in COMPARED), "model is", title=title)
-        table.add_row("model", *(_cell(test, name) for name in COMPARED), "")
+    for name, test in metrics["test"].items():
+        direction = Direction(name)
+        print(f"{direction.title}: {test['slices']} slices of {test['groups']} groups, inside the head, 95 % intervals")
+        if COMPARED[0] not in test:
+            print_table(("score", "model"), [(SCORES[score].label, score_cell(test, score)) for score in ("cycle_mae", "cycle_ssim")])
+            continue
+        methods: list[tuple[str, Mapping[str, float], str]] = [("model", test, "")]
         for method, scores in metrics["baselines"].items():
-            verdict = metrics["difference"][method][Direction(direction)].get("mae_verdict", "")
-            table.add_row(method, *(_cell(scores[direction], name) for name in COMPARED), verdict)
-        console.print(table)
-
-
-def _cell(scores: dict[str, float], name: str) -> str:
-    return str(Interval.from_scores(scores, name)) if name in scores else "–"
+            verdict = metrics["difference"][method][direction].get("mae_verdict", "")
+            methods.append((method, scores[direction], verdict))
+        first, *others = COMPARED
+        rows = [(method, score_cell(scores, first), verdict) for method, scores, verdict in methods]
+        print_table(("method", score_label(first), "the model is"), rows)
+        cells = [(method, *(score_cell(scores, score) for score in others)) for method, scores, _ in methods]
+        print_table(("method", *map(score_label, others)), cells)

@@ -146,7 +146,7 @@ def nothing_quoted(path: Path) -> Iterator[None]:
     try:
         with silent("pydicom"):
             yield
-    except (FileNotFoundError, PermissionError, IsADirectoryError, Unreadable):
+    except (FileNotFoundError, PermissionError, IsADirectoryError, MemoryError, Unreadable):
         raise
     except EOFError:
         raise Truncated(f"{path}: the file ends too early; copy it again") from None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import privacy
+from pipeline.atomic import scratch_folder
 from pipeline.errors import UserError
 from pipeline.formats.slices import LIMITS, Limits, Truncated, Unreadable, check_unpacked
 from pipeline.formats.synthetic import Synthetic, check_name
@@ -112,10 +113,10 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
     image.SetDirection(directions.ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".itk.") as folder:
-        SimpleITK.WriteImage(image, str(Path(folder) / target.name), True)
+    with scratch_folder(target.parent, target.name) as folder:
+        SimpleITK.WriteImage(image, str(folder / target.name), True)
         # The header last: with it the volume is there.
-        for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == target.name):
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == target.name):
             file.replace(target.parent / file.name)
     return target
 

@@ -5,7 +5,6 @@ nibabel knows the headers. The voxels are read here, by what the bytes are: niba
 
 import gzip
 import io
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import privacy
-from pipeline.atomic import new_file
+from pipeline.atomic import new_file, scratch_folder
 from pipeline.formats import packed
 from pipeline.formats.silence import silent
 from pipeline.formats.slices import LIMITS, Limits, Truncated, Unit, Unreadable
@@ -106,10 +105,10 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
         with new_file(target) as beside:  # no time in the compressed file's header, so that the same input gives the same bytes
             beside.write_bytes(gzip.compress(content, mtime=0) if target.name.lower().endswith(".gz") else content)
         return target
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pair.") as folder:
-        nibabel.save(image, Path(folder) / f"{target.stem}.hdr")
+    with scratch_folder(target.parent, target.name) as folder:
+        nibabel.save(image, folder / f"{target.stem}.hdr")
         for ending in (".img", ".hdr"):  # the header last: with it the volume is there
-            (Path(folder) / f"{target.stem}{ending}").replace(target.with_suffix(ending))
+            (folder / f"{target.stem}{ending}").replace(target.with_suffix(ending))
     return target
 
 

@@ -58,7 +58,7 @@ def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:
                 check_unpacked(path, unpacked)
                 slices.append(_slice(image, page, key))
             return slices
-    except (FileNotFoundError, PermissionError, Unreadable):
+    except (FileNotFoundError, PermissionError, MemoryError, Unreadable):
         raise
     except Image.DecompressionBombError:
         raise Unreadable(f"{path}: more than {limits.pixels / 2**20:.0f} million pixels") from None
@@ -138,7 +138,7 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
                 pixels = np.ascontiguousarray(values, dtype=np.float32)
                 slices.append(Slice(pixels, unit=unit, frame=len(slices), group_key=key, colour=colour))
             return slices
-    except Unreadable:
+    except (MemoryError, Unreadable):
         raise
     except Exception as error:  # tifffile and its codecs raise what they like on damaged files
         raise _complaint(path, first_error) from error

@@ -74,7 +74,7 @@ class Volume:
                 f"{self.source}: voxels of {spacing[0]:.1f} × {spacing[1]:.1f} mm within an axial slice; resample the volume first"
             )
         places = self._positions()
-        coloured = self.colours or (0.0,) * turned.shape[2]
+        colours = self.colours[:: signs[2]] if axes[2] == 2 else ()
         return [
             Slice(
                 turned[:, :, k].T,
@@ -86,7 +86,7 @@ class Volume:
                 contrast=self.contrast,
                 window=self.window,
                 position=places[k],
-                colour=coloured[k],
+                colour=colours[k] if colours else max(self.colours, default=0.0),
             )
             for k in range(turned.shape[2])
         ]

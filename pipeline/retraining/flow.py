@@ -21,6 +21,7 @@ from pipeline.retraining.history import Record
 from pipeline.retraining.workspace import Busy, Workspace
 from pipeline.sources.provenance import News, Provenance
 from pipeline.sources.table import look
+from pipeline.tables import print_table
 
 Mode = Literal["if_changed", "always", "warm_start"]
 
@@ -210,9 +211,6 @@ class Retraining:
 
 def retrain_here(folder: Path, **parameters: Any) -> None:
     """`ctmr retrain`: run the flow on the project in `folder` and print a table; raises what the flow failed with."""
-    from rich.console import Console
-    from rich.table import Table
-
     state: Any = retrain(folder, **parameters, return_state=True)
     if state.name == "Skipped":
         print(state.message)
@@ -223,10 +221,8 @@ def retrain_here(folder: Path, **parameters: Any) -> None:
     if not state.is_completed():
         raise UserError(f"the flow ended as {state.name}: {state.message}")
     if outcome.stages:
-        table = Table("stage", "result", "seconds")
-        for entry in outcome.stages:
-            table.add_row(entry["stage"], summary.WORDS[entry["outcome"]], f"{entry['seconds']:.1f}")
-        Console().print(table)
+        rows = [(entry["stage"], summary.WORDS[entry["outcome"]], f"{entry['seconds']:.1f}") for entry in outcome.stages]
+        print_table(("stage", "result", "seconds"), rows)
     print(state.message)
 
 

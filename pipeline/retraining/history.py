@@ -15,6 +15,7 @@ from pipeline.atomic import write_json
 from pipeline.domain import DIRECTIONS, MODALITIES, Interval, error_score
 from pipeline.errors import UserError
 from pipeline.retraining.workspace import Workspace, git
+from pipeline.tables import print_table
 
 _HEADING = "Retraining record:"
 
@@ -158,21 +159,18 @@ def counts(source: dict[str, Any]) -> str:
 
 def show_history(repo: Path) -> None:
     """Print the retrainings that did something, or failed at it (data, error, decision), and when one last looked in vain."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     errors = [f"{direction.title.replace(' ', '')} error" for direction in DIRECTIONS]
-    table = Table("retraining", "outcome", "data", *errors, "promoted", box=box.SIMPLE)
+    rows = []
     known = all_records(repo)
     records = [record for record in known if record.outcome != "no change"]
     for record in records:
         promoted = ", ".join(model for model, decision in record.decisions.items() if decision["champion"] and record.outcome == "promoted")
         data = f"{describe(record.source)}: {counts(record.source)}" if record.source else "–"
-        table.add_row(record.name, record.outcome, data, *(_error(record, direction) for direction in DIRECTIONS), promoted or "–")
-    console = Console()
-    console.width = max(console.width, 150)  # a narrower table would cut its cells
-    console.print(table if records else "no retrainings yet; ctmr retrain runs one")
+        rows.append((record.name, record.outcome, data, *(_error(record, direction) for direction in DIRECTIONS), promoted or "–"))
+    if rows:
+        print_table(("retraining", "outcome", "data", *errors, "promoted"), rows)
+    else:
+        print("no retrainings yet; ctmr retrain runs one")
     if looked := [record for record in known if record.outcome == "no change"]:
         print(f"looked and found nothing new: {len(looked)} times, the last one {looked[-1].began[:16].replace('T', ' ')}")
 

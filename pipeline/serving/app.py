@@ -1,184 +1,234 @@
 """`ctmr serve`: the web page and the addresses behind it. Nothing on the page comes from another host."""
 
 import asyncio
+import errno
+import logging
+import os
+import secrets
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
+import psutil
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.background import BackgroundTask
+from starlette.datastructures import FormData, UploadFile
 
 from pipeline.errors import UserError
-from pipeline.serving.command import MODELS, choose
-from pipeline.serving.jobs import Busy, Job, Jobs, Limits
-from pipeline.serving.translator import Translator
+from pipeline.serving.guard import Access, BrokenLimit, Guard, TimedProtocol
+from pipeline.serving.jobs import Busy, Job, Jobs, Limits, models_to_serve, working_folder
+from pipeline.serving.worker import Worker
 
 PAGE = Path(__file__).with_name("page.html")
-LOCAL = ("127.0.0.1", "localhost")
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+TOKEN = "CTMR_SERVE_TOKEN"  # environment variable
+STOP_SECONDS = 5  # that open requests get to end
 
 
-def create_app(translators: Mapping[str, Translator], limits: Limits | None = None, hosts: Sequence[str] = ("*",)) -> FastAPI:
-    """The application for `translators`, by what they make (ct, mr); `hosts` are the names by which it may be called."""
-    limits = limits or Limits()
+def create_app(models: Mapping[str, str | None], limits: Limits | None = None, access: Access | None = None) -> FastAPI:
+    """The application. `models` as for `Worker`: for each thing to make (ct, mr) a model's name or folder, or None for the champion.
+
+    Starts the process that translates. Raises UserError when a model cannot be loaded.
+    """
+    limits, page = limits or Limits(), PAGE.read_text(encoding="utf-8")
+    worker = Worker(models, limits.translation)
+    described = worker.start()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with tempfile.TemporaryDirectory(prefix="ctmr-serve-") as folder:
-            app.state.jobs = Jobs(translators, Path(folder), limits)
+        with working_folder() as folder:
+            app.state.jobs = Jobs(worker, described, folder, limits)
             sweeping = asyncio.create_task(_sweep(app.state.jobs))
-            yield
-            sweeping.cancel()
-            app.state.jobs.close()
+            try:
+                yield
+            finally:
+                sweeping.cancel()
+                app.state.jobs.close()
 
-    app = FastAPI(title="ctmr", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(_SizeLimit, limit=limits.bytes)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-
-    @app.exception_handler(UserError)
-    async def refused(_: Request, error: UserError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status_code=503 if isinstance(error, Busy) else 422)
+    app = FastAPI(title="ctmr", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Guard, access=access or Access(), limits=limits, page=page)
+    _answer_errors(app)
 
     @app.get("/")
-    async def page() -> HTMLResponse:
-        return HTMLResponse(PAGE.read_text(encoding="utf-8"))
+    async def show_page() -> HTMLResponse:
+        return HTMLResponse(page)
 
     @app.get("/api/models")
-    async def models() -> list[dict[str, Any]]:
-        return [_facts(to, translator) for to, translator in translators.items()]
+    async def list_models(request: Request) -> dict[str, Any]:
+        """What the page shows of the models, and the limits that it states."""
+        return {"models": list(request.app.state.jobs.models.values()), "keep_minutes": limits.keep_seconds / 60, "files": limits.files}
 
     @app.post("/api/translations", status_code=202)
-    async def begin(
-        request: Request,
-        files: list[UploadFile],
-        to: Annotated[str, Form()],
-        contrast: Annotated[str, Form()] = "",
-        doubt: Annotated[bool, Form()] = False,
-    ) -> dict[str, str]:
-        """Upload one file, or the files of one DICOM series; the answer's id leads to the result. Doubt takes eight times as long."""
-        job = await _uploaded(request.app.state.jobs, files, to, contrast, limits, doubt)
+    async def begin(request: Request) -> dict[str, str]:
+        """Upload one file, or the files of one DICOM series; the answer's id leads to the result. Uncertainty takes eight times as long."""
+        job = await _take_upload(request, limits)
         request.app.state.jobs.start(job)
         return {"id": job.id}
 
     @app.get("/api/translations/{number}")
-    async def progress(request: Request, number: str) -> dict[str, Any]:
+    async def report_progress(request: Request, number: str) -> dict[str, Any]:
         job = _job(request, number)
         return {"state": job.state, "done": job.done, "slices": job.slices, "error": job.error, "facts": job.facts}
 
     @app.get("/api/translations/{number}/slices/{which}")
-    async def pixels(request: Request, number: str, which: int) -> Response:
-        """Source, translation and, where asked for, doubt of one slice, little-endian int16 after each other: Hounsfield units, or
+    async def send_pixels(request: Request, number: str, which: int) -> Response:
+        """Source, translation and, where asked for, uncertainty of one slice, little-endian int16 after each other: Hounsfield units, or
         thousandths of grey."""
-        job = _finished(request, number)
-        names = ("before", "after", "doubt") if job.with_doubt else ("before", "after")
+        job = _finished_job(request, number)
+        names = ("before", "after", "uncertainty") if job.task.with_uncertainty else ("before", "after")
         if not 0 <= which < job.facts["slices"]:
             raise HTTPException(404, f"no slice {which}")
-        pixels = [np.load(job.folder / f"{name}.npy", mmap_mode="r")[which].tobytes() for name in names]
+        pixels = [np.load(job.task.folder / f"{name}.npy", mmap_mode="r")[which].tobytes() for name in names]
         return Response(b"".join(pixels), media_type="application/octet-stream")
 
     @app.get("/api/translations/{number}/download")
     async def download(request: Request, number: str) -> FileResponse:
-        job = _finished(request, number)
+        job = _finished_job(request, number)
         assert job.output is not None
         return FileResponse(job.output, filename=job.output.name)
 
     @app.post("/translate")
-    async def at_once(
-        request: Request, files: list[UploadFile], to: Annotated[str, Form()], contrast: Annotated[str, Form()] = ""
-    ) -> FileResponse:
-        """For scripts: the files in, the translated file out, in one request."""
+    async def translate_at_once(request: Request) -> FileResponse:
+        """For scripts: the files in, the translated file out, in one request. Nothing of it is kept."""
         jobs: Jobs = request.app.state.jobs
-        job = await _uploaded(jobs, files, to, contrast, limits)
-        await asyncio.wrap_future(jobs.start(job))
-        if job.state == "failed":
-            raise UserError(job.error)
-        assert job.output is not None
-        return FileResponse(job.output, filename=job.output.name, headers={"X-Model": str(translators[to].label)})
+        job = await _take_upload(request, limits)
+        try:
+            await asyncio.wrap_future(jobs.start(job))
+            if job.state == "failed":
+                raise UserError(job.error)
+            assert job.output is not None
+        except BaseException:
+            jobs.drop(job)
+            raise
+        model = jobs.models[job.task.to]["label"]
+        return FileResponse(job.output, filename=job.output.name, headers={"X-Model": model}, background=BackgroundTask(jobs.drop, job))
 
     return app
 
 
-def serve_page(host: str, port: int, models: Sequence[str]) -> None:
+def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], user_header: str | None = None) -> None:
     """Serve the page until interrupted. `models`: as for translate, at most one for each direction; default: the champions there are.
 
+    On an address that other machines reach, each request needs a token ($CTMR_SERVE_TOKEN, else one made now and printed) or, behind a
+    reverse proxy, the user that it names in `user_header`. `allow_hosts`: further names by which the server may be called.
     Raises UserError when there is no model to serve or the port is taken.
     """
     import uvicorn
 
-    translators = _translators(models)
+    _check_port(host, port)
+    access = choose_access(host, allow_hosts, user_header, os.environ.get(TOKEN))
+    names = models_to_serve(models)
+    if not models:
+        names = _with_champion(names)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    logging.getLogger("ctmr").addHandler(handler)
+    logging.getLogger("ctmr").setLevel(logging.INFO)
+    key = f"/?token={access.token}" if access.token else ""
+    app = create_app(names, access=access)
+    print(f"open http://{host}:{port}{key} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)", flush=True)
+    if host not in LOCAL:
+        print("warning: other machines can reach this; uploads travel unencrypted unless a reverse proxy adds TLS", flush=True)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        http=TimedProtocol,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+
+
+def choose_access(host: str, allow_hosts: list[str], user_header: str | None, token: str | None) -> Access:
+    """Who may use a server that listens on `host`; see `serve_page`."""
+    if host in LOCAL:
+        return Access((*LOCAL, *allow_hosts), token, user_header, log_requests=bool(token or user_header))
+    addresses = [address.address.partition("%")[0] for card in psutil.net_if_addrs().values() for address in card]
+    own = [f"[{address}]" if ":" in address else address for address in addresses]
+    hosts = dict.fromkeys((*LOCAL, host, socket.gethostname(), socket.getfqdn(), *own, *allow_hosts))
+    return Access(tuple(hosts), None if user_header else token or secrets.token_urlsafe(16), user_header, log_requests=True)
+
+
+def _check_port(host: str, port: int) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
-    app = create_app(translators, hosts=LOCAL if host in LOCAL else ("*",))
-    print(f"open http://{host}:{port} to translate to {' or '.join(one.upper() for one in translators)} (Ctrl-C stops)", flush=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
-def _translators(models: Sequence[str]) -> dict[str, Translator]:
-    if not models:
-        found, problems = {}, []
-        for to in MODELS:
-            try:
-                found[to] = choose(None, to)
-            except UserError as error:
-                problems.append(str(error))
-        if not found:
-            raise UserError(f"no champion to serve: {problems[0]}; or name a model: ctmr serve --model models/")
-        return found
-    if len(models) == 1 and Path(models[0]).is_dir():
-        return {to: choose(models[0], to) for to in MODELS}
-    chosen = {}
-    for model in models:
-        to = next((one for one, name in MODELS.items() if model.startswith(name)), "")
-        if not to:
-            raise UserError(f"--model {model}: expected {' or '.join(MODELS.values())}, with @alias or /version, or a folder")
-        chosen[to] = choose(model, to)
-    return chosen
+def _with_champion(names: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Those of `names` for which the registry has a champion. Raises UserError where there is none at all."""
+    from pipeline.domain import Direction
+    from pipeline.tracking.registry import fetch
+
+    served, problems = {}, []
+    for to, name in names.items():
+        try:
+            fetch(f"{Direction.from_target(to).model_name}@champion")
+            served[to] = name
+        except UserError as error:
+            problems.append(str(error))
+    if not served:
+        raise UserError(f"no champion to serve: {problems[0]}; or name a model: ctmr serve --model models/")
+    return served
 
 
-def _facts(to: str, translator: Translator) -> dict[str, Any]:
-    label = translator.label
-    window = translator.preprocess.ct_window
-    return {
-        "to": to,
-        "name": label.name,
-        "version": label.version,
-        "weights": label.digest[:12],
-        "scores": label.scores,
-        "size": translator.preprocess.pixels,
-        "contrasts": translator.conditional,
-        "window": [window.level, window.width],
-    }
+def _answer_errors(app: FastAPI) -> None:
+    """One line in JSON for every error that a user or an administrator can mend."""
+
+    @app.exception_handler(UserError)
+    async def refuse(_: Request, error: UserError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, status_code=503 if isinstance(error, Busy) else 422)
+
+    @app.exception_handler(BrokenLimit)
+    async def refuse_upload(_: Request, error: BrokenLimit) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, status_code=error.status, headers={"connection": "close"})
+
+    @app.exception_handler(OSError)
+    async def report_full_disk(_: Request, error: OSError) -> JSONResponse:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        return JSONResponse({"error": "this server's disk is full; tell who runs it"}, status_code=507)
 
 
-async def _uploaded(jobs: Jobs, files: list[UploadFile], to: str, contrast: str, limits: Limits, doubt: bool = False) -> Job:
-    if len(files) > limits.files:
-        raise UserError(f"{len(files)} files; at most {limits.files} are taken at once")
-    job = jobs.new(to, contrast or None, doubt)
-    try:
-        for number, file in enumerate(files):
-            name = Path(file.filename or "upload").name.replace("\0", "")[-100:].lstrip(".") or "upload"
-            place = job.folder / "in" / (name if len(files) == 1 else f"{number:05d}-{name}")
-            with place.open("wb") as copy:
-                while chunk := await file.read(2**20):
-                    copy.write(chunk)
-    except BaseException:
-        jobs.drop(job)
-        raise
-    return job
+async def _take_upload(request: Request, limits: Limits) -> Job:
+    """A job with the files of the request's form. Raises UserError, BrokenLimit or OSError; then nothing of it is left."""
+    jobs: Jobs = request.app.state.jobs
+    async with request.form(max_files=limits.files + 1, max_fields=20) as form:
+        files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
+        if not files:
+            raise UserError("no file in the upload; expected the field files")
+        if len(files) > limits.files:
+            raise UserError(f"{len(files)} files; at most {limits.files} are taken at once")
+        name = Path(files[0].filename or "upload").name.replace("\0", "").lstrip(".") or "upload"
+        job = jobs.new(name, _field(form, "to"), _field(form, "contrast") or None, _field(form, "uncertainty") == "true")
+        try:
+            for number, file in enumerate(files):
+                with jobs.place(job, number, file.filename or "").open("wb") as copy:
+                    while chunk := await file.read(2**20):
+                        copy.write(chunk)
+        except BaseException:
+            jobs.drop(job)
+            raise
+        return job
+
+
+def _field(form: FormData, name: str) -> str:
+    value = form.get(name, "")
+    return value if isinstance(value, str) else ""
 
 
 async def _sweep(jobs: Jobs) -> None:
     """Delete results that are old, whether or not anybody asks for new ones."""
     while True:
-        await asyncio.sleep(60)
+        await asyncio.sleep(min(60, jobs.limits.keep_seconds))
         jobs.forget_old()
 
 
@@ -189,42 +239,8 @@ def _job(request: Request, number: str) -> Job:
     return job
 
 
-def _finished(request: Request, number: str) -> Job:
+def _finished_job(request: Request, number: str) -> Job:
     job = _job(request, number)
     if job.state != "done":
         raise HTTPException(409, job.error or "not finished yet")
     return job
-
-
-class _SizeLimit:
-    """Ends a request whose body is longer than `limit` bytes with status 413, whatever its header claims."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]], limit: int) -> None:
-        self.app = app
-        self.limit = limit
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        answer = JSONResponse({"error": f"more than {self.limit / 2**20:.0f} MiB at once; use ctmr translate"}, status_code=413)
-        claimed = dict(scope["headers"]).get(b"content-length", b"0")
-        if not claimed.isdigit() or int(claimed) > self.limit:
-            return await answer(scope, receive, send)
-        seen = 0
-
-        async def counted() -> Any:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.limit:
-                raise _TooLong
-            return message
-
-        try:
-            await self.app(scope, counted, send)
-        except _TooLong:
-            await answer(scope, receive, send)
-
-
-class _TooLong(Exception):
-    pass

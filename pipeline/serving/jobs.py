@@ -1,45 +1,52 @@
-"""Translations asked for by many at once: one after the other, each within limits, results on the disk until they are old."""
+"""Translations asked for by many at once: one after the other, results on the disk until their time is over."""
 
+import contextlib
 import secrets
 import shutil
+import tempfile
 import threading
 import time
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
-from pipeline.formats.table import named, read_volume
-from pipeline.formats.volume import Volume
-from pipeline.imaging import intensity
-from pipeline.serving.translator import Translation, Translator
+from pipeline.formats.table import FORMATS
+from pipeline.serving.worker import Bounds, Task, Worker
 
-GREY_LEVELS = 1000  # grey values 0..1 as the page gets them
+PREFIX = "ctmr-serve-"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server bears: bytes and files of an upload, slices and pixels of a volume, seconds of a translation, requests waiting,
-    results kept, and for how many seconds."""
+    """What one server bears.
+
+    bytes, files: of one upload. idle_seconds, upload_seconds: of an upload between two pieces, and in all. uploads: at once.
+    waiting: translations not yet made. keep_seconds: how long a result stays. disk: bytes of all results; when they are more, new uploads
+    are refused until older results go. translation: what one translation may take.
+    """
 
     bytes: int = 512 * 2**20
     files: int = 2000
-    slices: int = 1000
-    pixels: int = 200_000_000
-    seconds: float = 600
+    idle_seconds: float = 30
+    upload_seconds: float = 900
+    uploads: int = 64
     waiting: int = 64
-    kept: int = 64
-    kept_seconds: float = 3600
+    keep_seconds: float = 3600
+    disk: int = 20 * 2**30
+    translation: Bounds = field(default_factory=Bounds)
 
 
 class Busy(UserError):
-    """Too many requests are waiting."""
+    """The server cannot take this now; later it may."""
+
+
+class DiskFull(UserError):
+    """The server's disk has no room for this."""
 
 
 @dataclass
@@ -47,50 +54,59 @@ class Job:
     """One translation: its state for the page, and its files in `folder` (in/ the upload, out/ the result in the upload's format)."""
 
     id: str
-    folder: Path
-    to: str
-    contrast: str | None
-    with_doubt: bool = False
+    task: Task
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     done: int = 0
     slices: int = 0
     error: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     output: Path | None = None
-    began: float = field(default_factory=time.monotonic)
-    future: "Future[None] | None" = None
+    ended: float = 0.0  # time.monotonic(), 0 before its end
+    size: int = 0  # bytes on the disk
 
 
 class Jobs:
-    """Runs translations one after the other (each uses all cores) and keeps their results for a while."""
+    """Runs translations one after the other (each uses all cores) in the worker's process, and keeps their results for a while."""
 
-    def __init__(self, translators: Mapping[str, Translator], folder: Path, limits: Limits) -> None:
-        self.translators = translators
-        self.folder = folder
-        self.limits = limits
+    def __init__(self, worker: Worker, models: dict[str, dict[str, Any]], folder: Path, limits: Limits) -> None:
+        self.worker, self.models, self.folder, self.limits = worker, models, folder, limits
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="translate")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="translate")
 
-    def new(self, to: str, contrast: str | None, with_doubt: bool = False) -> Job:
-        """An empty job, whose in/ is to be filled. Raises UserError for a direction without a model, Busy when too many wait."""
-        if to not in self.translators:
-            raise UserError(f"to {to}: this server translates to {' and '.join(self.translators)}")
+    def new(self, name: str, to: str, contrast: str | None, with_uncertainty: bool = False) -> Job:
+        """An empty job for an upload whose first file is called `name`; its in/ is to be filled.
+
+        Raises UserError for a direction without a model, Busy when too many wait or too many results are kept.
+        """
+        if to not in self.models:
+            raise UserError(f"to {to}: this server translates to {' and '.join(self.models)}")
         self.forget_old()
         with self._lock:
             if sum(job.state in ("waiting", "running") for job in self._jobs.values()) >= self.limits.waiting:
                 raise Busy("too many translations are waiting; try again in a minute")
-            job = Job(secrets.token_urlsafe(12), self.folder / secrets.token_hex(12), to, contrast, with_doubt)
-            (job.folder / "in").mkdir(parents=True)
+            if sum(job.size for job in self._jobs.values()) >= self.limits.disk:
+                raise Busy(
+                    f"the results of the last {self._keep_minutes():g} minutes fill this server's share of the disk; try again later"
+                )
+            task = Task(self.folder / secrets.token_hex(12), name, to, contrast, with_uncertainty)
+            job = Job(secrets.token_urlsafe(12), task)
+            (task.folder / "in").mkdir(parents=True)
             self._jobs[job.id] = job
         return job
 
+    def place(self, job: Job, number: int, name: str) -> Path:
+        """Where file `number` of the upload goes: by number, with a known ending, since a name may be a patient's."""
+        endings = (ending for format_ in FORMATS for ending in format_.ENDINGS)
+        ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+        return job.task.folder / "in" / f"{number:05d}{ending}"
+
     def start(self, job: Job) -> "Future[None]":
         """Queue a job whose upload is complete."""
-        job.future = self._worker.submit(self._run, job)
-        return job.future
+        return self._thread.submit(self._run, job)
 
     def get(self, number: str) -> Job | None:
+        """The job of this id; None where there is none any more."""
         with self._lock:
             return self._jobs.get(number)
 
@@ -98,120 +114,69 @@ class Jobs:
         """Forget a job and its files."""
         with self._lock:
             self._jobs.pop(job.id, None)
-        shutil.rmtree(job.folder, ignore_errors=True)
+        shutil.rmtree(job.task.folder, ignore_errors=True)
 
     def close(self) -> None:
-        self._worker.shutdown(cancel_futures=True)
+        """End what runs and forget all."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.worker.stop()
         for job in list(self._jobs.values()):
             self.drop(job)
 
     def forget_old(self) -> None:
-        """Delete results that are older, or more, than the limits allow."""
+        """Delete the results whose time is over."""
         with self._lock:
-            gone = self._old()
-            for job in gone:
-                self._jobs.pop(job.id)
-        for job in gone:
-            shutil.rmtree(job.folder, ignore_errors=True)
+            old = [job for job in self._jobs.values() if job.ended and time.monotonic() - job.ended > self.limits.keep_seconds]
+        for job in old:
+            self.drop(job)
 
-    def _old(self) -> list[Job]:
-        ended = [job for job in self._jobs.values() if job.state in ("done", "failed")]
-        too_many = max(0, len(self._jobs) - self.limits.kept)
-        old = [job for job in ended if time.monotonic() - job.began > self.limits.kept_seconds]
-        return list({one.id: one for one in (*old, *ended[:too_many])}.values())
+    def _keep_minutes(self) -> float:
+        return self.limits.keep_seconds / 60
 
     def _run(self, job: Job) -> None:
         job.state = "running"
+
+        def report(done: int, total: int) -> None:
+            job.done, job.slices = done, total
+
         try:
-            self._translate(job)
-            job.state = "done"
+            finished = self.worker.translate(job.task, report)
+            self.models[job.task.to] = finished.model
+            job.output, job.facts, job.state = finished.output, finished.facts, "done"
         except UserError as error:
-            job.error = " ".join(str(error).replace(f"{job.folder}/in/", "").replace(f"{job.folder}/in", "the upload").split())
-            job.state = "failed"
-        except Exception:  # goes on to the log; the page must not wait for ever for a job that has ended
-            job.error = "the translation failed by a defect of this program; its log says more"
-            job.state = "failed"
+            job.error, job.state = str(error), "failed"
+            shutil.rmtree(job.task.folder / "in", ignore_errors=True)
+        except Exception:
+            job.error, job.state = "the translation failed by a defect of this program; its log says more", "failed"
             raise
-
-    def _translate(self, job: Job) -> None:
-        translator = self.translators[job.to]
-        deadline = time.monotonic() + self.limits.seconds
-
-        def progress(step: int, total: int) -> None:
-            job.done, job.slices = job.done + step, total
-            if time.monotonic() > deadline:
-                raise UserError(f"the translation took longer than {self.limits.seconds:g} s; use ctmr translate for a volume this large")
-
-        files = sorted((job.folder / "in").iterdir())
-        source = files[0] if len(files) == 1 else job.folder / "in"
-        volume = read_volume(source, translator.source)
-        height, width = volume.slices[0].pixels.shape
-        if len(volume.slices) > self.limits.slices or len(volume.slices) * height * width > self.limits.pixels:
-            raise UserError(f"{len(volume.slices)} slices of {width} × {height} pixels are too many here; use ctmr translate")
-        began = time.monotonic()
-        translation = translator.translate_volume(volume, job.contrast, progress, job.with_doubt)
-        job.output = _packed(translator.write(volume, translation, source, job.folder / "out" / _name(volume, source), job.contrast))
-        before, kind = _shown(volume, translator.source)
-        np.save(job.folder / "before.npy", before)
-        np.save(job.folder / "after.npy", _levels(np.stack(translation.images), translation.unit))
-        if job.with_doubt:
-            np.save(job.folder / "doubt.npy", _levels(np.stack(translation.doubt), "grey"))
-        shutil.rmtree(job.folder / "in")
-        spacing = volume.slices[0].spacing
-        job.facts = {
-            "slices": len(volume.slices),
-            "height": height,
-            "width": width,
-            "aspect": spacing[0] / spacing[1] if spacing else 1,
-            "before": kind,
-            "after": translation.unit,
-            "doubt": job.with_doubt,
-            "without_head": len(translation.without_head),
-            "middle": _middle(translation),
-            "warnings": [*volume.warnings, *translation.warnings],
-            "model": str(translator.label),
-            "source": translator.source,
-            "target": translator.target,
-            "download": job.output.name,
-            "seconds": round(time.monotonic() - began, 1),
-        }
+        finally:
+            job.size = sum(file.stat().st_size for file in job.task.folder.rglob("*") if file.is_file())
+            job.ended = time.monotonic()
 
 
-def _name(volume: Volume, source: Path) -> str:
-    """The result's name: the upload's, marked as synthetic; a folder for a series."""
-    if volume.format == "DICOM":
-        return "synthetic.dcm" if len(volume.slices) == 1 and not source.is_dir() else "synthetic"
-    endings = named(volume.format).ENDINGS
-    ending = next((ending for ending in endings if source.name.lower().endswith(ending)), endings[0])
-    return f"{source.name[: -len(ending)] if source.name.lower().endswith(ending) else source.name}-synthetic{ending}"
+@contextlib.contextmanager
+def working_folder() -> Iterator[Path]:
+    """A folder for uploads and results, removed at the end. What a server that was killed left behind is removed first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(Timeout, OSError), FileLock(left / "lock", timeout=0):
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name, FileLock(Path(name) / "lock"):
+        yield Path(name)
 
 
-def _packed(output: Path) -> Path:
-    """A folder as a zip without times, so that the same result is the same file."""
-    if output.is_file():
-        return output
-    archive = output.with_suffix(".zip")
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
-        for file in sorted(output.iterdir()):
-            packed.writestr(zipfile.ZipInfo(f"{output.name}/{file.name}"), file.read_bytes())
-    shutil.rmtree(output)
-    return archive
+def models_to_serve(models: list[str]) -> Mapping[str, str | None]:
+    """For each thing to make (ct, mr) the model that `models` name, as `ctmr serve --model` takes them; None: the champion."""
+    from pipeline.domain import DIRECTIONS
 
-
-def _shown(volume: Volume, modality: str) -> tuple[NDArray[np.int16], str]:
-    """The source for the page: Hounsfield units where it has them, else grey values as a person would display them."""
-    unit = volume.slices[0].unit
-    images = [one.pixels if unit == "hu" else intensity.view(one.pixels, one.unit, modality) for one in volume.slices]
-    return _levels(np.stack(images), unit), unit
-
-
-def _levels(images: NDArray[np.float32], unit: str) -> NDArray[np.int16]:
-    values: Sequence[Any] | NDArray[np.float32] = images if unit == "hu" else images * GREY_LEVELS
-    return np.rint(np.clip(values, -32768, 32767)).astype("<i2")
-
-
-def _middle(translation: Translation) -> int:
-    """The slice to show first: the middle one of those with a head."""
-    empty = set(translation.without_head)
-    with_head = [number for number in range(len(translation.images)) if number not in empty]
-    return with_head[len(with_head) // 2]
+    if not models:
+        return {str(direction.target): None for direction in DIRECTIONS}
+    if len(models) == 1 and Path(models[0]).is_dir():
+        return {str(direction.target): models[0] for direction in DIRECTIONS}
+    named = {}
+    for model in models:
+        direction = next((direction for direction in DIRECTIONS if model.startswith(direction.model_name)), None)
+        if direction is None:
+            names = " or ".join(direction.model_name for direction in DIRECTIONS)
+            raise UserError(f"--model {model}: expected {names}, with @alias or /version, or a folder")
+        named[str(direction.target)] = model
+    return named

@@ -8,7 +8,7 @@ import base64
 import binascii
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlflow
 import numpy as np
@@ -36,19 +36,38 @@ class TranslationModel(PythonModel):  # type: ignore[misc]
         contrast wanted (t1, t2, flair, pd, empty: any). `params["image"]`: a picture file in Base64 instead of `model_input`.
         """
         params = params or {}
-        physical = params.get("unit", "picture") == "physical"
         if params.get("image"):
-            slices, physical = _decoded(params["image"])
+            slices, physical = _decode_image(params["image"])
         else:
-            unit = "hu" if physical and self.translator.source == "ct" else "grey"
-            slices = [Slice(np.ascontiguousarray(one, np.float32), unit=unit) for one in np.asarray(model_input)]  # type: ignore[arg-type]
-            if any(one.pixels.size == 0 for one in slices):
-                raise UserError("inputs: no pixels; expected slices (N, H, W), or a picture file in Base64 as params.image")
+            physical = _is_physical(params.get("unit", "picture"))
+            slices = _as_slices(np.asarray(model_input), "hu" if physical and self.translator.source == "ct" else "grey")
+            if not physical:
+                _check_picture_range(slices)
         translation = self.translator.translate_slices(slices, params.get("contrast") or None, hounsfield=physical)
         return np.stack(translation.images)
 
 
-def _decoded(image: str) -> tuple[list[Slice], bool]:
+def _is_physical(unit: str) -> bool:
+    if unit not in ("picture", "physical"):
+        raise UserError(f"params.unit = {unit}: expected picture (values in 0..1) or physical (as in DICOM and NIfTI)")
+    return unit == "physical"
+
+
+def _as_slices(pixels: np.ndarray, unit: Literal["hu", "grey"]) -> list[Slice]:
+    if pixels.ndim != 3 or pixels.size == 0:
+        raise UserError(f"inputs of shape {pixels.shape}: expected slices (N, H, W), or a picture file in Base64 as params.image")
+    return [Slice(np.ascontiguousarray(image, np.float32), unit=unit) for image in pixels]
+
+
+def _check_picture_range(slices: list[Slice]) -> None:
+    low, high = min(float(slice_.pixels.min()) for slice_ in slices), max(float(slice_.pixels.max()) for slice_ in slices)
+    if not (low >= -0.001 and high <= 1.001):
+        raise UserError(
+            f"inputs from {low:g} to {high:g}: expected pictures in 0..1 (divide 8-bit values by 255), or params.unit = physical"
+        )
+
+
+def _decode_image(image: str) -> tuple[list[Slice], bool]:
     try:
         content = base64.b64decode(image, validate=True)
     except binascii.Error:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import params, paths
+from pipeline import paths
+from pipeline.domain import CONTRASTS, Direction, Modality
 from pipeline.errors import UserError
 from pipeline.formats.slices import Slice
 from pipeline.formats.synthetic import Label, Synthetic
@@ -19,6 +20,7 @@ from pipeline.formats.table import write as write_file
 from pipeline.formats.volume import Volume
 from pipeline.imaging import head, intensity
 from pipeline.imaging.prepare import NoHead, Prepared, prepare
+from pipeline.params import Preprocess
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,14 +37,14 @@ class Translation:
     """images: one (H, W) float32 for each slice, in its geometry: Hounsfield units (unit "hu") or grey values in 0..1 (unit "grey").
 
     `without_head`: slices in which no head was found; they are empty. `warnings`: what a person should know before believing the result.
-    `doubt`, where asked for: one (H, W) float32 for each slice, 0..1, how far the translation wavers (`pipeline.models.inference`).
+    `uncertainty`, where asked for: one (H, W) float32 for each slice, 0..1 (`pipeline.models.inference.estimate_uncertainty`).
     """
 
     images: list[Images]
     unit: str
     without_head: list[int]
     warnings: list[str]
-    doubt: list[Images] = field(default_factory=list)
+    uncertainty: list[Images] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ class Summary:
 class Translator:
     """A generator with all that belongs to it: how a slice becomes its input and how its output becomes a slice again."""
 
-    def __init__(self, generator: "nn.Module", direction: str, preprocess: params.Preprocess, *, conditional: bool, label: Label) -> None:
+    def __init__(self, generator: "nn.Module", direction: str, preprocess: Preprocess, *, conditional: bool, label: Label) -> None:
         self.generator = generator
-        self.direction = direction
-        self.source, self.target = direction.split("_to_")
+        self.direction = Direction(direction)
+        self.source, self.target = self.direction.source, self.direction.target
         self.preprocess = preprocess
         self.conditional = conditional
         self.label = label
@@ -78,8 +80,8 @@ class Translator:
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             entry = facts["directions"][direction]
-            preprocess = params.Preprocess.model_validate(facts["preprocess"])
-            conditional = bool(facts["model"]["condition_on_contrast"]) and direction == "ct_to_mr"
+            preprocess = Preprocess.model_validate(facts["preprocess"])
+            conditional = bool(facts["model"]["condition_on_contrast"]) and direction == Direction.CT_TO_MR
             weights = folder / entry["weights"]
             digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         except FileNotFoundError as error:
@@ -88,7 +90,7 @@ class Translator:
             raise UserError(f"{file}: not a model of this project for {direction} ({error})") from None
         if digest != entry["sha256"]:
             raise UserError(f"{weights}: damaged, its digest is not the one in {file.name}; restore it with dvc checkout {paths.MODELS}")
-        label = label or Label(direction.replace("_", "-"), digest=digest)
+        label = label or Label(Direction(direction).model_name, digest=digest)
         return cls(load_generator(folder, direction, device), direction, preprocess, conditional=conditional, label=label)
 
     @classmethod
@@ -105,51 +107,57 @@ class Translator:
         contrast: str | None = None,
         *,
         hounsfield: bool = False,
-        with_doubt: bool = False,
+        with_uncertainty: bool = False,
         progress: Progress | None = None,
     ) -> Translation:
-        """Translate slices of any size. `contrast` (t1, t2, flair, pd) is the MR contrast wanted from CT. Doubt takes eight times as long.
+        """Translate slices of any size. `contrast` (t1, t2, flair, pd) is the MR contrast wanted from CT.
 
-        CT comes in Hounsfield units where `hounsfield` is set, else, as MR does, as grey values in 0..1.
-        Raises UserError for an unknown contrast and where no slice shows a head.
+        CT comes in Hounsfield units where `hounsfield` is set, else, as MR does, as grey values in 0..1. Uncertainty takes eight times as
+        long. Raises UserError for an unknown contrast and where no slice shows a head.
         """
-        from pipeline.models.inference import estimate_uncertainty, translate
-
-        self._check(contrast)
-        unit = "hu" if self.target == "ct" and hounsfield else "grey"
-        images: list[Images] = []
-        doubts: list[Images] = []
-        without_head: list[int] = []
+        self._check_contrast(contrast)
+        translation = Translation([], "hu" if self.target is Modality.CT and hounsfield else "grey", [], [])
         for first in range(0, len(slices), BATCH):
             batch = slices[first : first + BATCH]
-            prepared = [self._prepare(one) for one in batch]
-            heads = [one for one in prepared if one is not None]
-            arrays = np.stack([one.array for one in heads]) if heads else None
-            patches: Iterator[Images] = iter([] if arrays is None else translate(self.generator, arrays, contrast, BATCH))
-            wavering: Iterator[Images] = iter(
-                [] if arrays is None or not with_doubt else estimate_uncertainty(self.generator, arrays, contrast, BATCH)
-            )
-            for number, (one, its) in enumerate(zip(batch, prepared, strict=True), start=first):
-                if its is None:
-                    without_head.append(number)
-                    images.append(np.full(one.pixels.shape, AIR if unit == "hu" else 0, np.float32))
-                    doubts.append(np.zeros(one.pixels.shape, np.float32))
-                else:
-                    images.append(self._put_back(next(patches), its, one.pixels.shape, unit))
-                    if with_doubt:
-                        doubts.append(self._put_back(next(wavering), its, one.pixels.shape, "grey"))
+            self._translate_batch(batch, first, contrast, with_uncertainty, translation)
             if progress:
                 progress(len(batch), len(slices))
-        if len(without_head) == len(slices):
+        if len(translation.without_head) == len(slices):
             where = "the picture" if len(slices) == 1 else f"any of {len(slices)} slices"
             raise NoHead(f"no head found in {where}; expected axial {self.source.upper()} slices of a head")
-        return Translation(images, unit, without_head, self._warnings(slices, without_head), doubts if with_doubt else [])
+        translation.warnings.extend(self._warnings(slices, translation.without_head))
+        return translation
+
+    def _translate_batch(
+        self, batch: Sequence[Slice], first: int, contrast: str | None, with_uncertainty: bool, translation: Translation
+    ) -> None:
+        """Add the translations of `batch`, whose first slice has the number `first`, to `translation`."""
+        from pipeline.models.inference import estimate_uncertainty, translate
+
+        inputs = [self._prepare(slice_) for slice_ in batch]
+        arrays = [prepared.array for prepared in inputs if prepared is not None]
+        predictions: Iterator[Images] = iter(translate(self.generator, np.stack(arrays), contrast, BATCH) if arrays else [])
+        spreads: Iterator[Images] = iter(
+            estimate_uncertainty(self.generator, np.stack(arrays), contrast, BATCH) if arrays and with_uncertainty else []
+        )
+        for number, (slice_, prepared) in enumerate(zip(batch, inputs, strict=True), start=first):
+            shape = slice_.pixels.shape
+            if prepared is None:
+                translation.without_head.append(number)
+                translation.images.append(np.full(shape, AIR if translation.unit == "hu" else 0, np.float32))
+            else:
+                translation.images.append(self._put_back(next(predictions), prepared, shape, translation.unit))
+            if with_uncertainty:
+                empty = np.zeros(shape, np.float32)
+                translation.uncertainty.append(empty if prepared is None else self._put_back(next(spreads), prepared, shape, "grey"))
 
     def translate_volume(
-        self, volume: Volume, contrast: str | None = None, progress: Progress | None = None, with_doubt: bool = False
+        self, volume: Volume, contrast: str | None = None, progress: Progress | None = None, with_uncertainty: bool = False
     ) -> Translation:
         """Translate all slices of a volume; CT made from DICOM or NIfTI is in Hounsfield units. Raises UserError as `translate_slices`."""
-        return self.translate_slices(volume.slices, contrast, hounsfield=volume.calibrated, with_doubt=with_doubt, progress=progress)
+        return self.translate_slices(
+            volume.slices, contrast, hounsfield=volume.calibrated, with_uncertainty=with_uncertainty, progress=progress
+        )
 
     def write(self, volume: Volume, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
         """Write the translation of `volume`, which was read from `path_in`, in its format; gives the path written."""
@@ -159,33 +167,31 @@ class Translator:
         return write_file(volume, synthetic, path_in, path_out)
 
     def translate(
-        self, path_in: Path, path_out: Path, contrast: str | None = None, progress: Progress | None = None, doubt: Path | None = None
+        self, path_in: Path, path_out: Path, contrast: str | None = None, progress: Progress | None = None, uncertainty: Path | None = None
     ) -> Summary:
         """Translate a picture, a DICOM file or series (folder) or a NIfTI volume and write the result, in its format, to `path_out`.
 
-        `doubt`: where to write how far the translation wavers, 0..1, as a picture or NIfTI volume beside it. Raises UserError for what
-        cannot be read or shows no head, and for doubt asked for with DICOM, which has no place for it.
+        `uncertainty`: where to write the uncertainty, 0..1, as a picture or NIfTI volume. Raises UserError for what cannot be read or
+        shows no head, and for an uncertainty asked for with DICOM, which has no place for it.
         """
         volume = read_volume(path_in, self.source)
-        if doubt is not None and volume.format == "DICOM":
-            raise UserError(f"{path_in}: doubt is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
-        translation = self.translate_volume(volume, contrast, progress, doubt is not None)
+        if uncertainty is not None and volume.format == "DICOM":
+            raise UserError(f"{path_in}: uncertainty is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
+        translation = self.translate_volume(volume, contrast, progress, uncertainty is not None)
         output = self.write(volume, translation, path_in, path_out, contrast)
-        if doubt is not None:
-            self.write(volume, replace(translation, images=translation.doubt, unit="grey"), path_in, doubt, contrast)
+        if uncertainty is not None:
+            self.write(volume, replace(translation, images=translation.uncertainty, unit="grey"), path_in, uncertainty, contrast)
         return Summary(output, len(volume.slices), len(translation.without_head), [*volume.warnings, *translation.warnings])
 
-    def _check(self, contrast: str | None) -> None:
-        from pipeline.domain import CONTRASTS
-
+    def _check_contrast(self, contrast: str | None) -> None:
         if contrast is not None and contrast not in CONTRASTS:
             raise UserError(f"contrast {contrast}: unknown; choose one of {', '.join(CONTRASTS)}")
-        if contrast is not None and self.target == "ct":
+        if contrast is not None and self.target is Modality.CT:
             raise UserError(f"contrast {contrast}: a CT has no MR contrast; leave it out, or translate to mr")
 
-    def _prepare(self, one: Slice) -> Prepared | None:
+    def _prepare(self, slice_: Slice) -> Prepared | None:
         try:
-            return prepare(one, self.source, self.preprocess)
+            return prepare(slice_, self.source, self.preprocess)
         except NoHead:
             return None
 
@@ -200,12 +206,12 @@ class Translator:
         return np.where(inside, values, np.float32(AIR))
 
     def _warnings(self, slices: Sequence[Slice], without_head: list[int]) -> list[str]:
-        found = []
-        other = sum(one.modality == self.target for one in slices)
+        warnings = []
+        other = sum(slice_.modality == self.target for slice_ in slices)
         if other:
-            found.append(
-                f"{other} of {len(slices)} slices are {self.target.upper()} by their own word; this model translates {self.source.upper()}"
+            warnings.append(
+                f"{other} of {len(slices)} slices are {self.target.upper()} by their header; this model translates {self.source.upper()}"
             )
         if without_head:
-            found.append(f"no head found in {len(without_head)} of {len(slices)} slices, which are left empty")
-        return found
+            warnings.append(f"no head found in {len(without_head)} of {len(slices)} slices, which are left empty")
+        return warnings

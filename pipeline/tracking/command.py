@@ -3,28 +3,24 @@
 import json
 
 from pipeline.errors import UserError
+from pipeline.tables import print_table
 from pipeline.tracking import promotion, registry, store
 from pipeline.tracking.registry import CHAMPION
 
 
 def show_models() -> None:
     """Print a table of all versions: aliases, scores on the test slices, whether it was promoted and why not."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     uri = store.tracking_uri()
-    table = Table("model", "version", "aliases", "MAE", "SSIM", "cycle MAE", "verdict when registered", box=box.SIMPLE)
-    count = 0
+    rows = []
     for name in registry.NAMES.values():
         for version in registry.versions(uri, name):
             scores = json.loads(version.tags.get(registry.SCORES, "{}"))
             figures = [f"{scores[key]:.3f}" if key in scores else "–" for key in ("mae", "ssim", "cycle_mae")]
-            table.add_row(name, str(version.version), ", ".join(sorted(version.aliases)), *figures, promotion.verdict(version))
-            count += 1
-    console = Console()
-    console.width = max(console.width, 110)  # a narrower table would cut its cells
-    console.print(table if count else f"the registry {uri} is empty; dvc repro --single-item --force register fills it from models/")
+            rows.append((f"{name}/{version.version}", ", ".join(sorted(version.aliases)), *figures, promotion.verdict(version)))
+    if rows:
+        print_table(("model", "aliases", "MAE", "SSIM", "cycle MAE", "verdict when registered"), rows)
+    else:
+        print(f"the registry {uri} is empty; dvc repro --single-item --force register fills it from models/")
 
 
 def promote(name: str, number: str) -> None:

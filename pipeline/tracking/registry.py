@@ -31,7 +31,7 @@ _CODE = (
 _ARTIFACT = "translator"
 _REQUIREMENTS = (
     "mlflow", "nibabel", "numpy", "pillow", "pydantic", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle",
-    "pyyaml", "safetensors", "scikit-image", "scipy", "tifffile", "torch",
+    "pyyaml", "safetensors", "scikit-image", "scipy", "simpleitk", "tifffile", "torch",
 )  # fmt: skip
 
 

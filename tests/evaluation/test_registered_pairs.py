@@ -58,7 +58,9 @@ def test_pairs_by_name_are_scored_by_patient(project: Path) -> None:
     )
     assert "registered pairs from mine" in (report / "report.html").read_text()
     assert (report / "ct_to_mr.png").is_file()
-    assert "mr_to_ct: 6 slices of 2 groups" in ended.stdout
+    assert "MR → CT: 6 slices of 2 groups" in ended.stdout
+    assert max(map(len, ended.stdout.splitlines())) <= 80
+    assert "too few patients to tell" in ended.stdout
 
 
 @pytest.mark.parametrize(

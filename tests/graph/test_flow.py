@@ -28,7 +28,7 @@ def test_a_failed_stage_fails_the_flow_with_its_own_last_lines(tmp_path: Path) -
     ("given", "said"),
     [
         ("train", "error: --timeout train=: expected STAGE=MINUTES, such as train=600"),
-        ("trian=5", "error: timeout_minutes: trian: no such stage; the stages are download, validate,"),
+        ("trian=5", "error: timeout_minutes: trian: no such stage; the stages are look, download,"),
         ("train=0", "error: timeout_minutes: train: 0: expected minutes above 0"),
     ],
 )

@@ -3,8 +3,6 @@
 import io
 import shutil
 import socket
-import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +11,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 
-from pipeline.serving.app import create_app
 from pipeline.serving.jobs import Limits
 from pipeline.serving.translator import Translator
+from pipeline.serving.worker import Bounds
 from tests.serving import examinations
+from tests.serving.page_server import running_page
 
 CHROMIUM = shutil.which("chromium")
 QUIET = [
@@ -30,23 +28,14 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-LIMITS = Limits(bytes=20 * 2**20, files=50, slices=40, seconds=60)
+LIMITS = Limits(bytes=20 * 2**20, files=50, translation=Bounds(slices=40, seconds=60))
 
 
 @pytest.fixture(scope="module")
-def server(to_ct: Translator, to_mr: Translator) -> Iterator[str]:
+def server(models: Path) -> Iterator[str]:
     """Address of a running server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = uvicorn.Server(uvicorn.Config(create_app({"ct": to_ct, "mr": to_mr}, LIMITS), port=port, log_level="error"))
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    running.should_exit = True
-    thread.join(10)
+    with running_page({"ct": str(models), "mr": str(models)}, LIMITS) as page:
+        yield page.address
 
 
 def post(server: str, files: list[Path], to: str = "ct", **fields: str) -> httpx.Response:
@@ -106,16 +95,6 @@ def test_sixteen_at_once_each_get_their_own_answer(server: str, to_ct: Translato
     assert answers == list(expected.values())
 
 
-def test_old_results_make_room(to_ct: Translator, heads, tmp_path: Path) -> None:
-    from fastapi.testclient import TestClient
-
-    picture = examinations.png(tmp_path / "mr.png", heads[1][0])
-    with TestClient(create_app({"ct": to_ct}, Limits(kept=2))) as client:
-        for _ in range(5):
-            assert client.post("/translate", files={"files": ("mr.png", picture.read_bytes())}, data={"to": "ct"}).status_code == 200
-        assert len(list(client.app.state.jobs.folder.iterdir())) <= 3
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium absent")
 def test_in_a_browser(server: str, to_ct: Translator, heads, tmp_path: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
@@ -132,6 +111,7 @@ def test_in_a_browser(server: str, to_ct: Translator, heads, tmp_path: Path) -> 
         page.on("request", lambda request: asked.append(request.url))
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None)
         page.goto(server)
         page.screenshot(path=tmp_path / "1-start.png")
 
@@ -152,6 +132,13 @@ def test_in_a_browser(server: str, to_ct: Translator, heads, tmp_path: Path) -> 
         page.mouse.wheel(0, 100)
         expect(page.locator("#slice-number")).to_have_text("3 of 3")
         page.screenshot(path=tmp_path / "3-series.png")
+        address = page.url
+        page.reload()
+        expect(page.locator("#facts")).to_contain_text("3 slices", timeout=20_000)
+        assert page.url == address
+        page.screenshot(path=tmp_path / "3-reloaded.png")
+        page.set_input_files("#files", series)
+        expect(page.locator("#facts")).to_contain_text("3 slices", timeout=20_000)
         page.click("#blend")
         page.locator("#mix").fill("70")
         page.screenshot(path=tmp_path / "4-blend.png")
@@ -162,14 +149,15 @@ def test_in_a_browser(server: str, to_ct: Translator, heads, tmp_path: Path) -> 
         assert got == {file.name: file.read_bytes() for file in (tmp_path / "cli").iterdir()}
 
         page.click("#side")
-        page.click("#wavers")
-        expect(page.locator("#doubt")).to_be_visible(timeout=20_000)
+        page.click("#show-uncertainty")
+        expect(page.locator("#uncertainty")).to_be_visible(timeout=20_000)
         assert page.evaluate(
-            "[...document.querySelector('#doubt').getContext('2d').getImageData(0, 0, 128, 128).data].some((v, i) => i % 4 == 3 && v > 0)"
+            "[...document.querySelector('#uncertainty').getContext('2d').getImageData(0, 0, 128, 128).data]"
+            ".some((v, i) => i % 4 == 3 && v > 0)"
         )
-        page.screenshot(path=tmp_path / "5-doubt.png")
-        page.click("#wavers")
-        expect(page.locator("#doubt")).to_be_hidden()
+        page.screenshot(path=tmp_path / "5-uncertainty.png")
+        page.click("#show-uncertainty")
+        expect(page.locator("#uncertainty")).to_be_hidden()
 
         page.set_input_files("#files", tmp_path / "notes.txt")
         expect(page.locator("#message")).to_contain_text("notes.txt", timeout=20_000)

@@ -104,21 +104,21 @@ def test_one_dicom_file_becomes_one_file(to_mr: Translator, heads, tmp_path: Pat
     assert made.pixel_array.max() > 0
 
 
-def test_doubt_is_written_beside_in_the_same_geometry(to_ct: Translator, heads, tmp_path: Path) -> None:
+def test_uncertainty_is_written_beside_in_the_same_geometry(to_ct: Translator, heads, tmp_path: Path) -> None:
     before = examinations.nifti(tmp_path / "mr.nii.gz", heads[1])
-    to_ct.translate(tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz", doubt=tmp_path / "doubt.nii.gz")
-    doubt = nibabel.load(tmp_path / "doubt.nii.gz")
-    values = doubt.get_fdata()
-    assert np.allclose(doubt.affine, before.affine)
+    to_ct.translate(tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz", uncertainty=tmp_path / "uncertainty.nii.gz")
+    uncertainty = nibabel.load(tmp_path / "uncertainty.nii.gz")
+    values = uncertainty.get_fdata()
+    assert np.allclose(uncertainty.affine, before.affine)
     assert values.shape == before.shape
     assert 0 < values.max() <= 1
-    assert values.min() == 0  # outside the head there is nothing to doubt
+    assert values.min() == 0  # outside the head nothing is uncertain
 
 
-def test_dicom_has_no_place_for_doubt(to_ct: Translator, heads, tmp_path: Path) -> None:
+def test_dicom_has_no_place_for_uncertainty(to_ct: Translator, heads, tmp_path: Path) -> None:
     examinations.dicom_series(tmp_path / "mr", heads[1], "MR")
     with pytest.raises(UserError, match="for DICOM look at it with ctmr serve"):
-        to_ct.translate(tmp_path / "mr", tmp_path / "out", doubt=tmp_path / "doubt.png")
+        to_ct.translate(tmp_path / "mr", tmp_path / "out", uncertainty=tmp_path / "uncertainty.png")
     assert not (tmp_path / "out").exists()
 
 
@@ -132,7 +132,7 @@ def test_slices_without_a_head_stay_empty_and_are_counted(to_ct: Translator, hea
 
 def test_a_ct_given_to_a_model_for_mr_is_named(to_ct: Translator, heads, tmp_path: Path) -> None:
     examinations.dicom_series(tmp_path / "ct", heads[0], "CT")
-    assert "CT by their own word" in to_ct.translate(tmp_path / "ct", tmp_path / "out").warnings[0]
+    assert "CT by their header" in to_ct.translate(tmp_path / "ct", tmp_path / "out").warnings[0]
 
 
 def test_what_cannot_be_translated_says_why(to_ct: Translator, to_mr: Translator, heads, tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""`ctmr translate IN OUT --to ct|mr`: a file, a DICOM series or a folder of files, with progress and a summary."""
+
+import time
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.formats.table import look_into
+from pipeline.serving.model_choice import choose_translator
+from pipeline.serving.translator import Summary, Translator
+
+
+def translate_files(
+    source: Path, target: Path, to: str, model: str | None = None, contrast: str | None = None, uncertainty: Path | None = None
+) -> None:
+    """Translate `source` and print what was done. `model` as in `choose_translator`.
+
+    `uncertainty`: file for the uncertainty of one picture or NIfTI volume.
+    Raises UserError for whatever the user can mend; of a folder of files, those that cannot be translated are named at the end.
+    """
+    if not source.exists():
+        raise UserError(f"{source}: not found")
+    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
+        raise UserError(f"{target}: would write into what is being translated; name another place")
+    began = time.monotonic()
+    translator = choose_translator(model, to)
+    tasks, set_aside = _list_tasks(source, target)
+    if uncertainty is not None and len(tasks) > 1:
+        raise UserError(f"--uncertainty {uncertainty}: one file for {len(tasks)}; translate one picture or volume at a time")
+    summaries, failures = _translate_all(translator, tasks, contrast, uncertainty)
+    for line in set_aside:
+        print(f"not read: {line}")
+    _print_summary(translator, summaries, failures, target, time.monotonic() - began)
+
+
+def _translate_all(
+    translator: Translator, tasks: list[tuple[Path, Path]], contrast: str | None, uncertainty: Path | None
+) -> tuple[list[Summary], list[str]]:
+    """What was translated, and a line for each file that could not be. A single file's error is raised instead."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    summaries: list[Summary] = []
+    failures: list[str] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as display:
+        for path_in, path_out in tasks:
+            bar = display.add_task(path_in.name, total=None)
+
+            def advance(step: int, total: int, bar=bar) -> None:  # type: ignore[no-untyped-def]
+                display.update(bar, advance=step, total=total)
+
+            try:
+                summaries.append(translator.translate(path_in, path_out, contrast, advance, uncertainty))
+            except UserError as error:
+                if len(tasks) == 1:
+                    raise
+                failures.append(str(error))
+            display.remove_task(bar)
+    return summaries, failures
+
+
+def _list_tasks(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """(from, to), and why other files are not read: one for a file or DICOM series, else one for each file, under the same names."""
+    if source.is_file():
+        return [(source, target)], []
+    contents = look_into(source)
+    if not contents.inputs:
+        reason = f" ({contents.set_aside[0]})" if contents.set_aside else ""
+        raise UserError(f"{source}: no pictures, DICOM or other volumes in this folder{reason}")
+    if contents.inputs == [source]:
+        return [(source, target)], contents.set_aside
+    return [(file, target / file.relative_to(source)) for file in contents.inputs], contents.set_aside
+
+
+def _print_summary(translator: Translator, summaries: list[Summary], failures: list[str], target: Path, seconds: float) -> None:
+    slices, empty = sum(summary.slices for summary in summaries), sum(summary.without_head for summary in summaries)
+    for warning in sorted({warning for summary in summaries for warning in summary.warnings}):
+        print(f"warning: {warning}")
+    for failure in failures:
+        print(f"not translated: {failure}")
+    print(
+        f"{target}: {slices - empty} of {slices} slices translated to {translator.target.upper()} by {translator.label} in {seconds:.1f} s;"
+        " synthetic, not for diagnosis"
+    )
+    if failures:
+        raise UserError(f"{len(failures)} of {len(failures) + len(summaries)} files were not translated (named above)")

@@ -1,0 +1,311 @@
+"""The process that reads and translates uploads within limits of memory and time. A file that breaks them ends it; the server goes on."""
+
+import logging
+import resource
+import shutil
+import signal
+import time
+import traceback
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError, describe_os_error
+from pipeline.formats.table import named, read_volume
+from pipeline.formats.volume import Volume
+from pipeline.imaging import intensity
+from pipeline.processes import die_with_parent
+from pipeline.serving.model_choice import choose_translator, reload_if_changed
+from pipeline.serving.translator import Translation, Translator
+
+GREY_LEVELS = 1000  # grey values 0..1 as the page gets them
+START_SECONDS = 300  # importing torch and reading networks, on a busy machine
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one translation may take: bytes of memory beyond the networks', slices and pixels of a volume, seconds in all."""
+
+    memory: int = 3 * 2**30
+    slices: int = 1000
+    pixels: int = 200_000_000
+    seconds: float = 600
+
+
+@dataclass(frozen=True)
+class Task:
+    """A translation: `folder`/in holds the upload, whose first file had the name `name`; the result goes to `folder`."""
+
+    folder: Path
+    name: str
+    to: str
+    contrast: str | None
+    with_uncertainty: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The result, the facts that the page shows, and the model that made it."""
+
+    output: Path
+    facts: dict[str, Any]
+    model: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a translation could not be made: one line for the user. `last`: the process ends, since memory ran out in it."""
+
+    reason: str
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The models that are loaded, by what they make."""
+
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Worker:
+    """Starts the process, hands it one task after the other, and ends it when a task takes too long."""
+
+    def __init__(self, models: Mapping[str, str | None], bounds: Bounds) -> None:
+        """`models`: for each thing to make (ct, mr) the model as `choose_translator` takes it, or None for the champion."""
+        self.models, self.bounds = models, bounds
+        self.process: Any = None
+        self.connection: Connection[Any, Any] | None = None
+
+    def start(self) -> dict[str, dict[str, Any]]:
+        """Start the process and give what describes its models. Raises UserError when a model cannot be loaded."""
+        context = get_context("spawn")
+        self.connection, end = context.Pipe()
+        self.process = context.Process(target=_work, args=(end, self.models, self.bounds), name="ctmr-translate", daemon=True)
+        self.process.start()
+        end.close()
+        answer = self._receive(time.monotonic() + START_SECONDS)
+        if isinstance(answer, Ready):
+            return answer.models
+        self.stop()
+        raise UserError(answer.reason if isinstance(answer, Refused) else "the translating process did not start; try again")
+
+    def translate(self, task: Task, report: Callable[[int, int], None]) -> Finished:
+        """Do `task`; `report` gets slices done and slices in all. Raises UserError for what the user can mend and for broken limits."""
+        if self.process is None or not self.process.is_alive():
+            self.start()
+        assert self.connection is not None
+        self.connection.send(task)
+        deadline = time.monotonic() + self.bounds.seconds
+        while True:
+            answer = self._receive(deadline)
+            if isinstance(answer, Finished):
+                return answer
+            if isinstance(answer, Refused):
+                if answer.last:
+                    self.stop()
+                raise UserError(answer.reason)
+            if answer is None:
+                late = time.monotonic() >= deadline
+                self.stop()
+                limit = f"{self.bounds.seconds:g} s" if late else f"{self.bounds.memory / 2**30:g} GiB of memory"
+                raise UserError(f"the upload took more than {limit}; use ctmr translate for a volume this large")
+            report(*answer)
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+        if self.connection is not None:
+            self.connection.close()
+        self.process = self.connection = None
+
+    def _receive(self, deadline: float) -> Any:
+        """What the process says next; None when it ended or the deadline passed."""
+        connection = self.connection
+        try:
+            if connection is not None and connection.poll(max(0.0, deadline - time.monotonic())):
+                return connection.recv()
+        except (EOFError, OSError):
+            return None
+        return None
+
+
+def _work(connection: "Connection[Any, Any]", models: Mapping[str, str | None], bounds: Bounds) -> None:
+    """What the process does."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the server, which ends this process
+    _silence_libraries()
+    try:
+        translators = {to: choose_translator(model, to) for to, model in models.items()}
+    except UserError as error:
+        connection.send(Refused(str(error)))
+        return
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + bounds.memory, resource.RLIM_INFINITY))
+    connection.send(Ready({to: describe_model(translator) for to, translator in translators.items()}))
+    while True:
+        try:
+            task: Task = connection.recv()
+        except (EOFError, OSError):
+            return
+        answer = _answer(task, translators, models, bounds, lambda done, total: connection.send((done, total)))
+        connection.send(answer)
+        if isinstance(answer, Refused) and answer.last:
+            return
+
+
+def _answer(
+    task: Task,
+    translators: dict[str, Translator],
+    models: Mapping[str, str | None],
+    bounds: Bounds,
+    report: Callable[[int, int], None],
+) -> Finished | Refused:
+    try:
+        translators[task.to], notes = reload_if_changed(translators[task.to], models[task.to], task.to)
+        return _translate(task, translators[task.to], notes, bounds, report)
+    except UserError as error:
+        return Refused(_without_place(str(error), task))
+    except OSError as error:
+        line = describe_os_error(error)
+        return Refused(_without_place(line, task)) if line else _report_defect(error)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):  # torch has no class of its own for it
+            return Refused(f"the upload took more than {bounds.memory / 2**30:g} GiB of memory; use ctmr translate", last=True)
+        return _report_defect(error)
+    except Exception as error:
+        return _report_defect(error)
+
+
+def _report_defect(error: Exception) -> Refused:
+    """Log where a defect is, without its message, which may quote a header."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames[-6:]))
+    logging.getLogger("ctmr.serve").error("defect: %s in %s", type(error).__name__, places)
+    return Refused("the translation failed by a defect of this program; its log says where")
+
+
+def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bounds, report: Callable[[int, int], None]) -> Finished:
+    files = sorted((task.folder / "in").iterdir())
+    source = files[0] if len(files) == 1 else task.folder / "in"
+    volume = read_volume(source, translator.source)
+    height, width = volume.slices[0].pixels.shape
+    if len(volume.slices) > bounds.slices or len(volume.slices) * height * width > bounds.pixels:
+        raise UserError(f"{len(volume.slices)} slices of {width} × {height} pixels are too many here; use ctmr translate")
+    began, done = time.monotonic(), 0
+
+    def count(step: int, total: int) -> None:
+        nonlocal done
+        done += step
+        report(done, total)
+
+    translation = translator.translate_volume(volume, task.contrast, count, task.with_uncertainty)
+    target = task.folder / "out" / _result_name(volume, source, task.name)
+    output = _pack(translator.write(volume, translation, source, target, task.contrast))
+    before, kind = _source_levels(volume, translator.source)
+    np.save(task.folder / "before.npy", before)
+    np.save(task.folder / "after.npy", _levels(np.stack(translation.images), translation.unit))
+    if task.with_uncertainty:
+        np.save(task.folder / "uncertainty.npy", _levels(np.stack(translation.uncertainty), "grey"))
+    shutil.rmtree(task.folder / "in")
+    spacing = volume.slices[0].spacing
+    facts = {
+        "slices": len(volume.slices),
+        "height": height,
+        "width": width,
+        "aspect": spacing[0] / spacing[1] if spacing else 1,
+        "before": kind,
+        "after": translation.unit,
+        "uncertainty": task.with_uncertainty,
+        "without_head": len(translation.without_head),
+        "middle": _middle_slice(translation),
+        "warnings": [*notes, *volume.warnings, *translation.warnings],
+        "model": str(translator.label),
+        "source": str(translator.source),
+        "target": str(translator.target),
+        "download": output.name,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    return Finished(output, facts, describe_model(translator))
+
+
+def describe_model(translator: Translator) -> dict[str, Any]:
+    """What the page shows of a model."""
+    label, window = translator.label, translator.preprocess.ct_window
+    return {
+        "to": str(translator.target),
+        "name": label.name,
+        "version": label.version,
+        "weights": label.digest[:12],
+        "label": str(label),
+        "scores": label.scores,
+        "pixels": translator.preprocess.pixels,
+        "contrasts": translator.conditional,
+        "window": [window.level, window.width],
+    }
+
+
+def _silence_libraries() -> None:
+    """Keep the warnings of the readers' libraries out of the log: they quote what a header says of a patient."""
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "nibabel.global", "tifffile", "PIL"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _without_place(message: str, task: Task) -> str:
+    """`message` with the upload's own name for the place where it lies on this server."""
+    files = sorted((task.folder / "in").glob("*")) if (task.folder / "in").is_dir() else []
+    if len(files) == 1:
+        message = message.replace(str(files[0]), task.name)
+    return " ".join(message.replace(f"{task.folder}/in/", "").replace(f"{task.folder}/in", "the upload").split())
+
+
+def _result_name(volume: Volume, source: Path, name: str) -> str:
+    """The result's name: the upload's, marked as synthetic; a folder for a series."""
+    if volume.format == "DICOM":
+        return "synthetic.dcm" if len(volume.slices) == 1 and not source.is_dir() else "synthetic"
+    endings = named(volume.format).ENDINGS
+    ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+    stem = name[: len(name) - len(ending)].encode()[:200].decode(errors="ignore")  # a file system takes 255 bytes
+    return f"{stem}-synthetic{ending or endings[0]}"
+
+
+def _pack(output: Path) -> Path:
+    """A folder as a zip without times, so that the same result is the same file."""
+    if output.is_file():
+        return output
+    archive = output.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for file in sorted(output.iterdir()):
+            packed.writestr(zipfile.ZipInfo(f"{output.name}/{file.name}"), file.read_bytes())
+    shutil.rmtree(output)
+    return archive
+
+
+def _source_levels(volume: Volume, modality: str) -> tuple[NDArray[np.int16], str]:
+    """The source for the page: Hounsfield units where it has them, else grey values as a person would display them."""
+    unit = volume.slices[0].unit
+    images = [slice_.pixels if unit == "hu" else intensity.view(slice_.pixels, slice_.unit, modality) for slice_ in volume.slices]
+    return _levels(np.stack(images), unit), unit
+
+
+def _levels(images: NDArray[np.float32], unit: str) -> NDArray[np.int16]:
+    values: Sequence[Any] | NDArray[np.float32] = images if unit == "hu" else images * GREY_LEVELS
+    return np.rint(np.clip(values, -32768, 32767)).astype("<i2")
+
+
+def _middle_slice(translation: Translation) -> int:
+    """The slice to show first: the middle one of those with a head."""
+    empty = set(translation.without_head)
+    with_head = [number for number in range(len(translation.images)) if number not in empty]
+    return with_head[len(with_head) // 2]

@@ -1,0 +1,178 @@
+"""What the numbers of a CT mean, whatever wrote them: recognised and said, or refused in one line."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from pipeline.formats import table
+from pipeline.formats.slices import OtherModality, UnknownValues
+from pipeline.phantom import simulate_subject
+from tests.formats.dicom_files import write
+
+HEADS = simulate_subject(5, [0.45, 0.55, 0.65], size=128, contrast="t1")
+CT = np.stack([head.ct for head in HEADS]).round() + np.random.default_rng(0).normal(0, 3, (3, 128, 128)).round()
+MR = np.stack([head.mr for head in HEADS]) * 1500
+INSIDE = ndimage.binary_erosion(np.stack([head.ct for head in HEADS]) > -200, np.ones((1, 3, 3)), iterations=2)
+
+
+def volume(path: Path, slices: NDArray, kind: type) -> Path:
+    """`slices` (N, H, W) as a NIfTI volume of numbers of type `kind`."""
+    nibabel.save(nibabel.Nifti1Image(slices.transpose(2, 1, 0).astype(kind), np.diag([-2, -2, 5, 1])), path)
+    return path
+
+
+def read(path: Path, modality: str = "ct", **how: str) -> tuple[NDArray, list[str]]:
+    """(slices (N, H, W), what was said), once they are in Hounsfield units for CT."""
+    found = table.read_volume(path, modality, **how)
+    assert found.unit == ("hu" if modality == "ct" else "grey")
+    return np.stack([slice_.pixels for slice_ in found.slices]), found.warnings
+
+
+def test_hounsfield_units_stay(tmp_path: Path) -> None:
+    values, said = read(volume(tmp_path / "a.nii", CT, np.int16))
+    np.testing.assert_array_equal(values, CT)
+    assert said == []
+
+
+@pytest.mark.parametrize(("offset", "kind"), [(1024, np.uint16), (1024, np.float32), (32768, np.uint16)])
+def test_an_offset_is_taken_off_and_said(offset: int, kind: type, tmp_path: Path) -> None:
+    values, said = read(volume(tmp_path / "a.nii", CT + offset, kind))
+    np.testing.assert_array_equal(values, CT)
+    assert said == [f"values are Hounsfield units plus {offset}, which was taken off"]
+
+
+def test_a_16_bit_picture_at_32768(tmp_path: Path) -> None:
+    Image.fromarray((CT[1] + 32768).astype(np.uint16)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read(tmp_path / "a.png")[0][0], CT[1])
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.float32, np.float64])
+def test_a_tiff_in_hounsfield_units(kind: type, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", CT[1].astype(kind))
+    np.testing.assert_array_equal(read(tmp_path / "a.tif")[0][0], CT[1])
+
+
+def test_a_background_of_water_is_air_but_water_inside_the_head_stays(tmp_path: Path) -> None:
+    masked = np.where(INSIDE, np.where(np.abs(CT) < 3, 0, CT), 0)
+    values, said = read(volume(tmp_path / "a.nii", masked, np.int16))
+    assert (values[0, :5] == -1000).all()
+    np.testing.assert_array_equal(values[INSIDE], masked[INSIDE])
+    assert said == ["the background of 0 HU was taken for air"]
+
+
+def test_a_ct_cut_off_at_0(tmp_path: Path) -> None:
+    values, _ = read(volume(tmp_path / "a.nii", CT.clip(0), np.uint16))
+    assert (values[:, :5] == -1000).all()
+    bright = CT > 10
+    np.testing.assert_array_equal(values[bright], CT[bright])
+
+
+DICOM = {
+    "signed, without rescaling": (CT[1].astype(np.int16), {"RescaleIntercept": None, "RescaleSlope": None}),
+    "unsigned, without rescaling": ((CT[1] + 1024).astype(np.uint16), {"RescaleIntercept": None, "RescaleSlope": None}),
+    "rescaled, of type US": ((CT[1] + 1024).astype(np.uint16), {"RescaleIntercept": -1024, "RescaleSlope": 1, "RescaleType": "US"}),
+    "rescaling lost": ((CT[1] + 1024).astype(np.uint16), {"RescaleIntercept": 0, "RescaleSlope": 1}),
+}
+
+
+@pytest.mark.parametrize("kind", DICOM)
+def test_dicom_whatever_its_tags_say(kind: str, tmp_path: Path) -> None:
+    stored, tags = DICOM[kind]
+    np.testing.assert_array_equal(read(write(tmp_path / "a.dcm", stored, **tags))[0][0], CT[1])
+    (alone,) = table.read_slices(tmp_path / "a.dcm", "ct")
+    assert alone.unit == "hu"
+    np.testing.assert_array_equal(alone.pixels, CT[1])
+
+
+def test_a_ct_shown_in_a_window_is_grey_by_that_window(tmp_path: Path) -> None:
+    shown = np.rint(np.clip(CT[1] / 80, 0, 1) * 255).astype(np.uint16)
+    tags = {"RescaleIntercept": None, "RescaleSlope": None, "WindowCenter": 128, "WindowWidth": 256}
+    (slice_,) = table.read_slices(write(tmp_path / "a.dcm", shown, **tags), "ct")
+    assert slice_.unit == "grey"
+    np.testing.assert_allclose(slice_.pixels, shown / 255, atol=0.01)
+
+
+@pytest.mark.parametrize("white", [255, 4095, 65535])
+def test_a_16_bit_picture_has_the_white_of_its_bits(white: int, tmp_path: Path) -> None:
+    """12-bit values in 16 bits are not a blank picture."""
+    shown = np.clip(CT[1] / 80, 0, 1)
+    Image.fromarray(np.rint(shown * white).astype(np.uint16)).save(tmp_path / "a.png")
+    (slice_,) = table.read_slices(tmp_path / "a.png", "ct")
+    assert slice_.unit == "grey"
+    np.testing.assert_allclose(slice_.pixels, shown, atol=0.003)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1000, 0), (0.05, 3000), (1, 500)])
+def test_what_cannot_be_hounsfield_units_is_one_line_that_says_what_to_do(factor: float, shift: float, tmp_path: Path) -> None:
+    with pytest.raises(UnknownValues) as refusal:
+        read(volume(tmp_path / "a.nii", CT * factor + shift, np.float32))
+    line = str(refusal.value)
+    assert line.startswith(f"{tmp_path}/a.nii: values from ")
+    assert "--ct-values hu, offset-1024 or grey" in line
+    assert "\n" not in line
+
+
+def test_an_mr_is_no_ct(tmp_path: Path) -> None:
+    with pytest.raises(UnknownValues):
+        read(volume(tmp_path / "a.nii", MR, np.int16))
+
+
+def test_the_user_may_say_what_the_values_are(tmp_path: Path) -> None:
+    odd = volume(tmp_path / "a.nii", CT * 3, np.int16)
+    np.testing.assert_array_equal(read(odd, ct_values="hu")[0], CT * 3)
+    np.testing.assert_array_equal(read(odd, ct_values="offset-1024")[0], CT * 3 - 1024)
+    grey = table.read_volume(odd, "ct", ct_values="grey")
+    assert (grey.unit, grey.voxels.min(), grey.voxels.max()) == ("grey", 0, 1)
+
+
+def test_an_mr_whose_background_is_minus_1000_is_an_mr(tmp_path: Path) -> None:
+    filled = np.where(MR > 60, MR, -1000).astype(np.int16)
+    values, said = read(volume(tmp_path / "a.nii", filled, np.int16), "mr")
+    assert table.read_volume(tmp_path / "a.nii", "mr").modality == ""
+    np.testing.assert_array_equal(values[MR > 61], filled[MR > 61])
+    assert values.min() == filled[filled > -1000].min()
+    assert said == [f"the background of -1000 was taken for {values.min():g}"]
+
+
+def test_a_ct_among_mr_is_called_one(tmp_path: Path) -> None:
+    found = table.read_volume(volume(tmp_path / "a.nii", CT, np.int16), "mr")
+    assert (found.modality, found.unit) == ("ct", "hu")
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+@pytest.mark.parametrize("kind", ["mask", "labels", "png"])
+def test_masks_and_label_maps_are_set_aside(kind: str, modality: str, tmp_path: Path) -> None:
+    labels = np.digitize(ndimage.gaussian_filter(CT, (0, 3, 3)), np.arange(-600, 600, 40))
+    if kind == "png":
+        path = tmp_path / "a.png"
+        Image.fromarray((CT[1] > 0).astype(np.uint8) * 255).save(path)
+    else:
+        path = volume(tmp_path / "a.nii", labels if kind == "labels" else CT > 0, np.int16)
+    with pytest.raises(OtherModality, match="a mask or label map"):
+        table.read_volume(path, modality)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("offset", [0, 1024, 32768])
+def test_a_real_head_is_understood_as_a_whole_and_slice_by_slice(offset: int, real_ct: NDArray, tmp_path: Path) -> None:
+    """A tilted head from the base to the vertex. Of the four highest slices, mostly bone, only the whole can tell."""
+    values, _ = read(volume(tmp_path / "a.nii", real_ct + offset, np.float32))
+    np.testing.assert_array_equal(values, real_ct)
+    for number, slice_ in enumerate(real_ct[:24]):
+        tifffile.imwrite(tmp_path / f"{number}.tif", (slice_ + offset).astype(np.float32))
+        np.testing.assert_array_equal(read(tmp_path / f"{number}.tif")[0][0], slice_)
+
+
+@pytest.mark.real
+def test_a_real_mr_is_no_ct_at_any_brightness(real_volumes: Path, tmp_path: Path) -> None:
+    mr = table.read_volume(real_volumes / "mr_mprage_sagittal", "mr")
+    assert (mr.modality, mr.contrast, mr.unit) == ("mr", "t1", "grey")
+    for gain in (0.3, 0.5, 1, 2):
+        with pytest.raises(UnknownValues):
+            table.read_volume(volume(tmp_path / "a.nii", mr.voxels.transpose(2, 1, 0)[::4] * gain, np.int16), "ct")
