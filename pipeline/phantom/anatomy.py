@@ -20,6 +20,7 @@ from pipeline.phantom.tissues import Tissue
 FIELD_OF_VIEW = 256.0  # mm a side of a picture
 HEAD_LENGTH, HEAD_WIDTH = 240.0, 200.0  # mm; the part of a picture that heads lie in
 FINEST = 1.3  # mm; anatomy is worked out on a grid no finer than this, since the atlas holds no more
+MIDDLE = -14.0  # mm to the front, of MNI: where pictures have their middle
 BOTTOM, TOP = -72.0, 76.0  # mm; height in the head of slice position 0 (skull base) and 1 (vertex)
 
 TEMPORALIS = Ball((66, 14, -22), (13, 32, 42))
@@ -149,11 +150,21 @@ def draw_subject(seed: int, lesion_chance: float = 0.35, surgery_chance: float =
     )
 
 
-def place_points(subject: Subject, position: float, frame: Frame) -> Floats:
-    """MNI coordinates (3, rows, columns) in mm of the slice at `position` (0 skull base .. 1 vertex); the top row is the front."""
+def centre_at(position: float) -> Floats:
+    """MNI coordinates (3,) of the middle of the slice at `position` (0 skull base .. 1 vertex)."""
+    return np.array([0, MIDDLE, BOTTOM + position * (TOP - BOTTOM)], np.float32)
+
+
+def centre_along(subject: Subject, height: float) -> Floats:
+    """MNI coordinates (3,) of the middle of the plane `height` mm above the one through the head's middle, across the planes."""
+    up: Floats = _rotation(subject.tilt)[:, 2] / np.asarray(subject.scale, np.float32)
+    return np.array([0, MIDDLE, 0], np.float32) + up * np.float32(height)
+
+
+def place_points(subject: Subject, centre: Floats, frame: Frame) -> Floats:
+    """MNI coordinates (3, rows, columns) in mm of the slice around `centre`; the top row is the front."""
     down, across = frame.offsets()
     axes = _rotation(subject.tilt) / np.asarray(subject.scale, np.float32)[:, None]
-    centre = np.array([0, -14, BOTTOM + position * (TOP - BOTTOM)], np.float32)
     # Without a matrix product: its threads would fight with those of the other worker processes.
     right, front = axes[:, 0, None, None] * across[None, None, :], axes[:, 1, None, None] * -down[None, :, None]
     points = right + front + centre[:, None, None]
@@ -166,9 +177,14 @@ def place_points(subject: Subject, position: float, frame: Frame) -> Floats:
 
 
 def cut(subject: Subject, position: float, size: int, spacing: float, thickness: float) -> Plane:
-    """The slice at `position`, pixels of `spacing` mm, as thick as `thickness` mm."""
+    """The slice at `position`, `size` pixels of `spacing` mm a side, as thick as `thickness` mm."""
+    return cut_around(subject, centre_at(position), size, spacing, thickness)
+
+
+def cut_around(subject: Subject, centre: Floats, size: int, spacing: float, thickness: float) -> Plane:
+    """The slice whose middle is `centre` in MNI coordinates; the rest as for `cut`."""
     frame = make_frame(size, spacing)
-    points = place_points(subject, position, frame)
+    points = place_points(subject, centre, frame)
     skull = _measure_skull(points, subject, frame.grid_spacing, thickness)
     inner, edge = skull.inner, skull.edge
     layers = _paint_scalp(points, subject, skull)
