@@ -14,6 +14,7 @@ LOOK = Path(".dvc/tmp/look")  # what is remembered of its files, so that only ch
 RAW = Path("data/raw")
 SOURCE_JSON = RAW / "source.json"
 PAIRS_CSV = RAW / "pairs.csv"
+FILES_CSV = RAW / "files.csv"  # patient and contrast of each file, where its path says them
 
 MANIFEST = Path("data/manifest.parquet")
 QUALITY_REPORT = Path("reports/quality")

@@ -1,8 +1,9 @@
 """The sections of params.yaml: every knob with its type, range, default and meaning. params.yaml has the same defaults and meanings."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -57,10 +58,25 @@ class Data(Section):
     """phantom (simulated here, no download) | kaggle | folder"""
     mr_contrast: Literal["any", "t1", "t2", "flair", "pd"] = "any"
     """any | t1 | t2 | flair | pd: use only MR slices of this contrast, as files say it or as it is estimated"""
+    patient: str = "auto"
+    """whose head a file shows: auto (by folders and names) | none | a regular expression on its name or path, the patient in parentheses"""
     kaggle: Kaggle = Kaggle()
     folder: str | None = None
     """for source folder: a directory or archive in the Kaggle layout, or with ct/ and mr/; pairs.csv is optional"""
     phantom: Phantom = Phantom()
+
+    @field_validator("patient")
+    @classmethod
+    def _one_group(cls, patient: str) -> str:
+        if patient in ("auto", "none"):
+            return patient
+        try:
+            groups = re.compile(patient).groups
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error})") from None
+        if groups != 1:
+            raise ValueError("needs one group in parentheses, the patient; or auto, or none")
+        return patient
 
     @model_validator(mode="after")
     def _folder_named(self) -> "Data":

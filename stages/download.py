@@ -9,7 +9,10 @@ from pipeline.sources.table import download
 def main() -> None:
     with user_errors():
         privacy.make_salt()
-        print(f"{paths.RAW}: {download(load().data)}")
+        content = download(load().data)
+        print(f"{paths.RAW}: {content}")
+        if "layout" in content.facts:
+            print(content.facts["layout"])
 
 
 if __name__ == "__main__":

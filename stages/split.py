@@ -4,6 +4,7 @@ from pipeline import atomic, paths
 from pipeline.dataset import split as splitting
 from pipeline.errors import user_errors
 from pipeline.params import load
+from pipeline.sources import provenance
 
 
 def main() -> None:
@@ -14,10 +15,12 @@ def main() -> None:
 
         manifest = splitting.usable(pd.read_parquet(paths.MANIFEST), everything.data.mr_contrast)
         assigned = splitting.assign(manifest, params, earlier=splitting.read_earlier(paths.SPLIT, params))
-        report = splitting.summary(manifest, assigned, params)
+        source = provenance.read()
+        report = splitting.summary(manifest, assigned, params, source.facts.get("layout", "") if source else "")
         with atomic.new_file(paths.SPLIT) as file:
             splitting.write(file, manifest, assigned, params)
             atomic.write_json(paths.SPLIT_JSON, report)
+        print(report["patients"]["understood"])
         for name, counts in report["slices"].items():
             print(f"{name}: {counts['ct']} CT and {counts['mr']} MR slices")
 

@@ -6,7 +6,7 @@ from pipeline import atomic, paths, privacy
 from pipeline.dataset import expectations, manifest, manifest_contract, quality, quality_report
 from pipeline.errors import UserError, user_errors
 from pipeline.params import load
-from pipeline.sources import provenance
+from pipeline.sources import pairs, provenance
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
         params = load().quality
         judged = quality.judge(manifest.build(meanwhile=expectations.load), params)
         reference = quality_report.read_reference(params.drift_reference)
-        results = manifest_contract.check(judged, manifest.read_pairs(), provenance.read(), params, reference)
+        results = manifest_contract.check(judged, pairs.read(paths.RAW), provenance.read(), params, reference)
         broken = quality_report.failed(results)
         if broken:
             with atomic.new_folder(paths.QUALITY_FAILED) as folder:

@@ -1,6 +1,5 @@
 """The manifest: one row per slice with what its file says and what its pixels show; judged apart from it, in quality.py."""
 
-import csv
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -8,15 +7,17 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
 from pipeline import paths
 from pipeline.formats.slices import Slice, Unreadable
-from pipeline.formats.table import read_slices
+from pipeline.formats.table import is_part, read_slices
 from pipeline.imaging import appearance, intensity, outline
 from pipeline.imaging.outline import Picture
 from pipeline.parallel import in_parallel
+from pipeline.sources import layout, pairs
 from pipeline.sources.layout import stem
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Row:
     head_share: float = 0.0  # share of the picture that the head covers; 0: none found
     outline: list[float] = field(default_factory=list)  # corners of the head's outline, row and column in turn; empty: none found
     complaint: str = ""  # why the file could not be read
+    position: float = float("nan")  # millimetres along the head, from foot to vertex; no number where unknown
 
 
 def build(raw: Path = paths.RAW, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> "pd.DataFrame":
@@ -65,30 +67,62 @@ def build(raw: Path = paths.RAW, workers: int | None = None, meanwhile: Callable
     """
     import pandas as pd
 
-    files = [file for modality in paths.MODALITIES for file in sorted((raw / modality).rglob("*")) if file.is_file()]
+    files = [file for modality in paths.MODALITIES for file in sorted((raw / modality).rglob("*")) if file.is_file() and not is_part(file)]
     tasks = [(raw, files[i : i + FILES_PER_TASK]) for i in range(0, len(files), FILES_PER_TASK)]
-    rows = [row for some in in_parallel(_measure_files, tasks, workers, meanwhile) for row in some]
+    rows = [row for some in in_parallel(_measure_files, tasks, workers, meanwhile, name=_files) for row in some]
     table = pd.DataFrame([asdict(row) for row in sorted(rows, key=lambda row: row.slice_id)], columns=list(Row.__dataclass_fields__))
-    pairs = read_pairs(raw)
-    number = {path: i for i, pair in enumerate(pairs) for path in (pair["ct"], pair["mr"])}
-    table["pair"] = [number.get(path, -1) for path in table["path"]]
-    said = {pair["mr"]: pair["contrast"] for pair in pairs if pair["contrast"]}
-    told = table["path"].isin(list(said))
-    table.loc[told, "contrast"] = table.loc[told, "path"].map(said)
+    listed = pairs.read(raw)
+    table["pair"] = match_slices(table, listed)
+    places = {path: pair["place"] for pair in listed for path in (pair["ct"], pair["mr"])}
+    table["pair_place"] = np.where(table["pair"] >= 0, table["path"].map(places).fillna(""), "")
+    said = layout.read_table(raw / paths.FILES_CSV.name)
+    table["patient"] = table["path"].map({path: patient for path, (patient, _) in said.items()}).fillna("")
+    contrasts = {path: contrast for path, (_, contrast) in said.items() if contrast}
+    contrasts |= {pair["mr"]: pair["contrast"] for pair in listed if pair["contrast"]}
+    told = table["path"].isin(list(contrasts)) & (table["contrast_confidence"] < 1)
+    told |= table["path"].isin([pair["mr"] for pair in listed if pair["contrast"]])
+    table.loc[told, "contrast"] = table.loc[told, "path"].map(contrasts)
     table.loc[told, "contrast_confidence"] = 1.0
-    # A subject named in pairs.csv ties its slices together where the files themselves say nothing.
-    subjects = {path: f"pairs:{pair['group']}" for pair in pairs if pair["group"] for path in (pair["ct"], pair["mr"])}
+    # A subject named in pairs.csv ties its slices together where nothing else does.
+    subjects = {path: f"pairs:{pair['group']}" for pair in listed if pair["group"] for path in (pair["ct"], pair["mr"])}
     table["group_key"] = table["group_key"].mask(table["group_key"] == "", table["path"].map(subjects).fillna(""))
     return table
 
 
-def read_pairs(raw: Path = paths.RAW) -> list[dict[str, str]]:
-    """The lines of pairs.csv (ct, mr, contrast, group); none where there is no such file."""
-    file = raw / paths.PAIRS_CSV.name
-    if not file.is_file():
-        return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
+def match_slices(table: "pd.DataFrame", listed: list[pairs.Pair]) -> list[int]:
+    """The number of the pair of each row, -1 for none: a picture with a picture, a volume's slices with the nearest of its partner.
+
+    Slices match where their places along the head differ by at most half the wider of the two distances between slices; without
+    places, in the order of the files where both have as many.
+    """
+    numbers = [-1] * len(table)
+    rows = {str(path): list(lines) for path, lines in table.groupby("path", sort=False).groups.items()}
+    places = table["position"].to_numpy()
+    count = 0
+    for pair in listed:
+        ct, mr = rows.get(pair["ct"], []), rows.get(pair["mr"], [])
+        for one, other in _nearest(ct, mr, places):
+            numbers[one] = numbers[other] = count
+            count += 1
+    return numbers
+
+
+def _nearest(ct: list[int], mr: list[int], places: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Rows that belong together, each in one couple at most, from foot to head."""
+    if len(ct) == len(mr) == 1:
+        return [(ct[0], mr[0])]
+    here, there = places[ct], places[mr]
+    if np.isnan(here).any() or np.isnan(there).any():
+        return list(zip(ct, mr, strict=True)) if len(ct) == len(mr) else []
+    steps = [float(np.median(np.diff(np.sort(some)))) for some in (here, there) if len(some) > 1]
+    couples: list[tuple[int, int]] = []
+    left = set(range(len(mr)))
+    for row in np.argsort(here, kind="stable"):
+        nearest = min(left, key=lambda other: (abs(there[other] - here[row]), other), default=None)
+        if nearest is not None and abs(there[nearest] - here[row]) <= max(steps) / 2 + 1e-6:
+            couples.append((ct[row], mr[nearest]))
+            left.discard(nearest)
+    return couples
 
 
 def measure(slice_: Slice, modality: str) -> dict[str, Any]:
@@ -111,6 +145,7 @@ def measure(slice_: Slice, modality: str) -> dict[str, Any]:
         "saturated": float((inside >= 0.995).mean()) if inside.size else 0.0,
         "border": _border(picture),
         "colour": slice_.colour,
+        "position": float("nan") if slice_.position is None else slice_.position,
         "head_share": float(mask.mean()),
         "outline": found.points.ravel().tolist() if found else [],
     }
@@ -150,6 +185,11 @@ def perceptual_hash(picture: Picture) -> str:
     import imagehash
 
     return str(imagehash.phash(Image.fromarray(np.rint(picture * 255).astype(np.uint8)), hash_size=HASH_SIDE))
+
+
+def _files(task: tuple[Path, list[Path]]) -> str:
+    raw, files = task
+    return ", ".join(str(file.relative_to(raw)) for file in files)
 
 
 def _measure_files(task: tuple[Path, list[Path]]) -> list[Row]:

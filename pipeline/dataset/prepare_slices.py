@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 
 from pipeline import atomic, params, paths
 from pipeline.dataset import slice_arrays, slices_contract
-from pipeline.formats.table import read_slices
+from pipeline.errors import UserError
+from pipeline.formats.slices import Slice
+from pipeline.formats.table import read_slices, read_volume
 from pipeline.imaging.head import Box
 from pipeline.imaging.outline import Outline
-from pipeline.imaging.prepare import prepare
+from pipeline.imaging.prepare import NoHead, find_outline, prepare
+from pipeline.imaging.regrid import onto_grid, same_grid
 from pipeline.parallel import in_parallel
 
 if TYPE_CHECKING:
@@ -22,6 +26,16 @@ if TYPE_CHECKING:
 SLICES_PER_TASK = 8
 VALIDATION = "validation.json"
 STORED = ["stored_mean", "stored_largest", "stored_head"]  # what is checked of each stored slice
+
+
+@dataclass(frozen=True)
+class Partner:
+    """The slice that is to be translated, on whose pixels its truth is needed."""
+
+    path: Path
+    frame: int
+    modality: str
+    outline: list[float]
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class Job:
     row: int
     outline: list[float]
     box: Box | None = None
+    partner: Partner | None = None
 
 
 def build(
@@ -86,37 +101,47 @@ def fill(
     prepared = pd.DataFrame(_run(jobs, preprocess, workers, meanwhile))
     index = pd.concat([index, prepared.drop(columns=STORED)], axis=1)
     index["pair"] = _number_pairs(index)
-    _write_truth(folder, index, preprocess, raw, workers)
+    index["alignment"] = index["pair"].map(_write_truth(folder, index, preprocess, raw, workers))
     return index.rename(columns={"height": "source_height", "width": "source_width"}), prepared[STORED]
 
 
 COLUMNS = [
     "slice_id", "modality", "split", "row", "path", "frame", "group", "contrast", "contrast_confidence", "source_height", "source_width",
-    "crop_top", "crop_left", "crop_side", "rotation", "intensity_low", "intensity_high", "pair",
+    "crop_top", "crop_left", "crop_side", "rotation", "intensity_low", "intensity_high", "pair", "alignment",
 ]  # fmt: skip
 
 
 def _number_pairs(index: "pd.DataFrame") -> "pd.Series":
-    """Pairs of which both slices are there, numbered from 0; -1 for the others."""
-    counts = index[index["pair"] >= 0].groupby("pair")["modality"].nunique()
+    """Pairs of which both slices are for testing, numbered from 0; -1 for the others: in training a patient's CT and MR are unpaired."""
+    pairs = index["pair"].where(index["split"] == "test", -1)
+    counts = index[pairs >= 0].groupby("pair")["modality"].nunique()
     whole = {pair: number for number, pair in enumerate(sorted(counts.index[counts == 2]))}
-    return index["pair"].map(whole).fillna(-1).astype("int64")
+    return pairs.map(whole).fillna(-1).astype("int64")
 
 
-def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preprocess, raw: Path, workers: int | None) -> None:
-    """The other modality of each paired slice, cut by the box of the slice that gets translated."""
+def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preprocess, raw: Path, workers: int | None) -> dict[int, float]:
+    """The other modality of each paired slice, on the pixels and cut by the box of the slice that gets translated.
+
+    Gives how well the heads of each pair overlap, 0..1 (Dice of their outlines), the worse of both ways.
+    """
     paired = index[index["pair"] >= 0].sort_values("pair")
+    alignment: dict[int, float] = {}
     if paired.empty:
-        return
+        return alignment
     sides = {modality: paired[paired["modality"] == modality].to_dict("records") for modality in paths.MODALITIES}
     shape, dtype = (len(sides["ct"]), preprocess.pixels, preprocess.pixels), slice_arrays.stored_type(preprocess.bits)
     for modality, given in (("ct", "mr"), ("mr", "ct")):
         file = slice_arrays.create(folder, paths.slices("truth", modality).name, shape, dtype)
         jobs = [
-            Job(raw / truth["path"], truth["frame"], modality, file, row, truth["outline"], box_of(source))
+            Job(
+                raw / truth["path"], truth["frame"], modality, file, row, truth["outline"], box_of(source),
+                Partner(raw / source["path"], source["frame"], given, source["outline"]),
+            )
             for row, (truth, source) in enumerate(zip(sides[modality], sides[given], strict=True))
-        ]
-        _run(jobs, preprocess, workers)
+        ]  # fmt: skip
+        for row, line in enumerate(_run(jobs, preprocess, workers)):
+            alignment[row] = min(line["alignment"], alignment.get(row, 1.0))
+    return alignment
 
 
 def box_of(line: dict[Hashable, Any]) -> Box:
@@ -162,7 +187,10 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArr
     for job in jobs:
         if job.path != path:
             path, slices = job.path, read_slices(job.path, job.modality)
-        prepared = prepare(slices[job.frame], job.modality, preprocess, job.box, Outline(np.reshape(job.outline, (-1, 2))))
+        slice_, outline = slices[job.frame], _outline(job.outline)
+        if job.partner:
+            slice_, outline = _onto_partner(job, slice_, outline)
+        prepared = prepare(slice_, job.modality, preprocess, job.box, outline)
         line = {
             "crop_top": prepared.box.top,
             "crop_left": prepared.box.left,
@@ -174,5 +202,44 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArr
             "stored_largest": float(prepared.array.max()),
             "stored_head": float(prepared.mask.mean()),
         }
+        if job.partner:
+            line["alignment"] = _dice(outline.mask(slice_.pixels.shape), _outline(job.partner.outline).mask(slice_.pixels.shape))
         results.append((slice_arrays.quantise(prepared.array, slice_arrays.stored_type(preprocess.bits)), line))
     return results
+
+
+def _onto_partner(job: Job, slice_: Slice, outline: Outline) -> tuple[Slice, Outline]:
+    """The truth on the pixels of its partner, with the head's outline there; as it is where both lie on one grid, or places are unknown."""
+    assert job.partner is not None
+    slices = _regridded(job.path, job.modality, job.partner.path, job.partner.modality)
+    if slices is None:
+        return slice_, outline
+    moved = slices[job.partner.frame]
+    try:
+        return moved, find_outline(moved, job.modality)
+    except NoHead:
+        return moved, _outline(job.partner.outline)
+
+
+@lru_cache(maxsize=1)
+def _regridded(path: Path, modality: str, partner: Path, other: str) -> list[Slice] | None:
+    """The slices of the volume `path` on the grid of the volume `partner`; None where that changes nothing or cannot be known.
+
+    Raises UserError where the two share no place.
+    """
+    volume, target = read_volume(path, modality), read_volume(partner, other)
+    if volume.affine is None or target.affine is None or min(len(volume.slices), len(target.slices)) < 2 or same_grid(volume, target):
+        return None
+    moved, inside = onto_grid(volume, target)
+    if not inside.any():
+        raise UserError(f"{path} and {partner}: a pair whose volumes lie in different places and do not overlap; register them first")
+    return moved.slices
+
+
+def _outline(points: list[float]) -> Outline:
+    return Outline(np.reshape(points, (-1, 2)))
+
+
+def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Overlap of two masks, 0..1 (Dice)."""
+    return float(2 * (one & other).sum() / max(1, one.sum() + other.sum()))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SMALLEST_HEAD = 0.36  # share of a tight square that a narrow head covers
+ALIGNED = 0.85  # overlap (Dice) of the outlines of one head in CT and MR; registered pairs have more
 BULK = (0.01, 0.99)  # quantiles of the training slices between which the median of test slices lies
 
 
@@ -48,10 +49,14 @@ def _split(index: "pd.DataFrame") -> list[dict[str, Any]]:
     one_split = {"column": "splits", "max_value": 1}
     in_test = {"column": "split", "value_set": ["test"]}
     paired = index[index["pair"] >= 0]
+    aligned = {"column": "alignment", "min_value": ALIGNED}
     return [
         *expectations.check("groups", groups, [Expectation("ColumnValuesToBeBetween", "no group crosses splits", one_split)]),
         *expectations.check("pictures", pictures, [Expectation("ColumnValuesToBeBetween", "no picture is in two splits", one_split)]),
         *expectations.check("pairs", paired, [Expectation("ColumnValuesToBeInSet", "pairs are for testing only", in_test)]),
+        *expectations.check(
+            "pairs", paired, [Expectation("ColumnValuesToBeBetween", "the heads of a pair lie in one place", aligned, WARNING)]
+        ),
         *expectations.check(
             "parts", parts, [Expectation("ColumnDistinctValuesToContainSet", "no split is empty", {"column": "part", "value_set": every})]
         ),

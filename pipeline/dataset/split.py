@@ -43,8 +43,9 @@ def usable(manifest: "pd.DataFrame", mr_contrast: str) -> "pd.DataFrame":
 
 
 def find_groups(manifest: "pd.DataFrame", split: params.Split) -> NDArray[np.int64]:
-    """Number of the group of each row of `manifest` (columns slice_id, modality, sha256, phash, group_key)."""
-    links = [_links(manifest["sha256"]), _links(manifest["group_key"]), _links(_blocks(manifest["slice_id"], split.neighbour_block))]
+    """Number of the group of each row of `manifest` (columns slice_id, modality, sha256, phash, group_key, patient)."""
+    keys = [manifest["sha256"], manifest["group_key"], manifest["patient"], _blocks(manifest["slice_id"], split.neighbour_block)]
+    links = [_links(key) for key in keys]
     links.append(_near(manifest["phash"], split.near_duplicate_bits))
     return duplicates.components(len(manifest), np.concatenate(links))
 
@@ -53,7 +54,7 @@ def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str
     """A table slice_id, split ("train", "val", "test", or "" for left out), group, in the order of `manifest`.
 
     `manifest` has the columns of data/manifest.parquet, sound slices only. `earlier` maps SHA-256 of pixels to the split that they had.
-    Pairs and their groups are always test. Raises UserError when a split of a modality would be empty.
+    Pairs that a person listed, and their groups, are always test. Raises UserError when a split of a modality would be empty.
     """
     import pandas as pd
 
@@ -64,7 +65,8 @@ def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str
     chance = {group: _chance(group, split.seed) for group in table["group"].unique()}
     table["chance"] = table["group"].map(chance)
 
-    paired = pd.Series(manifest["pair"].to_numpy() >= 0).groupby(groups).transform("any").to_numpy()
+    listed = (manifest["pair"] >= 0) & (manifest["pair_place"] == "test")
+    paired = pd.Series(listed.to_numpy()).groupby(groups).transform("any").to_numpy()
     from_test = manifest["source_split"].to_numpy() == "test"
     own_test = pd.Series(from_test).groupby(groups).transform("all").to_numpy() & split.keep_source_test
     source_decides = split.keep_source_test and bool(from_test.any())
@@ -116,8 +118,11 @@ def read_earlier(file: Path, split: params.Split) -> dict[str, str]:
     return dict(history["splits"]) if history.get("params") == split.model_dump() else {}
 
 
-def summary(manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Split) -> dict[str, Any]:
-    """Counts of slices and groups per split and modality, group sizes, and what a split by single images would have leaked."""
+def summary(manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Split, understood: str = "") -> dict[str, Any]:
+    """Counts of slices and groups per split and modality, group sizes, and what a split by single images would have leaked.
+
+    `understood`: what download read from paths about patients.
+    """
     together = assigned.assign(modality=manifest["modality"].to_numpy())
     sizes = together.groupby("group").size()
     naive = np.array([_place(_chance(slice_id, split.seed), split) for slice_id in together["slice_id"]])
@@ -137,6 +142,12 @@ def summary(manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Sp
         },
         "group_sizes": {str(size): count for size, count in sorted(Counter(int(size) for size in sizes).items())},
         "largest_group": int(sizes.max()),
+        "patients": {
+            "understood": understood,
+            "told_by_path": int(manifest.loc[manifest["patient"] != "", "patient"].nunique()),
+            "told_by_file": int(manifest.loc[manifest["group_key"] != "", "group_key"].nunique()),
+            "slices_without": int(((manifest["patient"] == "") & (manifest["group_key"] == "")).sum()),
+        },
         "left_out": int((together["split"] == LEFT_OUT).sum()),
         "naive_random_split": _leak(together["group"].to_numpy(), naive, together["modality"].to_numpy()),
         "source_own_split": _leak(together["group"].to_numpy(), by_source, together["modality"].to_numpy()),

@@ -17,6 +17,7 @@ from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
 
 START = 4096  # bytes that a format is recognised by
+_VOXELS = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")  # endings of files that only hold voxels
 
 
 class Format(Protocol):
@@ -143,6 +144,11 @@ def named(name: str) -> Format:
     return {format_.NAME: format_ for format_ in FORMATS}[name]
 
 
+def is_part(path: Path) -> bool:
+    """Whether a file holds the voxels that another file, its header, describes: no image of its own."""
+    return path.name.lower().endswith(_VOXELS) and _header_of(path) is not None
+
+
 def _new_name(path: Path, format_: Format) -> Path:
     """`path` with the format's own ending where its name has none; DICOM files need none."""
     return path if format_.NAME == dicom.NAME else path.with_name(path.name + format_.ENDINGS[0])
@@ -150,12 +156,16 @@ def _new_name(path: Path, format_: Format) -> Path:
 
 def _with_header(path: Path) -> tuple[Path, Format]:
     """The file to read, which is its header for a file of voxels alone, and its format. Raises Unreadable."""
+    return _header_of(path) or (path, recognise(path))
+
+
+def _header_of(path: Path) -> tuple[Path, Format] | None:
     for format_ in FORMATS:
         beside = getattr(format_, "header_beside", None)
         header = beside(path) if beside else None
         if header is not None:
             return header, format_
-    return path, recognise(path)
+    return None
 
 
 def _sorted_out(folder: Path) -> tuple[list[tuple[Path, Format]], list[Unreadable]]:

@@ -1,90 +1,252 @@
 """Names of patients in names of files: scanners export to folders such as DOE_JOHN, and a file's name travels into every report.
 
-A part of a path that holds what a DICOM header of the same source says of a person (name, id, birth date, institution, ...) is replaced
-by a keyed hash. Names that no header explains stay: they are the user's own.
+A part of a path that tells what a DICOM header of the same source says of a person (name, id, date of birth, address, institution, ...)
+is replaced by a keyed hash. It tells it however it is written: together or apart, in any order, with initials, accents or not, dates in
+any order. Names that no header explains stay: they are the user's own.
 """
 
 import contextlib
+import itertools
 import logging
 import re
 import unicodedata
 import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from pipeline import privacy
+from pipeline.parallel import in_parallel
 
-# Attributes whose text identifies a person or place (a part of PS3.15 table E.1-1, the ones that end up in file names).
-_ATTRIBUTES = (
-    "PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "PatientBirthDate",
-    "PatientAddress", "PatientTelephoneNumbers", "AccessionNumber", "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName",
-    "ReferringPhysicianName", "PerformingPhysicianName", "NameOfPhysiciansReadingStudy", "OperatorsName", "PhysiciansOfRecord",
-    "RequestingPhysician", "ResponsiblePerson", "StationName", "MedicalRecordLocator", "AdmissionID", "DeviceSerialNumber",
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+# Attributes whose text identifies a person or place (of PS3.15 table E.1-1, those that end up in file names).
+_IDS = (
+    "PatientID", "OtherPatientIDs", "IssuerOfPatientID", "AccessionNumber", "StationName", "MedicalRecordLocator", "AdmissionID",
+    "DeviceSerialNumber", "StudyID",
 )  # fmt: skip
-_NO_DICOM = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gz", ".nii", ".csv", ".txt", ".json"}
+_TEXTS = (
+    "PatientAddress", "PatientTelephoneNumbers", "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName",
+    "RegionOfResidence", "CountryOfResidence", "Occupation",
+)  # fmt: skip
+_DATES = ("PatientBirthDate",)
+# Words that stand in headers and in anybody's folders alike, and tell nothing: those of layouts, of imaging, of made-up patients.
+_COMMON_WORDS = """
+    ct mr mri cta mra cbct pet t1 t2 t1w t2w flair pd pdw dwi adc dicom dcm nifti nii png image images img series scan scans study slice
+    slices stack volume volumes data dataset raw set batch part fold train training test testing val validation traina trainb testa testb
+    anat head brain skull neck body axial sagittal coronal anon anonymous anonymized anonymised patient patients pat subject subjects sub
+    case cases id pid person dummy phantom unknown none name noname no nobody example sample demo hospital clinic klinik klinikum
+    university department dept radiology institute center centre medical imaging street
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
+_MONTHS = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6, "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12}
+_SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
+_SHORTEST = 4  # letters from which a word is found within others: "ann" is in "planning"
+FILES_PER_TASK = 64
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What headers say of persons, in plain letters.
+
+    words: each tells somebody alone; names: the words of each person's name; dates: (year, month, day) of birth.
+    """
+
+    words: frozenset[str] = frozenset()
+    names: frozenset[tuple[str, ...]] = frozenset()
+    dates: frozenset[tuple[int, int, int]] = frozenset()
+
+    def __or__(self, other: "Identity") -> "Identity":
+        return Identity(self.words | other.words, self.names | other.names, self.dates | other.dates)
+
+    def is_told_by(self, part: str) -> bool:
+        """Whether a part of a path tells any of it."""
+        plain = _plain(part)
+        tokens = _tokens(part)
+        together = "".join(letter for letter in plain if letter.isalnum())
+        chunks = {*tokens, *("".join(pair) for pair in itertools.pairwise(tokens)), *_split(plain), together}
+        return (
+            any(word in chunks or (_is_long(word) and word in together) for word in self.words)
+            or any(_spells(chunks, name) for name in self.names)
+            or any(date in self.dates for date in _dates(tokens))
+        )
 
 
 class Names:
     """What to call the folders and files of a source."""
 
-    def __init__(self, root: Path, files: list[Path]) -> None:
-        """Look into the header of every DICOM file among `files`, below `root`."""
-        self._words: set[str] = set()
-        self._telling: set[str] = set()
-        for file in files:
-            words = _words(file)
-            if words:
-                self._words |= words
-                self._telling |= {part for part in file.relative_to(root).parts if _tells(PurePosixPath(part), words)}
+    def __init__(self, files: Iterable[Path]) -> None:
+        """Look into the header of every DICOM file among `files`."""
+        files = list(files)
+        tasks = [files[i : i + FILES_PER_TASK] for i in range(0, len(files), FILES_PER_TASK)]
+        self._everybody = Identity()
+        self._telling: dict[str, bool] = {}
+        for identity in in_parallel(_identity_of_files, tasks):
+            self._everybody |= identity
 
     def path(self, place: PurePosixPath) -> PurePosixPath:
-        """`place` (modality/... or modality/split/...) with every telling part replaced."""
-        return PurePosixPath(place.parts[0], *(self._part(part) for part in place.parts[1:]))
+        """`place` (modality/... or modality/split/...) with every telling part replaced; the split's own name says nothing of anybody."""
+        kept = 2 if len(place.parts) > 2 and place.parts[1] in ("train", "test") else 1
+        return PurePosixPath(*place.parts[:kept], *(self._part(part) for part in place.parts[kept:]))
 
     def group(self, name: str) -> str:
-        """A subject's name in pairs.csv, replaced when it tells who the subject is."""
-        return _hashed(name) if name in self._telling or _tells(PurePosixPath(name), self._words) else name
+        """A subject's name, such as in pairs.csv, replaced when it tells who the subject is."""
+        return _hashed(name) if self._tells(name) else name
 
     def _part(self, part: str) -> str:
-        telling = part in self._telling or any(len(word) >= 4 and word in self._words for word in _split(part))
-        return _hashed(PurePosixPath(part).stem) + PurePosixPath(part).suffix if telling else part
+        if not self._tells(part):
+            return part
+        suffixes = "".join(PurePosixPath(part).suffixes[-2:]) if part.lower().endswith(".gz") else PurePosixPath(part).suffix
+        return (
+            f"{_hashed(part[: len(part) - len(suffixes)])}{suffixes}"
+            if re.fullmatch(r"(\.[A-Za-z]\w{0,4}){0,2}", suffixes)
+            else _hashed(part)
+        )
+
+    def _tells(self, name: str) -> bool:
+        if name not in self._telling:
+            self._telling[name] = self._everybody.is_told_by(name)
+        return self._telling[name]
 
 
 def _hashed(name: str) -> str:
     return f"p-{privacy.pseudonym('name', _plain(name))[:12]}"
 
 
-def _tells(part: PurePosixPath, words: set[str]) -> bool:
-    """Whether a path's part holds one of the words: short ones as a word of their own, from four characters on anywhere."""
-    plain = _plain(part.name)
-    own = {*_split(part.name), _plain(part.stem)}
-    return any(word in own or (len(word) >= 4 and word in plain) for word in words)
+def _identity_of_files(files: list[Path]) -> Identity:
+    everybody = Identity()
+    for file in files:
+        everybody |= identity_of(file)
+    return everybody
 
 
-def _words(file: Path) -> set[str]:
-    """Words of at least two characters that identify a person in the file's header; none for what is no DICOM file."""
-    if file.suffix.lower() in _NO_DICOM:
-        return set()
+def identity_of(file: Path) -> Identity:
+    """What the header of a DICOM file says of persons; nothing for what is no DICOM file, whatever its name."""
+    if not _may_be_dicom(file):
+        return Identity()
     import pydicom
 
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)  # its messages quote the header
+    identity = Identity()
     try:
         with warnings.catch_warnings(), contextlib.suppress(Exception):  # damaged files are judged later, by their reader
             warnings.simplefilter("ignore")
-            force = file.suffix.lower() in (".dcm", ".ima")
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=force, specific_tags=list(_ATTRIBUTES))
-            text = " ".join(str(dataset[name].value) for name in _ATTRIBUTES if name in dataset)
-            words = {word for word in _split(text) if len(word) > 1}
-            name = _split(str(dataset.get("PatientName", "")))
-            return words | {_plain(str(dataset.get("PatientID", ""))), "".join(name), "".join(reversed(name))} - {""}
-        return set()
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, defer_size=2**16)
+            for part in _datasets(dataset):
+                identity |= _identity(part)
     finally:
         logger.setLevel(level)
+    return identity
+
+
+def _may_be_dicom(file: Path) -> bool:
+    """Whether the bytes are those of a DICOM file, or of one without preamble: its first group is 0002 or 0008 in either byte order."""
+    with file.open("rb") as opened:
+        start = opened.read(132)
+    return start[128:132] == b"DICM" or start[:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")
+
+
+def _datasets(dataset: "Dataset") -> Iterator["Dataset"]:
+    """The data set itself and those in its sequences, at any depth."""
+    yield dataset
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value or ():
+                yield from _datasets(item)
+
+
+def _identity(dataset: "Dataset") -> Identity:
+    words: set[str] = set()
+    names: set[tuple[str, ...]] = set()
+    for element in dataset:
+        if element.VR == "PN" and element.value:
+            for name in element.value if element.VM > 1 else [element.value]:
+                for parts in _writings(str(name)):
+                    words |= {word for word in parts if len(word) > 1}
+                    if len(parts) > 1:
+                        names.add(parts)
+                        words |= {"".join(parts), "".join(reversed(parts))}
+    for name in _IDS:
+        words |= set(_id_words(_text(dataset, name)))
+    for name in _TEXTS:
+        words |= {word for word in _split(_plain(_text(dataset, name))) if _is_long(word) and word not in _COMMON}
+    dates = {date for name in _DATES for date in [_date_of_birth(_text(dataset, name))] if date}
+    return Identity(frozenset(words), frozenset(names), frozenset(dates))
+
+
+def _writings(name: str) -> Iterator[tuple[str, ...]]:
+    """The words of a name as letters, ideographs and phonetic signs have it, umlauts as one letter and as two."""
+    for writing in unicodedata.normalize("NFKC", name.casefold()).split("="):
+        for spelling in {writing, writing.translate(_SPELT_OUT)}:
+            yield tuple(word for word in _split(_plain(spelling)) if word not in _COMMON)
+
+
+def _text(dataset: "Dataset", name: str) -> str:
+    value = dataset.get(name)
+    return "" if value is None else " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _id_words(text: str) -> Iterator[str]:
+    """An id identifies as a whole, however it is punctuated, and by a long enough number in it; its other words are like anybody's."""
+    whole = "".join(letter for letter in _plain(text) if letter.isalnum())
+    if whole and whole not in _COMMON and (len(whole) > 2 or not whole.isascii()):
+        yield whole
+        for number in re.findall(r"\d+", "".join(re.split(r"[\W_]+", text))):
+            if len(number.lstrip("0")) >= _SHORTEST:
+                yield number.lstrip("0")
+
+
+def _spells(chunks: set[str], name: tuple[str, ...]) -> bool:
+    """Whether a chunk is made of a name's words and initials run together, a word of two letters or more among them: `johndoe`, `jdoe`."""
+    pieces = [{word, word[0]} for word in name]
+    for count in range(2, min(len(name), 4) + 1):
+        for chosen in itertools.permutations(pieces, count):
+            for spelling in itertools.product(*chosen):
+                if max(map(len, spelling)) > 1 and "".join(spelling) in chunks:
+                    return True
+    return False
+
+
+def _date_of_birth(text: str) -> tuple[int, int, int] | None:
+    digits = re.sub(r"\D", "", text)
+    return (int(digits[:4]), int(digits[4:6]), int(digits[6:8])) if len(digits) == 8 else None
+
+
+def _dates(tokens: list[str]) -> Iterator[tuple[int, int, int]]:
+    """Every date that tokens in a row can be read as: year, month and day in the usual orders, apart or together, months by name too."""
+    triples = [tokens[i : i + 3] for i in range(len(tokens) - 2)]
+    for token in tokens:
+        if token.isdigit() and len(token) >= 8:
+            for start in range(len(token) - 7):
+                run = token[start : start + 8]
+                triples += [[run[:4], run[4:6], run[6:]], [run[:2], run[2:4], run[4:]]]
+        if token.isdigit() and len(token) == 6:
+            triples.append([token[:2], token[2:4], token[4:]])
+    for first, second, third in triples:
+        for year, month, day in ((first, second, third), (third, second, first), (third, first, second)):
+            number = _MONTHS.get(month[:3]) if month.isalpha() else int(month) if month.isdecimal() else None
+            if number and year.isdecimal() and day.isdecimal() and len(year) in (2, 4):
+                for century in (0,) if len(year) == 4 else (1900, 2000):
+                    yield century + int(year), number, int(day)
+
+
+def _tokens(part: str) -> list[str]:
+    """Runs of letters and runs of digits, also where capitals begin a word: `LiWei03` is li, wei, 03."""
+    apart = re.sub(r"(?<=[a-z\u00df-\u00ff])(?=[A-Z\u00c0-\u00de])", " ", part)
+    return re.findall(r"\d+|[^\W\d_]+", _plain(apart))
+
+
+def _is_long(word: str) -> bool:
+    """Long enough to tell somebody within other words; ideographs tell more than letters."""
+    return len(word) >= (_SHORTEST if word.isascii() else 2)
 
 
 def _split(text: str) -> list[str]:
-    return [word for word in re.split(r"[\W_]+", _plain(text)) if word]
+    return [word for word in re.split(r"[\W_]+", text) if word]
 
 
 def _plain(text: str) -> str:

@@ -37,8 +37,8 @@ def fetch(data: Data, target: Path) -> Fetched:
     """
     handle, version = data.kaggle.handle, data.kaggle.version
     title = f"Kaggle data set {handle} version {version}"
-    pairs = folder.copy_tree(_bring(handle, version, title), target, title)
-    return Fetched(title, version, pinned=True, facts={"handle": handle, "pairs": pairs})
+    facts = folder.copy_tree(_bring(handle, version, title), target, title, data.patient)
+    return Fetched(title, version, pinned=True, facts={"handle": handle, **facts})
 
 
 def look(data: Data, used: Provenance | None) -> News:

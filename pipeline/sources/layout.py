@@ -1,172 +1,220 @@
-"""Where each file of a foreign tree belongs: by its folders to a modality and, where the source has one, a split.
+"""Where each file of a foreign tree belongs: to a modality and, where the source has one, a split.
 
-Two layouts are known, at any depth and in any case: Kaggle's `trainA trainB testA testB` (A = CT, B = MR), and `ct` with `mr` or `mri`,
-with `train` and `test` optionally just below or just above them. Folders around that which tell files apart (one per patient, say) are
-kept below the modality, so that names need not be unique across them.
+Known layouts, at any depth and in any case:
+- Kaggle's `trainA trainB testA testB` (A = CT, B = MR);
+- folders `ct` with `mr` or `mri`, with `train` and `test` optionally just below or just above them;
+- BIDS: `sub-*/[ses-*/]anat/*_T1w...` and `ct/*_ct...`;
+- a folder per patient with files called ct and mr (SynthRAD), or whose names begin or end so: `p01/p01_mr.nii.gz`.
+Folders around that which tell files apart (one per patient, say) are kept below the modality, so that names need not be unique.
 """
 
 import csv
 import hashlib
 import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import UserError
+from pipeline.sources import patients
 
 KAGGLE_FOLDERS = {"traina": ("ct", "train"), "trainb": ("mr", "train"), "testa": ("ct", "test"), "testb": ("mr", "test")}
-MODALITY_FOLDERS = {"ct": "ct", "mr": "mr", "mri": "mr"}
+MODALITY_WORDS = {"ct": "ct", "mr": "mr", "mri": "mr"}
+CONTRAST_WORDS = {"t1": "t1", "t1w": "t1", "mprage": "t1", "t2": "t2", "t2w": "t2", "flair": "flair", "pd": "pd", "pdw": "pd"}
 SPLIT_FOLDERS = ("train", "test")
-CONTRASTS = ("t1", "t2", "flair", "pd", "")
+COLUMNS = ("path", "patient", "contrast")
 
 _NO_IMAGE = {
     ".txt", ".csv", ".tsv", ".json", ".md", ".rst", ".xml", ".html", ".htm", ".pdf", ".xls", ".xlsx", ".doc", ".docx", ".log", ".ini",
-    ".db", ".yaml", ".yml", ".py", ".ipynb", ".bval", ".bvec", ".exe", ".dll", ".inf", ".css", ".js",
+    ".db", ".yaml", ".yml", ".py", ".ipynb", ".bval", ".bvec", ".exe", ".dll", ".inf", ".css", ".js", ".tfm", ".mat",
 }  # fmt: skip
-_NO_IMAGE_NAMES = {"dicomdir", "thumbs.db", "license", "readme", "lockfile", "version", "__macosx"}
+_NO_IMAGE_NAMES = {"dicomdir", "thumbs.db", "license", "readme", "lockfile", "version", "__macosx", "derivatives"}
+_NO_HEAD = {"mask", "cbct", "overview", "seg", "label", "labels"}  # names of files beside ct and mr that are neither
+_HEADERS = (".hdr", ".mhd", ".nhdr")  # text or numbers that describe the voxels in a file of the same name
+_VOXELS = (".img", ".raw", ".zraw", ".img.gz", ".raw.gz")
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A file of the source and its place below data/raw."""
+class Place:
+    """A file of the source with what its path says: folders above the modality and below it, patient and MR contrast ("" unknown)."""
 
     source: Path
+    modality: str
+    split: str
+    above: tuple[str, ...]
+    below: tuple[str, ...]
     target: PurePosixPath
+    patient: str = ""
+    contrast: str = ""
 
 
-def place(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosixPath) -> list[Placed]:
+@dataclass(frozen=True)
+class Layout:
+    """Every image of a tree in its place, and a sentence for a person: what was understood."""
+
+    places: list[Place]
+    understood: str
+
+
+def find(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosixPath, pattern: str = patients.AUTO) -> Layout:
     """Every image of the tree `root` with its place, in the order of their source paths; the same tree always gives the same list.
 
-    `rename(place)` may change a place (the last say on names is here: no two files share a place, suffix aside). Raises UserError
-    when the layout is not known, or a name is not valid Unicode.
+    `rename(place)` may change a place (the last say on names is here: no two files share a place, suffix aside). `pattern`: see
+    `patients.tell`. Raises UserError when the layout is not known, or a name is not valid Unicode.
     """
-    found = []
-    for file in sorted(walk(root)):
-        known = _sort_in(file.relative_to(root).parts)
-        if known is not None:
-            found.append((file, *known))
+    found = [(file, *known) for file in sorted(walk(root)) if (known := _sort_in(file.relative_to(root).parts))]
     if not found:
         raise UserError(
-            f"no trainA trainB testA testB and no ct and mr folders with images in it; expected one of these, found {_glance(root)}"
+            "no trainA trainB testA testB, no ct and mr folders, no files called ct and mr with images in it; expected one of these,"
+            f" found {_glance(root)}"
         )
-    above_all = os.path.commonprefix([above for _, above, _, _ in found])  # noqa: RUF071  # of tuples: folder by folder
-    shared = len(above_all)  # so many folders above tell nothing apart
-    taken: set[str] = set()
-    placed = []
-    for file, above, head, below in found:
-        target = rename(PurePosixPath(*head, *above[shared:], *below))
-        placed.append(Placed(file, _free(target, file, taken)))
-    return placed
+    shared = len(os.path.commonprefix([above for _, _, _, above, _ in found]))  # noqa: RUF071  # of tuples: so many folders tell nothing
+    names = _Names()
+    places = []
+    for file, modality, split, above, below in found:
+        head = (modality, split) if split else (modality,)
+        target = names.free(rename(PurePosixPath(*head, *above[shared:], *below)), file)
+        contrast = _contrast(below[-1]) if modality == "mr" else ""
+        places.append(Place(file, modality, split, above[shared:], below, target, contrast=contrast))
+    told = patients.tell([(place.modality, place.above, place.below, place.target) for place in places], pattern)
+    places = [Place(**{**vars(place), "patient": patient}) for place, patient in zip(places, told.patients, strict=True)]
+    return Layout(places, told.sentence)
 
 
-def copy(placed: list[Placed], folder: Path) -> None:
+def copy(layout: Layout, folder: Path) -> None:
     """Copy the files to their places below `folder`, in original bytes."""
-    for one in placed:
-        target = folder / one.target
+    for place in layout.places:
+        target = folder / place.target
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(one.source, target)
+        shutil.copyfile(place.source, target)
 
 
-def copy_pairs(root: Path, placed: list[Placed], folder: Path, rename_group: Callable[[str], str] = str) -> int:
-    """Where the tree has a pairs.csv (the topmost counts), write it to `folder` with the files' new places; gives the number of pairs.
+def write_table(layout: Layout, file: Path) -> None:
+    """Write what paths say of files, as CSV with COLUMNS; only the files of which they say something."""
+    rows = [(place.target.as_posix(), place.patient, place.contrast) for place in layout.places if place.patient or place.contrast]
+    if not rows:
+        return
+    with file.open("w", newline="", encoding="utf-8") as output:
+        writer = csv.writer(output, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(sorted(rows))
 
-    Columns ct and mr (paths relative to the csv's own folder), optionally contrast (t1, t2, flair, pd or empty) and group (subject).
-    Raises UserError naming the line of a missing column, unknown file, wrong modality, file named twice or unknown contrast.
-    """
-    tables = sorted((file for file in walk(root) if file.name.lower() == "pairs.csv"), key=lambda file: (len(file.parts), file))
-    if not tables:
-        return 0
-    table, places = tables[0], {one.source: one.target for one in placed}
-    rows: list[dict[str, str]] = []
-    used: set[PurePosixPath] = set()
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            missing = {"ct", "mr"} - set(reader.fieldnames or ())
-            if missing:
-                raise UserError(f"pairs.csv: no column {' and '.join(sorted(missing))}; expected ct,mr and optionally contrast,group")
-            for number, line in enumerate(reader, start=2):
-                row = {"contrast": (line.get("contrast") or "").strip().lower(), "group": rename_group((line.get("group") or "").strip())}
-                if row["contrast"] not in CONTRASTS:
-                    raise UserError(f"pairs.csv line {number}: contrast {row['contrast']!r} is not one of t1, t2, flair, pd or empty")
-                for modality in ("ct", "mr"):
-                    named = (line[modality] or "").strip()
-                    target = places.get(table.parent / named)
-                    if target is None or target.parts[0] != modality:
-                        raise UserError(f"pairs.csv line {number}: column {modality} names none of the {modality.upper()} images beside it")
-                    if target in used:
-                        raise UserError(f"pairs.csv line {number}: its {modality.upper()} image is in an earlier line too")
-                    used.add(target)
-                    row[modality] = target.as_posix()
-                rows.append(row)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"pairs.csv: not a comma-separated table in UTF-8: {error}") from None
-    with (folder / "pairs.csv").open("w", newline="", encoding="utf-8") as output:
-        writer = csv.DictWriter(output, ["ct", "mr", "contrast", "group"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (row["ct"], row["mr"])))
-    return len(rows)
+
+def read_table(file: Path) -> dict[str, tuple[str, str]]:
+    """(patient, contrast) of files by their place in data/raw, as `write_table` wrote them; empty without such a file."""
+    if not file.is_file():
+        return {}
+    with file.open(newline="", encoding="utf-8") as lines:
+        return {line["path"]: (line["patient"], line["contrast"]) for line in csv.DictReader(lines)}
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Every plain file below `root`, links followed (each real folder once), hidden files and folders left out."""
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in _NO_IMAGE_NAMES)
-        for name in names:
-            file = Path(folder, name)
-            if not name.startswith(".") and file.is_file():
-                yield file
+    """Every plain file below `root`, links followed (but not into a folder that they lie in), hidden files and folders left out."""
+    yield from _walk(root, frozenset())
 
 
 def stem(path: PurePosixPath) -> str:
     """The path without its image suffix, of which `.nii.gz` is one: what a slice id is made of."""
     text = path.as_posix()
-    return text[: -len(".nii.gz")] if text.lower().endswith(".nii.gz") else text[: len(text) - len(path.suffix)]
+    packed = re.search(r"(\.(nii|img|raw|mha|nrrd))?\.gz$", text.lower())
+    return text[: packed.start()] if packed else text[: len(text) - len(path.suffix)]
 
 
-def _sort_in(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None:
-    """(folders above, (modality[, split]), path below), or None for what belongs to no modality or is no image."""
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file():
+            yield Path(entry.path)
+        elif entry.is_dir() and entry.name.lower() not in _NO_IMAGE_NAMES:
+            yield from _walk(Path(entry.path), above | {real})
+
+
+def _sort_in(parts: tuple[str, ...]) -> tuple[str, str, tuple[str, ...], tuple[str, ...]] | None:
+    """(modality, split or "", folders above, path below), or None for what belongs to no modality or is no image."""
     name = parts[-1].lower()
     if name in _NO_IMAGE_NAMES or PurePosixPath(name).suffix in _NO_IMAGE:
         return None
     for i, part in enumerate(parts[:-1]):
         if part.lower() in KAGGLE_FOLDERS:
-            return parts[:i], KAGGLE_FOLDERS[part.lower()], parts[i + 1 :]
+            return *KAGGLE_FOLDERS[part.lower()], parts[:i], parts[i + 1 :]
     for i, part in enumerate(parts[:-1]):
-        if part.lower() in MODALITY_FOLDERS:
-            modality, above, below = MODALITY_FOLDERS[part.lower()], parts[:i], parts[i + 1 :]
+        if part.lower() in MODALITY_WORDS:
+            modality, above, below = MODALITY_WORDS[part.lower()], parts[:i], parts[i + 1 :]
             if len(below) > 1 and below[0].lower() in SPLIT_FOLDERS:
-                return above, (modality, below[0].lower()), below[1:]
+                return modality, below[0].lower(), above, below[1:]
             if above and above[-1].lower() in SPLIT_FOLDERS:
-                return above[:-1], (modality, above[-1].lower()), below
-            return above, (modality,), below
-    return None
+                return modality, above[-1].lower(), above[:-1], below
+            return modality, "", above, below
+    return _sort_by_name(parts)
 
 
-def _free(target: PurePosixPath, file: Path, taken: set[str]) -> PurePosixPath:
-    """`target`, or beside it a name that no other file has; suffixes do not tell files apart, since slice ids have none."""
-    try:
-        str(target).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"the file name {str(target)!r} is not valid Unicode; rename the file") from None
-    base = stem(target)
-    suffix = target.as_posix()[len(base) :]
-    if base in taken:
-        with file.open("rb") as content:
-            base = f"{base}-{hashlib.file_digest(content, 'sha256').hexdigest()[:8]}"
-    free, count = base, 1
-    while free in taken:
-        count += 1
-        free = f"{base}-{count}"
-    taken.add(free)
-    return PurePosixPath(free + suffix)
+def _sort_by_name(parts: tuple[str, ...]) -> tuple[str, str, tuple[str, ...], tuple[str, ...]] | None:
+    """As `_sort_in`, where no folder says the modality: by the first or last word of the file's own name."""
+    words = _words(parts[-1])
+    if not words or words[-1] in _NO_HEAD:
+        return None
+    known = {**MODALITY_WORDS, **dict.fromkeys(CONTRAST_WORDS, "mr")}
+    modality = known.get(words[-1]) or known.get(words[0])
+    if not modality:
+        return None
+    above, split = parts[:-1], ""
+    for i, part in enumerate(above):
+        if part.lower() in SPLIT_FOLDERS:
+            above, split = above[:i] + above[i + 1 :], part.lower()
+            break
+    return modality, split, above, parts[-1:]
+
+
+def _contrast(name: str) -> str:
+    """The MR contrast that a file's name ends with, or is: `sub-01_T1w.nii.gz`, `flair.mha`."""
+    words = _words(name)
+    return CONTRAST_WORDS.get(words[-1], "") if words else ""
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W_]+", stem(PurePosixPath(name)).lower()) if word]
+
+
+class _Names:
+    """Places that are taken; suffixes do not tell files apart, since slice ids have none."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[str] = Counter()
+        self._of_headers: dict[Path, str] = {}
+
+    def free(self, target: PurePosixPath, file: Path) -> PurePosixPath:
+        """`target`, or beside it a name that no other file has. A header and its voxels keep one name."""
+        try:
+            str(target).encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the file name {str(target)!r} is not valid Unicode; rename the file") from None
+        base = stem(target)
+        suffix = target.as_posix()[len(base) :]
+        described = Path(stem(PurePosixPath(file)))
+        if suffix.lower() in _VOXELS and any(described.with_name(described.name + ending).is_file() for ending in _HEADERS):
+            return PurePosixPath(self._of_headers.setdefault(described, base) + suffix)
+        if suffix.lower() in _HEADERS and described in self._of_headers:
+            return PurePosixPath(self._of_headers[described] + suffix)
+        if base in self._taken:
+            with file.open("rb") as content:
+                base = f"{base}-{hashlib.file_digest(content, 'sha256').hexdigest()[:8]}"
+        free, count = base, 1
+        while free in self._taken:
+            count += 1
+            free = f"{base}-{count}"
+        self._taken[free] += 1
+        if suffix.lower() in _HEADERS:
+            self._of_headers[described] = free
+        return PurePosixPath(free + suffix)
 
 
 def _glance(root: Path) -> str:

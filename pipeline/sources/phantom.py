@@ -20,6 +20,7 @@ from pipeline.params import Data, Phantom
 from pipeline.phantom import Head, simulate_subject
 from pipeline.phantom.atlas import load_atlas
 from pipeline.phantom.damage import draw_look, render_ct, render_mr
+from pipeline.sources import layout, pairs
 from pipeline.sources.provenance import Fetched, News, Provenance
 
 
@@ -39,17 +40,21 @@ def fetch(data: Data, target: Path, *, workers: int | None = None) -> Fetched:
     phantom = data.phantom
     load_atlas()  # loaded here once and shared by the forked workers
     draw = partial(_draw_subject, slices=phantom.slices, pixels=phantom.pixels)
-    rows = []
-    for files, pairs in in_parallel(draw, _jobs(phantom), workers):
-        rows += pairs
+    jobs = _jobs(phantom)
+    paired, owners = [], []
+    for job, (files, rows) in zip(jobs, in_parallel(draw, jobs, workers), strict=True):
+        paired += rows
+        owners += [(name, job.name) for name in files]
         for name, content in files.items():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes(content)
-    with (target / paths.PAIRS_CSV.name).open("w", newline="", encoding="utf-8") as file:
+    pairs.write(paired, target)
+    with (target / paths.FILES_CSV.name).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["ct", "mr", "contrast", "group"])
-        table.writerows(rows)
-    facts = {"seed": phantom.seed, "subjects": phantom.subjects, "test_subjects": phantom.test_subjects}
+        table.writerow(layout.COLUMNS)
+        table.writerows((name, owner, "") for name, owner in sorted(owners))
+    facts: dict[str, object] = {"layout": f"patients: {len(jobs)}, each a simulated head"}
+    facts |= {"seed": phantom.seed, "subjects": phantom.subjects, "test_subjects": phantom.test_subjects}
     return Fetched("Simulated heads", version="1", simulated=True, facts=facts)
 
 
@@ -70,7 +75,7 @@ def _jobs(phantom: Phantom) -> list[Job]:
     return jobs
 
 
-def _draw_subject(job: Job, *, slices: int, pixels: int) -> tuple[dict[str, bytes], list[tuple[str, str, str, str]]]:
+def _draw_subject(job: Job, *, slices: int, pixels: int) -> tuple[dict[str, bytes], list[pairs.Pair]]:
     """One subject's files (PNG by name) and its rows of pairs.csv (none for a training subject)."""
     g = np.random.default_rng([job.seed, 8])
     positions = np.sort((np.arange(slices) + g.uniform(0.1, 0.9, slices)) / slices)
@@ -83,7 +88,7 @@ def _draw_subject(job: Job, *, slices: int, pixels: int) -> tuple[dict[str, byte
                 Image.fromarray(_picture(head, modality, looks)).save(file, "PNG", compress_level=1)
                 files[name] = file.getvalue()
         if len(names) == 2:
-            rows.append((names["ct"], names["mr"], str(head.contrast), job.name))
+            rows.append({**names, "contrast": str(head.contrast), "group": job.name, "place": "test"})
     return files, rows
 
 

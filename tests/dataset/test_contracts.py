@@ -113,7 +113,7 @@ def index() -> pd.DataFrame:
     ]
     table = pd.DataFrame(lines)
     table["pair"] = np.where(table["split"] == "test", table["number"], -1)
-    return table.assign(crop_side=100.0, intensity_low=0.0, intensity_high=1.0)
+    return table.assign(alignment=np.where(table["pair"] >= 0, 0.95, np.nan), crop_side=100.0, intensity_low=0.0, intensity_high=1.0)
 
 
 def stored() -> pd.DataFrame:
@@ -132,6 +132,7 @@ SLICES_BREAKS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, Path], object]] =
     "no group crosses splits": lambda index, stored, folder: change(slice(0, 0), group="test 1")(index),
     "no picture is in two splits": lambda index, stored, folder: change(slice(0, 0), sha256="test ct 1")(index),
     "pairs are for testing only": lambda index, stored, folder: change(slice(0, 0), pair=0)(index),
+    "the heads of a pair lie in one place": lambda index, stored, folder: change(slice(16, 16), alignment=0.5)(index),
     "no split is empty": lambda index, stored, folder: change(slice(8, 11), split="test", group="later")(index),
     "an array has a row for each line of the index": lambda index, stored, folder: write_arrays(folder, rows=3),
     "pictures have preprocess.pixels": lambda index, stored, folder: write_arrays(folder, pixels=PIXELS * 2),
@@ -143,7 +144,7 @@ SLICES_BREAKS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, Path], object]] =
     "CT test slices are as bright as training slices": lambda index, stored, folder: change(slice(16, 19), stored_mean=0.6)(stored),
     "MR test slices are as bright as training slices": lambda index, stored, folder: change(slice(20, 23), stored_mean=0.1)(stored),
 }
-WARNINGS = {meaning for meaning in SLICES_BREAKS if meaning.startswith(("heads", "CT test", "MR test"))}
+WARNINGS = {meaning for meaning in SLICES_BREAKS if meaning.startswith(("heads", "the heads", "CT test", "MR test"))}
 
 
 def test_sound_slices_meet_every_expectation_and_each_has_a_test_that_breaks_it(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def manifest(count: int = 60, first: int = 0, **columns: object) -> pd.DataFrame
     table["modality"] = [name[:2] for name in names]
     table["sha256"] = [hashlib.sha256(name.encode()).hexdigest() for name in names]
     table["phash"] = table["sha256"]
-    return table.assign(**{"group_key": "", "pair": -1, "source_split": "", "status": "ok", **columns})
+    return table.assign(**{"group_key": "", "patient": "", "pair": -1, "pair_place": "test", "source_split": "", "status": "ok", **columns})
 
 
 def near(phash: str, bits: int) -> str:

@@ -15,6 +15,7 @@ from pipeline.sources import provenance
 from pipeline.sources.table import download, look
 
 PROJECT = Path(__file__).parents[2]
+ABOUT = ("source.json", "files.csv")
 
 
 def settings(folder: Path) -> params.Data:
@@ -29,10 +30,10 @@ def make(folder: Path, *names: str) -> Path:
 
 
 def taken(folder: Path, *names: str) -> list[str]:
-    """Where the files of a source end up, without source.json."""
+    """Where the files of a source end up, without what is written about them."""
     target = folder.parent / "raw"
     download(settings(make(folder, *names)), target)
-    return sorted(file.relative_to(target).as_posix() for file in target.rglob("*") if file.is_file() and file.name != "source.json")
+    return sorted(file.relative_to(target).as_posix() for file in target.rglob("*") if file.is_file() and file.name not in ABOUT)
 
 
 @pytest.fixture
@@ -163,8 +164,8 @@ def pairs(mine: Path, *lines: str) -> list[dict[str, str]]:
 
 def test_pairs_follow_their_files(mine: Path) -> None:
     assert pairs(mine, "mr,ct,contrast,group", "mr/y.png,ct/a.png,T2,7", "mr/x.png,ct/b.png,,") == [
-        {"ct": "ct/a.png", "mr": "mr/y.png", "contrast": "t2", "group": "7"},
-        {"ct": "ct/b.png", "mr": "mr/x.png", "contrast": "", "group": ""},
+        {"ct": "ct/a.png", "mr": "mr/y.png", "contrast": "t2", "group": "7", "place": "test"},
+        {"ct": "ct/b.png", "mr": "mr/x.png", "contrast": "", "group": "", "place": "test"},
     ]
 
 
@@ -187,7 +188,7 @@ def test_wrong_pairs(lines: list[str], complaint: str, mine: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        (["cats/1.png", "dogs/1.png"], "no ct and mr folders with images in it"),
+        (["cats/1.png", "dogs/1.png"], "no ct and mr folders, no files called ct and mr with images in it"),
         ([], "found nothing"),
         (["ct/1.png"], "no MR images"),
         (["mr/1.png", "ct/notes.txt"], "no CT images"),

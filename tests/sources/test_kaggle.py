@@ -213,7 +213,7 @@ def test_damaged_archive_is_refused_and_not_kept(kaggle_server: KaggleServer, tm
 
 def test_archive_without_the_expected_folders(kaggle_server: KaggleServer, tmp_path: Path) -> None:
     kaggle_server.serve(HANDLE, 1, archive("images/cats/1.png", "images/dogs/2.png"))
-    with pytest.raises(UserError, match=r"no trainA trainB testA testB and no ct and mr folders.*found 1 other folders"):
+    with pytest.raises(UserError, match=r"no trainA trainB testA testB, no ct and mr folders.*found 1 other folders"):
         download(settings(), tmp_path / "raw")
 
 

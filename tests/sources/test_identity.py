@@ -1,0 +1,105 @@
+"""What a header says of a person is found in names of files however it is written there; what says nothing stays as it is."""
+
+from pathlib import Path, PurePosixPath
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from pipeline.sources.identity import Names, identity_of
+
+PERSON = {
+    "PatientName": "Müller^Anna Maria=山田^太郎=やまだ^たろう",
+    "PatientID": "12-345",
+    "PatientBirthDate": "19610203",
+    "InstitutionName": "Klinikum Musterstadt",
+    "AccessionNumber": "ACC-0077123",
+    "ReferringPhysicianName": "Li^Wei",
+}
+
+
+def write(file: Path, *, bare: bool = False, **told: str) -> Path:
+    dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    for name, value in told.items():
+        setattr(dataset, name, value)
+    if any(not value.isascii() for value in told.values()):
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if bare:
+        pydicom.dcmwrite(file, pydicom.Dataset(dataset), implicit_vr=True, little_endian=True)
+    else:
+        dataset.save_as(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Names:
+    root = tmp_path_factory.mktemp("export")
+    return Names([write(root / "1.dcm", **PERSON)])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "Müller_Anna", "MULLER", "anna-maria", "Mueller", "AnnaMüller", "annamuller", "mullera", "amuller", "MariaM",
+        "scan_of_Anna", "drannamueller", "山田太郎", "太郎山田", "山田", "患者山田太郎_01", "やまだたろう",
+        "12-345", "12345", "12_345", "p12345", "0012345_1", "ID 12 345",
+        "19610203", "1961-02-03", "03.02.1961", "3-2-1961", "02_03_1961", "610203", "03Feb1961", "3 February 61", "born-19610203T1",
+        "Musterstadt", "acc0077123", "77123", "LiWei", "Wei_Li", "Li", "wli",
+    ],
+)  # fmt: skip
+def test_what_tells_of_a_person_is_replaced(names: Names, part: str) -> None:
+    place = names.path(PurePosixPath("ct", part, "1.dcm"))
+    assert place.parts[1].startswith("p-")
+    assert (place.parts[0], place.parts[2]) == ("ct", "1.dcm")
+    assert names.path(PurePosixPath("ct", "a", f"{part}.dcm")).name.startswith("p-")
+    assert names.group(part).startswith("p-")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "scan1", "patient_01", "planning", "annotated", "IM0001", "1962-02-03", "12399", "sub-01", "axial_T1", "Klinikum", "lists",
+        "20240203", "山",
+    ],
+)  # fmt: skip
+def test_what_tells_nothing_stays(names: Names, part: str) -> None:
+    assert names.path(PurePosixPath("ct", part, "1.dcm")).parts[1] == part
+
+
+@pytest.mark.parametrize("identity", ["test_001", "TEST", "train-7", "patient_test", "ct_001"])
+def test_words_of_layouts_are_nobodys(tmp_path: Path, identity: str) -> None:
+    names = Names([write(tmp_path / "1.dcm", PatientID=identity, PatientName=identity.replace("_", "^"))])
+    place = PurePosixPath("ct/test/scans/1.dcm")
+    assert names.path(place) == place
+
+
+@pytest.mark.parametrize("name", ["1", "1.dcm", "1.png", "IM0001.nii"])
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_file_is_dicom_by_its_bytes(tmp_path: Path, name: str, bare: bool) -> None:
+    """With and without preamble, whatever the suffix says."""
+    assert identity_of(write(tmp_path / name, bare=bare, PatientName="Zyxwvut^Quentin")).names == {("zyxwvut", "quentin")}
+
+
+def test_names_of_two_signs(tmp_path: Path) -> None:
+    identity = identity_of(write(tmp_path / "1.dcm", PatientName="Li^Wei=李^伟"))
+    assert identity.is_told_by("李伟")
+    assert identity.is_told_by("患者伟李2")
+    assert not identity.is_told_by("李")
+
+
+def test_names_in_sequences_tell_as_well(tmp_path: Path) -> None:
+    file = write(tmp_path / "1.dcm", PatientName="A")
+    dataset = pydicom.dcmread(file)
+    inner = pydicom.Dataset()
+    inner.PatientID, inner.PatientName = "ZX-998877", "Quentin^Zyxwvut"
+    dataset.ReferencedPatientSequence = pydicom.Sequence([inner])
+    dataset.save_as(file)
+    assert identity_of(file).is_told_by("QuentinZyxwvut")
+    assert identity_of(file).is_told_by("998877")
+
+
+def test_what_is_no_dicom_file_tells_nothing(tmp_path: Path) -> None:
+    for content in (b"", b"\x08\0", b"\x89PNG" + bytes(200), b"\x08\0" + bytes(4000)):
+        (tmp_path / "file").write_bytes(content)
+        assert not identity_of(tmp_path / "file").words

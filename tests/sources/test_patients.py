@@ -1,0 +1,149 @@
+"""Whose head it is, in the layouts that people have: all of a patient is one patient, and no two patients are one."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import paths
+from pipeline.errors import UserError
+from pipeline.params import load, parse
+from pipeline.sources import layout, pairs
+from pipeline.sources.table import download
+
+DATA = load(Path(__file__).parents[2] / paths.PARAMS).data
+
+
+def make(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"content of {name}")
+    return folder
+
+
+def bring(folder: Path, patient: str = "auto") -> Path:
+    raw = folder.parent / "raw"
+    download(DATA.model_copy(update={"source": "folder", "folder": str(folder), "patient": patient}), raw)
+    return raw
+
+
+def patients(folder: Path, pattern: str = "auto") -> dict[str, str]:
+    """Patient of each file by its place in data/raw."""
+    return {path: patient for path, (patient, _) in layout.read_table(bring(folder, pattern) / "files.csv").items() if patient}
+
+
+N = range(1, 5)
+# Files of patient n, in layouts where each of four patients has some.
+LAYOUTS = {
+    "p{n}/ct": ["p0{n}/ct/scan1.nii.gz", "p0{n}/ct/scan2.nii.gz", "p0{n}/mr/scan1.nii.gz"],
+    "modality first": ["ct/patient_{n}/001.png", "ct/patient_{n}/002.png", "mr/patient_{n}/001.png"],
+    "contrasts": ["mr/P0{n}/t1.nii.gz", "mr/P0{n}/t2.nii.gz", "mr/P0{n}/flair.nii.gz", "ct/P0{n}/ct.nii.gz"],
+    "TIFF stacks": ["ct/case{n}/a.tif", "ct/case{n}/b.tif", "mr/case{n}/a.tif"],
+    "SynthRAD": ["brain/1BA00{n}/ct.mha", "brain/1BA00{n}/mr.mha", "brain/1BA00{n}/mask.mha"],
+    "BIDS": [
+        "sub-0{n}/ses-1/anat/sub-0{n}_ses-1_T1w.nii.gz", "sub-0{n}/ses-2/anat/sub-0{n}_ses-2_T2w.nii.gz", "sub-0{n}/ct/sub-0{n}_ct.nii.gz",
+    ],
+    "BIDS names alone": ["ct/sub-0{n}_ct.nii.gz", "mr/sub-0{n}_T1w.nii.gz", "mr/sub-0{n}_T2w.nii.gz"],
+    "a folder per patient": ["Kowalski{n}/Kowalski{n}_CT.nii.gz", "Kowalski{n}/Kowalski{n}_T1.nii.gz"],
+    "folders with sessions": ["ct/K1{n}/day1/1.png", "ct/K1{n}/day2/1.png", "mr/K1{n}/day1/1.png"],
+    "split above": ["train/ct/subject{n}/1.png", "train/mr/subject{n}/1.png"],
+    "split and modality below": ["P{n}/ct/train/1.png", "P{n}/mr/train/1.png"],
+    "file names": ["ct/patient{n}_001.png", "ct/patient{n}_002.png", "mr/patient{n}_001.png"],
+    "dicom": ["P{n}/ct/series1/IM1", "P{n}/ct/series1/IM2", "P{n}/mr/series9/IM1"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_all_files_of_a_patient_are_one_patient(name: str, tmp_path: Path) -> None:
+    for n in N:
+        make(tmp_path / "mine", *(file.format(n=n) for file in LAYOUTS[name]))
+    told = patients(tmp_path / "mine")
+    raw = tmp_path / "raw"
+    images = [file.relative_to(raw).as_posix() for modality in ("ct", "mr") for file in (raw / modality).rglob("*") if file.is_file()]
+    assert set(told) == set(images)
+    by_patient: dict[str, set[str]] = {}
+    for path, patient in told.items():
+        by_patient.setdefault(patient, set()).add((raw / path).read_text())
+    # The content of a file says where it came from, and with that whose it is.
+    files = [file for file in LAYOUTS[name] if "mask" not in file]
+    expected = [sorted(f"content of {file.format(n=n)}" for file in files) for n in N]
+    assert sorted(map(sorted, by_patient.values())) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["ct/1.png", "ct/2.png", "ct/3.png", "mr/1.png", "mr/2.png", "mr/3.png"],
+        ["trainA/ct1.png", "trainB/mri7.png", "testA/ct2.png", "testB/mri8.png"],
+        ["ct/batch1/1.png", "ct/batch2/1.png", "ct/batch3/1.png", "mr/batch1/1.png", "mr/batch2/1.png", "mr/batch3/1.png"],
+        ["siteA/ct/1.png", "siteA/mr/1.png", "siteB/ct/1.png", "siteB/mr/1.png"],
+        ["ct/old/1.png", "ct/new/1.png", "mr/old/1.png", "mr/new/1.png"],
+    ],
+)
+def test_folders_that_say_nothing_of_patients(names: list[str], tmp_path: Path) -> None:
+    assert patients(make(tmp_path / "mine", *names)) == {}
+    assert "paths do not tell them" in json.loads((tmp_path / "raw/source.json").read_text())["layout"]
+
+
+def test_the_same_number_at_two_sites_is_two_patients(tmp_path: Path) -> None:
+    mine = make(tmp_path / "mine", *(f"site{site}/p{n}/{modality}/1.png" for site in "AB" for n in N for modality in ("ct", "mr")))
+    assert len(set(patients(mine).values())) == 2 * len(N)
+
+
+def test_a_pattern_tells_patients(tmp_path: Path) -> None:
+    names = [f"ct/scan_{n}_{k}.png" for n in "ABC" for k in range(2)] + [f"mr/scan_{n}_{k}.png" for n in "ABC" for k in range(2)]
+    mine = make(tmp_path / "mine", *names)
+    assert patients(mine) == {}
+    told = patients(mine, r"scan_([A-Z])")
+    assert {path: patient for path, patient in told.items() if patient == "B"}.keys() == {name for name in names if "_B_" in name}
+    assert json.loads((tmp_path / "raw/source.json").read_text())["layout"] == "patients: 3, told by data.patient"
+    assert patients(mine, "none") == {}
+    with pytest.raises(UserError, match=r"data.patient = x\(y\): fits the name of no file"):
+        patients(mine, "x(y)")
+
+
+@pytest.mark.parametrize("pattern", ["(", "p\\d+", "(a)(b)"])
+def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:
+    import yaml
+
+    content = yaml.safe_load((Path(__file__).parents[2] / paths.PARAMS).read_text())
+    content["data"]["patient"] = pattern
+    with pytest.raises(UserError, match=r"data.patient = .*: (is no regular expression|needs one group)"):
+        parse(content, "params.yaml")
+
+
+@pytest.mark.parametrize("name", ["SynthRAD", "contrasts", "BIDS", "a folder per patient"])
+def test_a_patient_with_both_volumes_gives_a_pair(name: str, tmp_path: Path) -> None:
+    for n in N:
+        make(tmp_path / "mine", *(file.format(n=n) for file in LAYOUTS[name]))
+    found = pairs.read(bring(tmp_path / "mine"))
+    assert len(found) == len(N)
+    assert {pair["place"] for pair in found} == {"any"}
+    assert {pair["contrast"] for pair in found} <= {"", "t1"}
+    assert len({pair["group"] for pair in found}) == len(N)
+
+
+def test_names_of_files_say_the_contrast(tmp_path: Path) -> None:
+    for n in N:
+        make(tmp_path / "mine", *(file.format(n=n) for file in LAYOUTS["contrasts"]))
+    with (bring(tmp_path / "mine") / "files.csv").open() as table:
+        contrasts = {row["path"]: row["contrast"] for row in csv.DictReader(table)}
+    assert contrasts["mr/P01/flair.nii.gz"] == "flair"
+    assert contrasts["ct/P01/ct.nii.gz"] == ""
+
+
+def test_linked_patients_are_all_there(tmp_path: Path) -> None:
+    """A folder outside of ct and mr that comes first in the walk takes nothing away from the links to it."""
+    make(tmp_path / "mine", *(f"archive/x{n}/1.png" for n in N), "mr/P01/1.png", "mr/P02/1.png", "mr/P03/1.png", "ct/P01/1.png")
+    for n in range(2, 5):
+        (tmp_path / f"mine/ct/P0{n}").symlink_to(tmp_path / f"mine/archive/x{n}")
+    told = patients(tmp_path / "mine")
+    assert {path.split("/")[1] for path in told if path.startswith("ct/")} == {"P01", "P02", "P03", "P04"}
+
+
+def test_a_header_and_its_voxels_keep_one_name(tmp_path: Path) -> None:
+    make(tmp_path / "mine", "ct/a.img", "ct/a.hdr", "ct/b.mhd", "ct/b.raw", "mr/1.png")
+    raw = bring(tmp_path / "mine")
+    assert sorted(os.listdir(raw / "ct")) == ["a.hdr", "a.img", "b.mhd", "b.raw"]
