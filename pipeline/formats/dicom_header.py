@@ -182,5 +182,5 @@ def _check_deflated(path: Path) -> None:
         while packed := file.read(2**16):
             while packed:
                 unpacked += len(unpacker.decompress(packed, 2**20))
-                check_unpacked(path, unpacked)
+                check_unpacked(path, unpacked // 4)
                 packed = unpacker.unconsumed_tail

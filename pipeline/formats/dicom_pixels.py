@@ -79,7 +79,7 @@ def check_size(dataset: Dataset, path: Path, limits: Limits) -> int:
     bits = whole_number(dataset, "BitsAllocated", path, 16) * whole_number(dataset, "SamplesPerPixel", path, 1)
     length = rows * columns * count * bits // 8
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        check_unpacked(path, length)
+        check_unpacked(path, rows * columns * count)
         return count
     held = [len(dataset[name].value or b"") for name in PIXELS if name in dataset]
     if held and length > max(held):

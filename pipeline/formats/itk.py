@@ -82,7 +82,7 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
     if not data.is_file():
         raise Unreadable(f"{path}: only a header; its voxels should lie beside it, in {header.data}")
     length = int(np.prod(shape)) * header.bytes
-    check_unpacked(data, length)
+    check_unpacked(data, length // header.bytes)
     if not header.packed and data.stat().st_size < length:
         raise Truncated(f"{data}: shorter than its header says; copy it again")
     numbers, affine = _decode(path, header)

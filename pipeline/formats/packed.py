@@ -44,7 +44,7 @@ def read_numbers(file: BinaryIO, path: Path, kind: np.dtype, count: int, offset:
     Raises Truncated where there are fewer, Unreadable where far more follows or the unpacked size is out of all proportion.
     """
     length = count * kind.itemsize
-    check_unpacked(path, offset + length)
+    check_unpacked(path, offset // 4 + count)
     if not isinstance(file, gzip.GzipFile) and offset + length > path.stat().st_size:
         raise Truncated(f"{path}: shorter than its header says; copy it again")
     while at < offset:

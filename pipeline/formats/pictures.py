@@ -23,7 +23,6 @@ VISIBLE = 16  # difference between colour channels, of 255, that an eye sees
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 ENDINGS = tuple(_KINDS)
-_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 2, "I;16": 2, "I;16B": 2, "I;16L": 2, "RGB": 3}  # of a pixel, by pillow's mode; others have 4
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", *_TIFF)
 
@@ -45,17 +44,11 @@ def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:
             limits.check(path, image.height, image.width, pages)
             # Pages of one file are a stack of one head, so they stay together.
             key = privacy.volume_key(path) if pages > 1 else ""
+            _check_pages(image, pages, path, limits)
             slices = []
-            unpacked = pixels = 0
             for page in range(pages):
-                if page:
+                if pages > 1:
                     image.seek(page)
-                pixels += image.width * image.height
-                unpacked += image.width * image.height * _BYTES.get(image.mode, 4)
-                limits.check(path, image.height, image.width, 1)
-                if pixels > limits.voxels:
-                    raise Unreadable(f"{path}: pages of more than {limits.voxels / 2**20:.0f} million pixels in all")
-                check_unpacked(path, unpacked)
                 slices.append(_slice(image, page, key))
             return slices
     except (FileNotFoundError, PermissionError, MemoryError, Unreadable):
@@ -67,6 +60,19 @@ def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:
             if file.read(4) in _TIFF:
                 return _read_tiff(path, error, limits)
         raise _complaint(path, error) from None
+
+
+def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> None:
+    """Raises Unreadable where the pages, by their headers, are too large or too many."""
+    pixels = 0
+    for page in range(pages):
+        if page:
+            image.seek(page)
+        limits.check(path, image.height, image.width, 1)
+        pixels += image.width * image.height
+        if pixels > limits.voxels:
+            raise Unreadable(f"{path}: pages of more than {limits.voxels / 2**20:.0f} million pixels in all")
+        check_unpacked(path, pixels)
 
 
 def _slice(image: Image.Image, page: int, key: str) -> Slice:
@@ -116,13 +122,11 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
     tifffile.logger().setLevel(logging.CRITICAL)  # what is wrong is said by the error
     try:
         with tifffile.TiffFile(path) as file:
-            slices: list[Slice] = []
-            unpacked = 0
             for page in file.pages:
-                height, width = page.shape[:2]
-                limits.check(path, height, width, len(file.pages))
-                unpacked += page.nbytes
-                check_unpacked(path, unpacked)
+                limits.check(path, *page.shape[:2], len(file.pages))
+            check_unpacked(path, sum(page.size for page in file.pages))
+            slices: list[Slice] = []
+            for page in file.pages:
                 values = page.asarray()
                 colour = 0.0
                 unit: Unit

@@ -69,8 +69,9 @@ FREE = 2**28  # bytes that any file may unpack to
 MAX_RATIO = 100  # beyond FREE, this many times the size of the file; scans are packed to a half or a tenth, never to a hundredth
 
 
-def check_unpacked(path: Path, unpacked: int) -> None:
-    """Raises Unreadable where a packed file would become far larger than any scan of its size does."""
+def check_unpacked(path: Path, numbers: int) -> None:
+    """Raises Unreadable where a packed file would become far larger, as `numbers` of four bytes, than any scan of its size does."""
+    unpacked = 4 * numbers
     if unpacked > max(FREE, MAX_RATIO * path.stat().st_size):
         raise Unreadable(
             f"{path}: {path.stat().st_size / 2**20:.1f} MiB that would become {unpacked / 2**20:.0f} MiB; no scan is packed that well"

@@ -243,6 +243,55 @@ def test_dicom_without_a_picture(name: str, reason: str) -> None:
         table.read_slices(shipped(name))
 
 
+@pytest.mark.parametrize("name", ["PixelRepresentation", "BitsStored", "BitsAllocated", "PhotometricInterpretation", "SamplesPerPixel"])
+def test_a_missing_tag_is_named(name: str, tmp_path: Path) -> None:
+    for read in (table.read_slices, table.read_volume):
+        with pytest.raises(Unreadable, match=rf"{name} \(0028,01?0\w+\) is missing; without it the pixels cannot be read"):
+            read(write(tmp_path / "a.dcm", STORED, **{name: None}))
+
+
+@pytest.mark.parametrize(
+    ("name", "sound", "broken"),
+    [
+        ("RescaleSlope", b"1.25", b"1,25"),
+        ("RescaleIntercept", b"-1024.5 ", b"-1024,5 "),
+        ("PixelSpacing", b"0.5\\0.75", b"0,5\\0,75"),
+        ("ImagePositionPatient", b"-100.5\\-120.0\\7.0", b"-100,5\\-120.0\\7.0"),
+    ],
+)
+def test_a_decimal_comma_is_named_with_its_tag(name: str, sound: bytes, broken: bytes, tmp_path: Path) -> None:
+    values = [float(part) for part in sound.decode().split("\\")]
+    path = write(tmp_path / "a.dcm", STORED, **{name: values if len(values) > 1 else values[0]})
+    content = path.read_bytes()
+    assert sound in content
+    path.write_bytes(content.replace(sound, broken))
+    for read in (table.read_slices, table.read_volume):
+        with pytest.raises(Unreadable, match=rf"{name} \(00\w\w,\w+\) (is no number|cannot be understood).*comma") as refusal:
+            read(path)
+        assert broken.decode().strip() not in str(refusal.value)
+
+
+def test_flair_by_the_inversion_time_of_an_enhanced_file(tmp_path: Path) -> None:
+    path = write_enhanced(tmp_path / "a.dcm", np.stack([STORED, STORED]).astype(np.uint16), [0.0, 5.0])
+    dataset = pydicom.dcmread(path)
+    del dataset.AcquisitionContrast
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    for name, attributes in (
+        ("MRTimingAndRelatedParametersSequence", {"RepetitionTime": 9000.0}),
+        ("MREchoSequence", {"EffectiveEchoTime": 120.0}),
+        ("MRModifierSequence", {"InversionRecovery": "YES", "InversionTimes": [2500.0]}),
+    ):
+        item = pydicom.Dataset()
+        for key, value in attributes.items():
+            setattr(item, key, value)
+        setattr(shared, name, [item])
+    dataset.save_as(path)
+    assert {slice_.contrast for slice_ in table.read_slices(path)} == {"flair"}
+    del shared.MRModifierSequence
+    dataset.save_as(path)
+    assert {slice_.contrast for slice_ in table.read_slices(path)} == {"t2"}
+
+
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.98])
 def test_truncated(share: float, tmp_path: Path) -> None:
     whole = shipped("CT_small.dcm").read_bytes()

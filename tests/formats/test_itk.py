@@ -1,0 +1,127 @@
+"""MetaImage and NRRD: the same geometry as ITK sees, in and out, whatever the file is called."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from pipeline.formats import table
+from pipeline.formats.slices import Truncated, Unreadable
+from pipeline.formats.synthetic import Label, Synthetic
+
+VALUES = np.random.default_rng(0).integers(0, 900, (6, 5, 4)).astype(np.int16)  # z, y, x
+TURN = [0.0, 0.0, 1.0, 0.6, -0.8, 0.0, 0.8, 0.6, 0.0]
+LABEL = Label("mr-to-ct", "3", "abc")
+
+
+def image(values: np.ndarray = VALUES) -> SimpleITK.Image:
+    """An oblique volume of uneven voxels."""
+    made = SimpleITK.GetImageFromArray(values)
+    made.SetSpacing([0.9, 1.1, 2.5][: values.ndim])
+    made.SetOrigin([10.0, -20.0, 30.0][: values.ndim])
+    if values.ndim == 3:
+        made.SetDirection(TURN)
+    return made
+
+
+def as_itk(affine: np.ndarray, index: list[float]) -> np.ndarray:
+    """The place of a voxel in ITK's millimetres."""
+    return (affine @ [*index, 1])[:3] * [-1, -1, 1]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_every_voxel_lies_where_itk_sees_it(ending: str, packed: bool, tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / f"a{ending}"), packed)
+    volume = table.read_volume(tmp_path / f"a{ending}", "mr")
+    np.testing.assert_array_equal(volume.voxels, VALUES.transpose(2, 1, 0))
+    for index in ([0, 0, 0], [3, 4, 5], [1, 2, 0]):
+        np.testing.assert_allclose(as_itk(volume.affine, index), image().TransformIndexToPhysicalPoint(index), atol=1e-4)
+
+
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd", ".nhdr", ".nii.gz", ".mgz"])
+@pytest.mark.parametrize("unit", ["hu", "grey"])
+def test_what_is_written_lies_in_the_same_place(ending: str, unit: str, tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / "source.mha"))
+    volume = table.read_volume(tmp_path / "source.mha", "mr")
+    voxels = (volume.voxels - 1000 if unit == "hu" else volume.voxels / 900).astype(np.float32)
+    out = table.write(volume, Synthetic(voxels, unit, LABEL, "", (40, 80)), tmp_path / "source.mha", tmp_path / f"out/b{ending}")
+    again = table.read_volume(out)
+    np.testing.assert_allclose(again.affine, volume.affine, atol=1e-4)
+    np.testing.assert_allclose(again.voxels, voxels, atol=1e-6)
+    assert sorted(file.name for file in out.parent.iterdir()) == sorted(
+        {".mhd": ["b.mhd", "b.zraw"], ".nhdr": ["b.nhdr", "b.raw.gz"]}.get(ending, [out.name])
+    )
+    if ending != ".mgz":  # which ITK does not know
+        seen = SimpleITK.ReadImage(str(out))
+        np.testing.assert_allclose(seen.GetSpacing(), image().GetSpacing(), atol=1e-4)
+        np.testing.assert_allclose(seen.GetOrigin(), image().GetOrigin(), atol=1e-4)
+        np.testing.assert_allclose(seen.GetDirection(), TURN, atol=1e-4)
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_the_name_does_not_matter(ending: str, tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / f"a{ending}"), True)
+    (tmp_path / f"a{ending}").rename(tmp_path / "scan.png")
+    np.testing.assert_array_equal(table.read_volume(tmp_path / "scan.png", "mr").voxels, VALUES.transpose(2, 1, 0))
+
+
+def test_the_file_of_voxels_leads_to_its_header_and_is_no_input_of_its_own(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / "a.mhd"))
+    np.testing.assert_array_equal(table.read_volume(tmp_path / "a.raw", "mr").voxels, VALUES.transpose(2, 1, 0))
+    contents = table.look_into(tmp_path)
+    assert (contents.inputs, contents.set_aside) == ([tmp_path / "a.mhd"], [])
+
+
+def test_a_header_may_not_point_elsewhere(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / "a.mhd"))
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (tmp_path / "a.raw").rename(secret / "a.raw")
+    for place in (secret / "a.raw", "../a.raw", "secret/a.raw"):
+        header = (tmp_path / "a.mhd").read_text().replace("ElementDataFile = a.raw", f"ElementDataFile = {place}")
+        (tmp_path / "b.mhd").write_text(header)
+        with pytest.raises(Unreadable, match="in another folder"):
+            table.read_volume(tmp_path / "b.mhd")
+
+
+def test_a_header_alone_is_named_as_such(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / "a.mhd"))
+    (tmp_path / "a.raw").unlink()
+    with pytest.raises(Unreadable, match=r"only a header; its voxels should lie beside it, in a\.raw"):
+        table.read_volume(tmp_path / "a.mhd")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_truncated(ending: str, packed: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"a{ending}"
+    SimpleITK.WriteImage(image(np.tile(VALUES, (4, 4, 4))), str(path), packed)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(Truncated, match=r"shorter than its header|ends too early"):
+        table.read_volume(path)
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_a_small_file_that_claims_a_huge_volume(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{ending}"
+    SimpleITK.WriteImage(image(), str(path), True)
+    content = path.read_bytes().replace(b"DimSize = 4 5 6", b"DimSize = 900 900 600").replace(b"sizes: 4 5 6", b"sizes: 900 900 600")
+    path.write_bytes(content)
+    with pytest.raises(Unreadable, match="no scan is packed that well"):
+        table.read_volume(path)
+
+
+def test_two_and_four_dimensions(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(VALUES[0]), str(tmp_path / "a.mha"))
+    np.testing.assert_array_equal(table.read_volume(tmp_path / "a.mha", "mr").voxels[:, :, 0], VALUES[0].T)
+    SimpleITK.WriteImage(SimpleITK.JoinSeries([image(), image()]), str(tmp_path / "b.nrrd"))
+    with pytest.raises(Unreadable, match="4 dimensions"):
+        table.read_volume(tmp_path / "b.nrrd")
+
+
+def test_colours_are_no_volume(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(SimpleITK.Compose([image(), image()]), str(tmp_path / "a.mha"))
+    with pytest.raises(Unreadable, match="one whole or floating-point number each"):
+        table.read_volume(tmp_path / "a.mha")
