@@ -188,25 +188,25 @@ def serve(
 @app.command()
 def models() -> None:
     """Table of the registered models."""
-    from pipeline.tracking import command
+    from pipeline.tracking import models_command
 
-    command.show_models()
+    models_command.show_models()
 
 
 @app.command()
 def promote(name: str, version: str) -> None:
     """Make a registered version champion, whatever the gate said."""
-    from pipeline.tracking import command
+    from pipeline.tracking import models_command
 
-    command.promote(name, version)
+    models_command.promote(name, version)
 
 
 @app.command()
 def rollback(name: str) -> None:
     """Make the previous champion champion again."""
-    from pipeline.tracking import command
+    from pipeline.tracking import models_command
 
-    command.rollback(name)
+    models_command.rollback(name)
 
 
 @app.command()
@@ -215,7 +215,7 @@ def reference(model: Annotated[str, typer.Argument(help="Such as mr-to-ct@champi
     from pipeline.tracking import reference as references
 
     os.chdir(paths.project_root())
-    print(f"{paths.PARAMS}: quality.drift_reference is {references.take(model)}, the data of {model}")
+    print(f"{paths.PARAMS}: quality.drift_reference is {references.use_data_of(model)}, the data of {model}")
 
 
 @app.command()

@@ -307,4 +307,6 @@ class Register(Section):
 
     promotion: Literal["auto", "manual"] = "auto"
     """auto (a model that passes the gate becomes champion) | manual (only ctmr promote does it)"""
+    margin: Share = 0.005
+    """the error, in 0..1, exceeds the champion's and the best champion's so far by less than this"""
     floors: Floors = Floors()

@@ -12,7 +12,7 @@ def main() -> None:
         from pipeline.dataset import slice_arrays
         from pipeline.evaluation.report import evaluate
         from pipeline.models.inference import load_preprocess
-        from pipeline.tracking.runs import log_evaluation
+        from pipeline.tracking.evaluation_log import log_evaluation
 
         slice_arrays.verify(params.preprocess)
         slice_arrays.verify(load_preprocess(paths.MODELS), says=paths.MODEL_JSON)

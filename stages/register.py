@@ -7,14 +7,13 @@ from pipeline.params import load
 
 def main() -> None:
     with user_errors():
-        from pipeline.tracking import registry
+        from pipeline.tracking.promotion import sentences
         from pipeline.tracking.registration import register
 
-        params = load()
-        for direction, decision in register(params.register_, params.evaluate).items():
-            print(f"{registry.NAMES[direction]}: {'champion' if decision.promoted else 'challenger, not promoted'}")
-            for reason in decision.reasons:
-                print(f"  {reason}")
+        for direction, registered in register(load()).items():
+            print(f"{direction.model_name}: {registered}")
+            for line in sentences(registered.decision):
+                print(f"  {line}")
         print(f"see {paths.MODEL_CARD}")
 
 

@@ -40,25 +40,16 @@ def gather_weights() -> Path | None:
     return target
 
 
-def weights_digests() -> dict[str, str]:
-    """Digest of each champion's weights, by model."""
-    from pipeline.tracking import registry, store
-
-    uri = store.tracking_uri()
-    champions = {direction.model_name: registry.alias(uri, direction.model_name, registry.CHAMPION) for direction in DIRECTIONS}
-    return {name: version.tags[registry.WEIGHTS] for name, version in champions.items() if version is not None}
-
-
 def promote_challengers(wanted: dict[str, str]) -> None:
     """Make the challenger with the weights of this digest champion, for each model in `wanted`.
 
     Raises UserError when another one is challenger by now.
     """
-    from pipeline.tracking import command, registry, store
+    from pipeline.tracking import models_command, registry, store
 
     uri = store.tracking_uri()
     for name, digest in wanted.items():
         version = registry.version(uri, f"{name}@{registry.CHALLENGER}")
         if version.tags[registry.WEIGHTS] != digest:
             raise UserError(f"{name}: another version is challenger by now; look at ctmr models and use ctmr promote")
-        command.promote(name, version.version)
+        models_command.promote(name, version.version)

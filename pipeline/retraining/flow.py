@@ -22,6 +22,7 @@ from pipeline.retraining.workspace import Busy, Workspace
 from pipeline.sources.provenance import News, Provenance
 from pipeline.sources.table import look
 from pipeline.tables import print_table
+from pipeline.tracking import registry
 
 Mode = Literal["if_changed", "always", "warm_start"]
 
@@ -160,12 +161,12 @@ class Retraining:
         if not news.new and record.mode != "always":
             record.notes.append(f"Stages run from {self.stages[len(unchanged)]} on: params, code or starting weights changed.")
         graph.checkout(work.folder)
-        before = champion.weights_digests()
+        before = registry.champions()
         for stage in self.stages:
             self._bring_up(stage, work, stage in unchanged, record.mode == "always" or (stage == "download" and news.new))
             if stage == "validate" and stage not in unchanged:
                 record.drift = summary.measure_drift(work.folder / paths.MANIFEST, statistics)
-        summary.read_results(work.folder, record, before, champion.weights_digests())
+        summary.read_results(work.folder, record, before, registry.champions())
         self._ask()
         record.ended = datetime.now().astimezone().isoformat(timespec="seconds")
         record.commit = history.save(work, record, self.branch)
@@ -205,8 +206,8 @@ class Retraining:
             champion.promote_challengers({model: record.decisions[model]["weights"] for model in models})
             record.outcome = "promoted"
         for model in models:
-            said = f"approval: {'yes' if yes else 'NO'}" + (f" ({comment})" if comment else "")
-            record.decisions[model] |= {"champion": yes, "reasons": [*record.decisions[model]["reasons"], said]}
+            said = f"approval: {'yes' if yes else 'no'}" + (f" ({comment})" if comment else "")
+            record.decisions[model] |= {"champion": yes, "notes": [*record.decisions[model]["notes"], said]}
 
 
 def retrain_here(folder: Path, **parameters: Any) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from pipeline import paths
 from pipeline.domain import HEADLINE_SCORES, Direction, Interval
 from pipeline.retraining.history import Record, counts, describe
+from pipeline.tracking import promotion
+from pipeline.tracking.promotion import Decision
 
 WORDS = {"ran": "ran", "restored": "restored from cache", "unchanged": "nothing changed"}
 OUTCOMES = {
@@ -35,7 +37,10 @@ def read_results(folder: Path, record: Record, before: dict[str, str], now: dict
     for direction, scores in read_json(folder / paths.METRICS_JSON).get("test", {}).items():
         record.scores[direction] = {name: scores[name] for name in names if isinstance(scores.get(name), int | float)}
     versions = read_json(folder / paths.VERSIONS_JSON)
-    record.decisions = {model: {key: entry[key] for key in ("champion", "reasons", "weights")} for model, entry in versions.items()}
+    record.decisions = {
+        model: {"champion": entry["decision"]["promoted"], "weights": entry["weights"], "decision": entry["decision"], "notes": []}
+        for model, entry in versions.items()
+    }
     record.run = {key: str(value) for key, value in read_json(folder / paths.RUN_JSON).items()}
     promoted = [model for model, entry in record.decisions.items() if before.get(model) != now.get(model) == entry["weights"]]
     ran = {"stage": "register", "outcome": "ran"}.items() <= record.stages[-1].items()
@@ -45,15 +50,13 @@ def read_results(folder: Path, record: Record, before: dict[str, str], now: dict
         if entry["champion"] and model not in promoted:
             entry["champion"] = now.get(model) == entry["weights"]
             said = "it was champion before" if entry["champion"] else "another version is champion since"
-            entry["reasons"].append(f"so decided when these weights were first trained; {said}")
+            entry["notes"].append(f"so decided when these weights were first trained; {said}")
 
 
 def models_to_approve(record: Record) -> list[str]:
     """Models that passed every check and are not champion; a person decides on them where promotion is manual."""
     return [
-        model
-        for model, entry in record.decisions.items()
-        if not entry["champion"] and not any(": NO" in reason for reason in entry["reasons"])
+        model for model, entry in record.decisions.items() if not entry["champion"] and not Decision.from_json(entry["decision"]).failed
     ]
 
 
@@ -133,7 +136,7 @@ def _outcome(record: Record) -> str:
 
 
 def _verdict(decision: dict[str, Any], waiting: bool) -> str:
-    failed = [reason.partition(": NO")[0] for reason in decision["reasons"] if ": NO" in reason]
+    failed = [promotion.label(check) for check in Decision.from_json(decision["decision"]).failed]
     if waiting and not failed:
         return "waits for approval"
     return "promoted" if decision["champion"] else "not promoted" + (f" (failed: {', '.join(failed)})" if failed else "")
@@ -169,7 +172,7 @@ def _data(record: Record) -> Iterator[str]:
 def _decisions(record: Record) -> Iterator[str]:
     for model, decision in record.decisions.items():
         yield f"- **{model}: {'champion' if decision['champion'] else _verdict(decision, record.outcome == 'waiting')}**"
-        yield from (f"  - {reason}" for reason in decision["reasons"])
+        yield from (f"  - {line}" for line in (*promotion.sentences(Decision.from_json(decision["decision"])), *decision["notes"]))
 
 
 def _score_table(record: Record) -> str:

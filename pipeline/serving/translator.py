@@ -98,8 +98,9 @@ class Translator:
         """A registered model, as `mr-to-ct@champion` or `mr-to-ct/3`. Raises UserError when the registry has none of this name."""
         from pipeline.tracking.registry import fetch
 
-        folder, direction, label = fetch(model)
-        return cls.from_folder(folder, direction, label, device)
+        found = fetch(model)
+        label = Label(found.name, version=found.version, digest=found.digest, scores=dict(found.scores))
+        return cls.from_folder(found.folder, Direction.from_model_name(found.name), label, device)
 
     def translate_slices(
         self,

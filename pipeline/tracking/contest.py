@@ -1,7 +1,7 @@
-"""Challenger against champion: both translate the same test slices now, and a paired comparison says whether the challenger is worse.
+"""The models of this folder against registered ones: both translate the same test slices now, and their errors are compared in pairs.
 
 Where test slices have truth, the error is the mean absolute difference to it inside the head; else what is left after there and back.
-Slices of one group (patient, series, near duplicates) are not independent: a group counts once (pipeline.evaluation.intervals).
+Slices of one group (patient, series, near duplicates) are not independent: means of groups are compared.
 """
 
 from dataclasses import dataclass
@@ -12,125 +12,123 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import params, paths
+from pipeline import paths
 from pipeline.domain import Direction
 from pipeline.errors import UserError
 from pipeline.evaluation.batches import Batch, read_batches
-from pipeline.evaluation.intervals import Verdict, compare
+from pipeline.evaluation.intervals import group_means, non_inferiority
 from pipeline.evaluation.similarity import inside_head, mae
-from pipeline.serving.translator import Translator
+from pipeline.models.inference import load_generator, load_preprocess, translate
+from pipeline.params import Params, Preprocess
 from pipeline.tracking import registry, store
-from pipeline.tracking.gate import Check
+from pipeline.tracking.promotion import Comparison
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-NAME = "not worse than the champion"
+    from pipeline.models.generator import Generator
 
 Images = NDArray[np.float32]
+FREE = ("pixels", "bits", "teacher_pairs")  # of `preprocess`: what two models that are compared may differ in
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A generator and the one of the same training that leads back."""
+class Errors:
+    """Of each test slice of a direction: mean absolute error inside the head, whether it is one against truth, group."""
 
-    there: Translator
-    back: Translator
-
-
-def judge(uri: str, direction: str, champion: "ModelVersion", rules: params.Evaluate) -> Check:
-    """Whether models/ translates the test slices not worse than the registered `champion`; what prevents the comparison fails it."""
-    try:
-        mine = Pair(*(Translator.from_folder(paths.MODELS, one) for one in (direction, _opposite(direction))))
-        theirs = Pair(*(Translator.from_folder(folder, one) for folder, one in _files(uri, direction, champion)))
-        _comparable(mine.there.preprocess, theirs.there.preprocess)
-        challenger, known, group = errors(mine, direction, rules.batch_size)
-        other, _, _ = errors(theirs, direction, rules.batch_size)
-    except UserError as error:
-        return Check(NAME, False, f"not compared: {error}")
-    if known.any():
-        challenger, other, group = challenger[known], other[known], [one for one, has in zip(group, known, strict=True) if has]
-    return verdict(challenger, other, group, champion.tags[registry.WEIGHTS][:8], rules)
+    error: NDArray[np.float64]
+    has_truth: NDArray[np.bool_]
+    group: list[str]
 
 
-def errors(
-    pair: Pair, direction: str, batch_size: int, folder: Path = paths.SLICES
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
-    """(mean absolute error of each test slice inside the head, whether truth is known, group).
+@dataclass(frozen=True)
+class Model:
+    """A generator, the one of the same training that leads back, and how their slices were prepared."""
 
-    Where truth is known the error is that to the truth, else what is left after there and back. Raises UserError without test slices.
+    there: "Generator"
+    back: "Generator"
+    preprocess: Preprocess
+
+    @classmethod
+    def from_folders(cls, direction: Direction, there: Path, back: Path) -> "Model":
+        """The generators in two folders with model.json. Raises UserError when they are not usable."""
+        return cls(load_generator(there, direction), load_generator(back, direction.opposite), load_preprocess(there))
+
+
+def compare_with(uri: str, direction: Direction, rivals: "dict[str, ModelVersion]", params: Params) -> dict[str, Comparison]:
+    """The models in models/ against each of `rivals`, by role; what prevents a comparison is its `problem`."""
+    comparisons: dict[str, Comparison] = {}
+    errors: Errors | None = None
+    ours: Model | None = None
+    for role, version in rivals.items():
+        name = version.tags[registry.WEIGHTS][:8]
+        try:
+            ours = ours or Model.from_folders(direction, paths.MODELS, paths.MODELS)
+            errors = errors or measure(ours, direction, params.evaluate.batch_size)
+            theirs = Model.from_folders(direction, *_folders(uri, direction, version))
+            _check_comparable(ours.preprocess, theirs.preprocess)
+            comparisons[role] = pair(errors, measure(theirs, direction, params.evaluate.batch_size), name, params.register_.margin)
+        except UserError as error:
+            comparisons[role] = Comparison(name, problem=f"not compared: {error}")
+    return comparisons
+
+
+def measure(model: Model, direction: Direction, batch_size: int, folder: Path = paths.SLICES) -> Errors:
+    """The error of each test slice in `folder`: to the truth where it is known, else after there and back.
+
+    Raises UserError without test slices.
     """
-    found: list[float] = []
-    known: list[bool] = []
+    errors: list[float] = []
+    has_truth: list[bool] = []
     group: list[str] = []
-    for part in read_batches(Direction(direction), batch_size, folder):
-        made = _translate(pair.there, part.images, part)
-        returned = made if part.has_truth.all() else _translate(pair.back, made, part)
-        for i, has_truth in enumerate(part.has_truth):
-            wanted, got = (part.truth[i], made[i]) if has_truth else (part.images[i], returned[i])
-            found.append(mae(got, wanted, inside_head(part.images[i], wanted)))
-        known += part.has_truth.tolist()
-        group += part.rows["group"].astype(str).tolist()
-    return np.array(found), np.array(known), group
+    for batch in read_batches(direction, batch_size, folder):
+        prediction = _translate(model.there, batch.images, batch, model.preprocess)
+        returned = prediction if batch.has_truth.all() else _translate(model.back, prediction, batch, model.preprocess)
+        for i, known in enumerate(batch.has_truth):
+            truth, result = (batch.truth[i], prediction[i]) if known else (batch.images[i], returned[i])
+            errors.append(mae(result, truth, inside_head(batch.images[i], truth)))
+        has_truth += batch.has_truth.tolist()
+        group += batch.rows["group"].astype(str).tolist()
+    return Errors(np.array(errors), np.array(has_truth), group)
 
 
-def verdict(
-    challenger: NDArray[np.float64], champion: NDArray[np.float64], group: list[str], champion_name: str, rules: params.Evaluate
-) -> Check:
-    """Check of the difference of two errors of the same slices; fails only when the challenger is shown to be worse.
-
-    Its `against`: the champion (first digits of its weights' digest), both errors, the difference with its interval and the verdict.
-    """
-    comparison = compare(challenger - champion, group, lower_is_better=True)
-    if comparison is None:
-        return Check(NAME, False, "not compared: no test slice has pixels inside a head")
-    groups, said = comparison.groups, comparison.verdict
-    difference = comparison.difference
-    return Check(
-        NAME,
-        said is not Verdict.WORSE,
-        f"{said}: error {np.nanmean(challenger):.4f}, champion {champion_name} {np.nanmean(champion):.4f} on the same {len(group)} slices"
-        f" of {groups} groups, difference {difference}",
-        {
-            "champion": champion_name,
-            "champion_error": float(np.nanmean(champion)),
-            "error": float(np.nanmean(challenger)),
-            **difference.as_scores("difference"),
-            "verdict": said.value,
-        },
-    )
+def pair(ours: Errors, theirs: Errors, rival: str, margin: float) -> Comparison:
+    """Mean errors over groups, and the test of the paired differences; only of slices with truth where there are any."""
+    some = ours.has_truth if ours.has_truth.any() else ~ours.has_truth
+    group = [name for name, chosen in zip(ours.group, some, strict=True) if chosen]
+    our_error, their_error = ours.error[some], theirs.error[some]
+    test = non_inferiority(our_error - their_error, group, margin)
+    if test is None:
+        return Comparison(rival, problem="not compared: no test slice has pixels inside a head")
+    both = np.isfinite(our_error - their_error)
+    our_mean, their_mean = (float(group_means(np.where(both, error, np.nan), group).mean()) for error in (our_error, their_error))
+    return Comparison(rival, our_mean, their_mean, test)
 
 
-def _translate(translator: Translator, images: Images, part: Batch) -> Images:
+def _translate(generator: "Generator", images: Images, batch: Batch, preprocess: Preprocess) -> Images:
     """Translate prepared slices; a model of another size gets and gives resized ones."""
-    from pipeline.models.inference import translate
-
-    made = translate(translator.generator, _resized(images, translator.preprocess.pixels), part.contrast, len(images))
-    return _resized(made, images.shape[-1])
+    translated = translate(generator, _resized(images, preprocess.pixels), batch.contrast, len(images))
+    return _resized(translated, images.shape[-1])
 
 
 def _resized(images: Images, size: int) -> Images:
     if images.shape[-1] == size:
         return images
-    return np.stack([np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC)) for one in images])
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)) for image in images])
 
 
-def _comparable(mine: params.Preprocess, theirs: params.Preprocess) -> None:
+def _check_comparable(ours: Preprocess, theirs: Preprocess) -> None:
     """Raises UserError when the models see slices prepared differently in more than size."""
-    other = [key for key in ("margin", "ct_window", "mr_percentiles") if getattr(mine, key) != getattr(theirs, key)]
+    ours_by_key, theirs_by_key = ours.model_dump(exclude=set(FREE)), theirs.model_dump(exclude=set(FREE))
+    other = [key for key in ours_by_key if ours_by_key[key] != theirs_by_key[key]]
     if other:
-        raise UserError(f"the champion was trained on slices prepared with another {' and '.join(other)}; decide by hand with ctmr promote")
+        raise UserError(f"it was trained on slices prepared with another {' and '.join(other)}; decide by hand with ctmr promote")
 
 
-def _files(uri: str, direction: str, champion: "ModelVersion") -> list[tuple[Path, str]]:
-    """Folder and direction of the champion and of the generator from the same training that leads back."""
-    opposite = _opposite(direction)
-    name = registry.NAMES[opposite]
-    back = store.client(uri).search_model_versions(f"name = '{name}' and run_id = '{champion.run_id}'")
+def _folders(uri: str, direction: Direction, version: "ModelVersion") -> tuple[Path, Path]:
+    """Folders of a version and of the generator from the same training that leads back."""
+    name = direction.opposite.model_name
+    back = store.client(uri).search_model_versions(f"name = '{name}' and run_id = '{version.run_id}'")
     if not back:
-        raise UserError(f"the champion's run has no {name}, which is needed to go back")
-    return [(registry.files(uri, champion), direction), (registry.files(uri, back[0]), opposite)]
-
-
-def _opposite(direction: str) -> str:
-    return "_to_".join(reversed(direction.split("_to_")))
+        raise UserError(f"its run has no {name}, which is needed to go back")
+    return registry.files(uri, version), registry.files(uri, back[0])

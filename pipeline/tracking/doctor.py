@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from pipeline import paths
 from pipeline.atomic import new_file
+from pipeline.domain import DIRECTIONS
 from pipeline.tracking import store
 
 _ADDRESSES = (
@@ -51,7 +52,7 @@ def _unregistered(uri: str) -> list[Finding]:
     if not paths.MODEL_JSON.is_file():
         return []
     missing = [
-        name for direction, name in registry.NAMES.items() if registry.find(uri, direction, registry.weights_digest(direction)) is None
+        direction.model_name for direction in DIRECTIONS if registry.find(uri, direction, registry.weights_digest(direction)) is None
     ]
     if not missing:
         return []

@@ -1,95 +1,147 @@
 """The model card: what the two generators are, what they were trained and tested on, how good they are, what they are not for."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
-from pipeline.domain import Interval
+from pipeline.domain import DIRECTIONS, MODALITIES, SCORES, SPLITS, Direction, Interval, Modality
 from pipeline.sources.provenance import Provenance
-from pipeline.tracking.promotion import Decision
+from pipeline.tracking.promotion import sentences, test_scores
 
-_SHOWN = {
-    "mae": "error inside the head (0..1)",
-    "ssim": "structural similarity inside the head",
-    "psnr": "peak signal to noise inside the head (dB)",
-    "correlation": "correlation inside the head",
-    "cycle_mae": "error after there and back (0..1)",
-    "cycle_ssim": "structural similarity after there and back",
-}
+if TYPE_CHECKING:
+    from pipeline.tracking.registration import Registered
+
+_SCORES = ("mae", "ssim", "psnr", "correlation", "cycle_mae", "cycle_ssim")
+_METHODS = {"copy": "copying the input", "histogram": "histogram matching", "mean": "the mean picture", "black": "a black picture"}
 
 
-def write(
-    model: Mapping[str, Any],
-    source: Provenance | None,
-    scores: Mapping[str, Mapping[str, float]],
-    decisions: Mapping[str, Decision],
-    metrics: Mapping[str, Any] | None = None,
-) -> str:
-    """The card as Markdown, from models/model.json, what is known of the data, the test scores and the decisions, by direction.
+@dataclass(frozen=True)
+class Slices:
+    """The prepared slices: how many of each split and modality, and whether the files of the CT knew Hounsfield units (all, some, none)."""
 
-    `metrics`, what the evaluation wrote, has the baselines that stand beside the champion.
+    counts: Mapping[str, Mapping[Modality, int]]
+    hounsfield: str
+
+    @classmethod
+    def stored(cls) -> "Slices | None":
+        """Those in data/slices; None where they are not on this machine (models alone were pulled)."""
+        if not paths.INDEX.is_file():
+            return None
+        import pandas as pd
+
+        index = pd.read_parquet(paths.INDEX)
+        chosen = {
+            (split, modality): index[(index["split"] == split) & (index["modality"] == modality)]
+            for split in SPLITS
+            for modality in MODALITIES
+        }
+        ct = chosen["train", Modality.CT]
+        known = (ct["intensity_high"] - ct["intensity_low"]) != 1  # grey pictures span 0..1: which window made them is not known
+        hounsfield = "none" if not known.any() else "all" if known.all() else "some"
+        return cls({split: {modality: len(chosen[split, modality]) for modality in MODALITIES} for split in SPLITS}, hounsfield)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the card tells.
+
+    `model`: models/model.json. `metrics`: what the evaluation wrote. `source`: what is known of the data.
+    `taught`: how many simulated pairs the generators saw.
     """
-    preprocess, network = model["preprocess"], model["model"]
-    level, width = preprocess["ct_window"]["level"], preprocess["ct_window"]["width"]
-    lines = [
-        "# Brain CT ↔ MR translation",
-        "",
-        "**Synthetic images, for research only. Not for diagnosis, not for treatment planning.**",
-        "",
-        "## What it does",
-        f"Two generators ({network['generator']}, width {network['generator_width']}) turn axial brain slices into the other modality at"
-        f" {preprocess['pixels']} × {preprocess['pixels']} pixels: `ct-to-mr` and `mr-to-ct`. CT is seen and made in a window"
-        f" of {level:g} ± {width / 2:g} HU; what lies outside of it is not known to the model.",
-        "",
-        "## Trained on",
-        f"{_source(source)} Translation was learned from unpaired slices; simulated heads with known truth may have taught it beforehand.",
-        "",
-        "## Scores on the test slices",
-        "Means with 95 % intervals where given.",
-        "",
-    ]
-    shown = {key: what for key, what in _SHOWN.items() if any(key in scores.get(direction, {}) for direction in paths.DIRECTIONS)}
-    lines += ["| score | CT → MR | MR → CT |", "| --- | --- | --- |"]
-    lines += [
-        f"| {what} | {_cell(scores.get('ct_to_mr', {}), key)} | {_cell(scores.get('mr_to_ct', {}), key)} |" for key, what in shown.items()
-    ]
-    for direction, decision in decisions.items():
-        lines += ["", f"## {direction.replace('_', '-')}: {'champion' if decision.promoted else 'challenger'}"]
-        lines += [f"- {reason}" for reason in decision.reasons]
-        lines += _rivals(direction, decision, metrics or {})
-    lines += [
-        "",
-        "## Limits",
-        "- A translation shows what such a head usually looks like, not what this head contains: lesions may vanish, appear or change.",
-        "- Slice by slice: neighbouring slices of a volume need not agree.",
-        "- Only axial slices of heads; other scanners, sequences, ages and diseases than in the training data were not tested.",
-        "",
-    ]
-    return "\n".join(lines)
 
+    model: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    source: Provenance | None
+    slices: Slices | None
+    taught: int
 
-def _rivals(direction: str, decision: Decision, metrics: Mapping[str, Any]) -> list[str]:
-    """A table of the errors of the champion until now and of the baselines on the same test slices; empty where there is neither."""
-    rows, against = [], decision.against
-    if against:
-        difference = Interval.from_scores(against, "difference", signed=True)
-        rows.append(f"| champion {against['champion']} | {against['champion_error']:.3f} | {difference} | {against['verdict']} |")
-    for method, paired in metrics.get("difference", {}).items():
-        one = paired.get(direction, {})
-        if "mae" in one:
-            error = metrics["baselines"][method][direction]["mae"]
-            difference = Interval.from_scores(one, "mae", signed=True)
-            rows.append(f"| {method} | {error:.3f} | {difference} | {one['mae_verdict']} |")
-    header = ["", "| compared with | its error | this model minus that | this model is |", "| --- | --- | --- | --- |"]
-    return [*header, *rows] if rows else []
+    def markdown(self, registered: "Mapping[Direction, Registered]") -> str:
+        """The card as Markdown; `registered`: what came of the two models, by direction, empty before that."""
+        lines = [
+            "# Brain CT ↔ MR translation",
+            "",
+            "**Synthetic images, for research only. Not for diagnosis, not for treatment planning.**",
+            "",
+            "## What it does",
+            *self._purpose(),
+            "",
+            "## Trained on",
+            *self._training(),
+            "",
+            "## Scores on the test slices",
+            "Means with 95 % intervals where given. Errors and brightness are of 0..1.",
+            "",
+            *self._scores(),
+        ]
+        for direction, result in registered.items():
+            lines += ["", f"## {direction.model_name}: {'promoted' if result.decision.promoted else 'not promoted'}"]
+            lines += [f"- {line}" for line in sentences(result.decision)]
+            lines += list(self._rivals(direction, result))
+        lines += [
+            "",
+            "## Limits",
+            "- A translation shows what such a head usually looks like, not what this head contains: lesions may vanish, appear or change.",
+            "- Slice by slice: neighbouring slices of a volume need not agree.",
+            "- Only axial slices of heads; other scanners, sequences, ages and diseases than in the training data were not tested.",
+            "",
+        ]
+        return "\n".join(lines)
 
+    def _purpose(self) -> Iterator[str]:
+        preprocess, network = self.model["preprocess"], self.model["model"]
+        pixels, level, half = preprocess["pixels"], preprocess["ct_window"]["level"], preprocess["ct_window"]["width"] / 2
+        yield (
+            f"Two generators ({network['generator']}, width {network['generator_width']}) turn axial brain slices into the other"
+            f" modality at {pixels} × {pixels} pixels: `ct-to-mr` and `mr-to-ct`."
+        )
+        known = self.slices.hounsfield if self.slices else "all"
+        if known != "none":
+            yield (
+                f"CT in Hounsfield units is seen and made in a window of {level:g} ± {half:g} HU;"
+                " what lies outside of it is not known to the model."
+            )
+        if known == "some":
+            yield "Some of the CT slices it learned from are grey pictures whose window is not known."
+        if known == "none":
+            yield (
+                "The CT slices it learned from are grey pictures. Which window made them is not known,"
+                " so its CT has no scale in Hounsfield units."
+            )
 
-def _source(source: Provenance | None) -> str:
-    return f"{source} (digest {source.sha256[:12]})." if source else "Data not on this machine; see the run in MLflow."
+    def _training(self) -> Iterator[str]:
+        known = f"{self.source.title} (digest {self.source.sha256[:12]})." if self.source else ""
+        yield known or "Data not on this machine; see the run in MLflow."
+        if self.slices:
+            uses = {"train": "to train", "val": "to watch training", "test": "to judge"}
+            counts = [(self.slices.counts[split], use) for split, use in uses.items()]
+            yield "Slices: " + ", ".join(f"{count[Modality.CT]} CT and {count[Modality.MR]} MR {use}" for count, use in counts) + "."
+        if self.taught:
+            yield f"Translation was learned from unpaired slices, and from simulated heads with known truth ({self.taught} images)."
+        else:
+            yield "Translation was learned from unpaired slices alone."
 
+    def _scores(self) -> Iterator[str]:
+        scores = [test_scores(self.metrics, direction) for direction in DIRECTIONS]
+        yield "| score | " + " | ".join(direction.title for direction in DIRECTIONS) + " |"
+        yield "| --- |" + " --- |" * len(DIRECTIONS)
+        for name in _SCORES:
+            if any(name in column for column in scores):
+                cells = [str(Interval.from_scores(column, name)) if name in column else "–" for column in scores]
+                yield f"| {SCORES[name].label} | {' | '.join(cells)} |"
 
-def _cell(scores: Mapping[str, float], key: str) -> str:
-    if key not in scores:
-        return "–"
-    low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
-    return f"{scores[key]:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
+    def _rivals(self, direction: Direction, registered: "Registered") -> Iterator[str]:
+        """A table of the errors of registered rivals and of the baselines on the same test slices; nothing where there is neither."""
+        rows: list[tuple[str, float, Interval]] = []
+        for check in registered.decision.checks:
+            if check.rival and check.rival_error is not None and check.measured is not None:
+                role = check.name.removeprefix("not_worse_than_")
+                rows.append((f"{role} {check.rival}", check.rival_error, Interval(check.measured, check.low, check.high, signed=True)))
+        for method, paired in self.metrics.get("difference", {}).items():
+            if "mae" in paired.get(direction, {}):
+                error = self.metrics["baselines"][method][direction]["mae"]
+                rows.append((_METHODS.get(method, method), error, Interval.from_scores(paired[direction], "mae", signed=True)))
+        if rows:
+            yield from ("", "| compared with | its error | this model minus that |", "| --- | --- | --- |")
+        for name, error, difference in rows:
+            yield f"| {name} | {error:.4f} | {difference} |"

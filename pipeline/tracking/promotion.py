@@ -1,92 +1,211 @@
-"""Aliases move: challenger, champion, previous; each decision with its reasons in the version's tags."""
+"""The promotion rule: what a model must show to become champion, and who says so. All of it stands here.
+
+`checks` holds the conditions, `decide` the mode (`register.promotion`: auto, or manual, where only a person promotes). Both are pure: what
+was measured comes in, facts come out, and `sentence` puts a fact into words where it is shown.
+
+Where test slices have truth, the model must be better than each of BASELINES, slice by slice, by more than chance. Without truth, what is
+left after translating there and back must lie under a bound. Either way translations must differ as real slices do, since a generator that
+has collapsed gives the same picture for every input. And the model may not be worse than its rivals (the champion, and the best champion so
+far) by more than `register.margin`: non-inferiority, judged by the upper end of the interval of the paired difference. The best champion
+is a rival so that many small steps for the worse do not add up.
+"""
 
 import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from pipeline.errors import UserError
-from pipeline.tracking import registry, store
-from pipeline.tracking.gate import Check
-from pipeline.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
+from pipeline.domain import Interval
+from pipeline.evaluation.intervals import NonInferiority, Verdict
+from pipeline.params import Register
 
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+CHAMPION, BEST = "champion", "best"
+BASELINES = {"copy": "copying the input", "mean": "the mean picture", "histogram": "histogram matching"}
+_RIVALS = {CHAMPION: "the champion", BEST: "the best champion so far"}
+_LABELS = {
+    **{f"better_than_{method}": f"better than {words}" for method, words in BASELINES.items()},
+    **{f"not_worse_than_{role}": f"not worse than {words}" for role, words in _RIVALS.items()},
+    "cycle_mae": "survives the way back",
+    "cycle_ssim": "structure survives the way back",
+    "spread": "no collapse",
+    "data_drift": "data within its bounds",
+}
+_ALWAYS = ("name", "passed", "measured", "limit")
 
-DECISION = "decision"
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model against a rival on the same test slices: mean errors over groups, and the test of their paired difference.
+
+    `rival` holds the first digits of the digest of its weights. `problem` says why nothing was compared; the rest is None then.
+    """
+
+    rival: str
+    error: float | None = None
+    rival_error: float | None = None
+    test: NonInferiority | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition. `measured` is held against `limit`; None where nothing could be measured, and `problem` says why.
+
+    `low`, `high`: 95 % interval of `measured`. `rival`, `error`, `rival_error`, `groups`: of a comparison, see `Comparison`.
+    """
+
+    name: str
+    passed: bool
+    measured: float | None
+    limit: float
+    low: float | None = None
+    high: float | None = None
+    rival: str = ""
+    error: float | None = None
+    rival_error: float | None = None
+    groups: int | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """promoted: whether the version became champion; reasons: the sentences behind it; compared_with: weights of the champion then.
-
-    against: the paired comparison with that champion in numbers, empty where there was none.
-    """
+    """What was decided on a version: whether it was promoted, in which mode, and the checks behind it."""
 
     promoted: bool
-    reasons: list[str]
-    compared_with: str = ""
-    against: dict[str, Any] = field(default_factory=dict)
+    mode: str
+    checks: Sequence[Check]
+
+    def to_json(self) -> dict[str, Any]:
+        """As versions.json and the registry keep it; facts that do not apply are left out."""
+        stated = [
+            {key: value for key, value in asdict(check).items() if key in _ALWAYS or value not in (None, "")} for check in self.checks
+        ]
+        return {"promoted": self.promoted, "mode": self.mode, "checks": stated}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Decision":
+        """The decision that `to_json` gave. Raises KeyError or TypeError for anything else."""
+        return cls(content["promoted"], content["mode"], [Check(**check) for check in content["checks"]])
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that did not pass."""
+        return [check for check in self.checks if not check.passed]
+
+    @property
+    def waits(self) -> bool:
+        """Whether every check passed and a person's word is waited for."""
+        return self.mode == "manual" and not self.failed
 
 
-def remembered(version: "ModelVersion", basis: str) -> Decision | None:
-    """The decision on `version` that was taken on the same `basis` (digest of scores and rules): a repetition decides nothing anew."""
-    content = json.loads(version.tags.get(DECISION, "{}"))
-    if content.get("basis") != basis:
-        return None
-    return Decision(content["promoted"], content["reasons"], content["compared_with"], content.get("against", {}))
+def checks(
+    metrics: Mapping[str, Any], drift: Mapping[str, Any], direction: str, rivals: Mapping[str, Comparison], params: Register
+) -> list[Check]:
+    """Every condition for `direction`, in the order in which a person reads them.
+
+    `metrics`: reports/evaluate/metrics.json; `drift`: drift.json, or empty; `rivals`: comparisons by role (CHAMPION, BEST).
+    """
+    scores = test_scores(metrics, direction)
+    found = []
+    if "mae" in scores:
+        found += [_better_than(method, metrics, direction) for method in BASELINES]
+    else:
+        found.append(_floor("cycle_mae", scores, params.floors.cycle_mae, at_most=True))
+        found.append(_floor("cycle_ssim", scores, params.floors.cycle_ssim))
+    if "spread" in scores:
+        found.append(_floor("spread", scores, params.floors.spread))
+    if drift.get("reference"):
+        drifted = sum(bool(test["drifted"]) for test in drift["tests"])
+        found.append(Check("data_drift", not drift["drifted"], drifted, 0))
+    found += [_not_worse_than(role, comparison, params.margin) for role, comparison in rivals.items()]
+    return found
 
 
-def verdict(version: "ModelVersion") -> str:
-    """One line about the decision on `version`: champion, or the first reason against it."""
-    content = json.loads(version.tags.get(DECISION, "{}"))
-    if not content:
-        return "not judged"
-    against = [reason for reason in content["reasons"] if ": NO" in reason]
-    return "passed" if content["promoted"] else (against or content["reasons"])[-1]
+def decide(checks: Sequence[Check], params: Register) -> Decision:
+    """Promoted when every check passed and promotion is automatic."""
+    return Decision(params.promotion == "auto" and all(check.passed for check in checks), params.promotion, checks)
 
 
 def basis(*facts: Any) -> str:
-    """Digest of all that a decision rests on."""
+    """Digest of all that a decision rests on: the same facts decide nothing anew."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def decide(uri: str, version: "ModelVersion", checks: list[Check], mode: str, basis: str, compared_with: str = "") -> Decision:
-    """Give `version` the alias challenger and, when every check passed and `mode` is auto, champion; write why into its tags."""
-    client = store.client(uri)
-    client.set_registered_model_alias(version.name, CHALLENGER, version.version)
-    failed = [check for check in checks if not check.passed]
-    reasons = [f"{check.name}: {'yes' if check.passed else 'NO'} ({check.reason})" for check in checks]
-    if mode == "manual":
-        reasons.append(f"promotion is manual: ctmr promote {version.name} {version.version}")
-    against = next((check.against for check in checks if check.against), {})
-    decision = Decision(not failed and mode == "auto", reasons, compared_with, against)
-    if decision.promoted:
-        promote(uri, version)
-    content = {"promoted": decision.promoted, "reasons": reasons, "compared_with": compared_with, "against": against, "basis": basis}
-    client.set_model_version_tag(version.name, version.version, DECISION, json.dumps(content))
-    client.set_model_version_tag(version.name, version.version, "promoted", str(decision.promoted).lower())
-    return decision
+def test_scores(metrics: Mapping[str, Any], direction: str) -> dict[str, float]:
+    """Every score of `direction` on the test slices with its interval, as the evaluation wrote them."""
+    return {key: float(value) for key, value in metrics.get("test", {}).get(direction, {}).items() if isinstance(value, int | float)}
 
 
-def promote(uri: str, version: "ModelVersion") -> "ModelVersion | None":
-    """Make `version` champion; the champion until now becomes `previous`, and is given back."""
-    client = store.client(uri)
-    before = registry.alias(uri, version.name, CHAMPION)
-    if before is not None and str(before.version) == str(version.version):
-        return None
-    if before is not None:
-        client.set_registered_model_alias(version.name, PREVIOUS, before.version)
-    client.set_registered_model_alias(version.name, CHAMPION, version.version)
-    return before
+def label(check: Check) -> str:
+    """The name of a condition for people."""
+    return _LABELS[check.name]
 
 
-def rollback(uri: str, name: str) -> "tuple[ModelVersion, ModelVersion]":
-    """Champion and previous change places; gives (new champion, old champion). Raises UserError when there is no previous one."""
-    champion, previous = registry.version(uri, f"{name}@{CHAMPION}"), registry.alias(uri, name, PREVIOUS)
-    if previous is None:
-        raise UserError(f"{name}: no champion before version {champion.version}; ctmr models shows what there is")
-    client = store.client(uri)
-    client.set_registered_model_alias(name, CHAMPION, previous.version)
-    client.set_registered_model_alias(name, PREVIOUS, champion.version)
-    return previous, champion
+def sentence(check: Check) -> str:
+    """A condition in words, with its figures."""
+    head = f"{label(check)}: {'yes' if check.passed else 'no'}"
+    if check.measured is None:
+        return f"{head} ({check.problem})"
+    if check.name == "data_drift":
+        return f"{head} (changes found: {check.measured:.0f})"
+    if check.name in ("cycle_mae", "cycle_ssim", "spread"):
+        bound = "at most" if check.name == "cycle_mae" else "at least"
+        return f"{head} ({Interval(check.measured, check.low, check.high)}, {bound} {check.limit:g})"
+    difference = Interval(check.measured, check.low, check.high, signed=True)
+    parts = [f"difference of errors {difference}, its upper end must lie below {check.limit:g}"]
+    if check.error is not None and check.rival_error is not None:
+        parts.insert(0, f"error {check.error:.4f} against {check.rival_error:.4f}{f' of {check.rival}' if check.rival else ''}")
+    if check.groups:
+        parts.append(f"{check.groups} groups")
+    if check.problem:
+        parts.append(check.problem)
+    return f"{head} ({'; '.join(parts)})"
+
+
+def sentences(decision: Decision) -> list[str]:
+    """The decision's conditions in words, and what is left for a person to do."""
+    said = [sentence(check) for check in decision.checks]
+    return [*said, "every condition holds; a person decides: ctmr promote"] if decision.waits else said
+
+
+def _better_than(method: str, metrics: Mapping[str, Any], direction: str) -> Check:
+    """Whether the paired difference of errors (ours minus the baseline's) is below zero beyond chance."""
+    name = f"better_than_{method}"
+    paired = metrics.get("difference", {}).get(method, {}).get(direction, {})
+    if "mae" not in paired:
+        return Check(name, False, None, 0, problem="not compared")
+    verdict = Verdict(paired["mae_verdict"])
+    errors = [content.get(direction, {}).get("mae") for content in (metrics["test"], metrics.get("baselines", {}).get(method, {}))]
+    problem = str(verdict) if verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_FEW) else ""
+    interval = Interval.from_scores(paired, "mae")
+    return _difference_check(name, verdict is Verdict.BETTER, interval, 0, error=errors[0], rival_error=errors[1], problem=problem)
+
+
+def _not_worse_than(role: str, comparison: Comparison, margin: float) -> Check:
+    """Whether the whole interval of the difference to a rival lies below the margin."""
+    name, test = f"not_worse_than_{role}", comparison.test
+    if test is None:
+        return Check(name, False, None, margin, rival=comparison.rival, problem=comparison.problem)
+    return _difference_check(
+        name,
+        test.passed,
+        test.difference,
+        test.margin,
+        rival=comparison.rival,
+        error=comparison.error,
+        rival_error=comparison.rival_error,
+        groups=test.groups,
+        problem="" if test.enough else str(Verdict.TOO_FEW),
+    )
+
+
+def _difference_check(name: str, passed: bool, difference: Interval, limit: float, **facts: Any) -> Check:
+    return Check(name, passed, difference.mean, limit, difference.low, difference.high, **facts)
+
+
+def _floor(name: str, scores: Mapping[str, float], limit: float, *, at_most: bool = False) -> Check:
+    if name not in scores:
+        return Check(name, False, None, limit, problem="not scored")
+    passed = scores[name] <= limit if at_most else scores[name] >= limit
+    return Check(name, passed, scores[name], limit, scores.get(f"{name}_low"), scores.get(f"{name}_high"))

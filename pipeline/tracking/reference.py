@@ -12,7 +12,7 @@ from pipeline.tracking import registry, store
 FOLDER = "data"  # of a run's artifacts
 
 
-def take(model: str) -> Path:
+def use_data_of(model: str) -> Path:
     """Compare from now on with the data of `model` (such as mr-to-ct@champion): its statistics become quality.drift_reference.
 
     The file is named after its content, so that DVC validates again exactly when the reference is another one. Raises UserError when
@@ -22,7 +22,7 @@ def take(model: str) -> Path:
 
     uri = store.tracking_uri()
     version = registry.version(uri, model)
-    with TemporaryDirectory() as folder:
+    with store.errors(uri), TemporaryDirectory() as folder:
         try:
             found = Path(store.client(uri).download_artifacts(str(version.run_id), f"{FOLDER}/{paths.STATISTICS_JSON.name}", folder))
             content = found.read_bytes()
@@ -31,8 +31,8 @@ def take(model: str) -> Path:
                 f"{version.name} version {version.version}: its run {version.run_id} holds no statistics of its data;"
                 f" name a {paths.STATISTICS_JSON.name} in quality.drift_reference yourself"
             ) from None
-    kept = paths.REFERENCES / f"{hashlib.sha256(content).hexdigest()[:12]}.json"
-    with new_file(kept) as beside:
+    statistics = paths.REFERENCES / f"{hashlib.sha256(content).hexdigest()[:12]}.json"
+    with new_file(statistics) as beside:
         beside.write_bytes(content)
-    presets.apply([], [f"quality.drift_reference={kept}"])
-    return kept
+    presets.apply([], [f"quality.drift_reference={statistics}"])
+    return statistics

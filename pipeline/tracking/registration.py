@@ -1,66 +1,125 @@
 """What the register stage does: both generators into the registry, the decision on each, and the report of it."""
 
 import json
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pipeline import params, paths
+from pipeline import paths
 from pipeline.atomic import new_folder, write_json
+from pipeline.domain import DIRECTIONS, Direction
 from pipeline.errors import UserError
+from pipeline.params import Params
 from pipeline.sources import provenance
-from pipeline.tracking import contest, facts, gate, model_card, promotion, reference, registry, runs
-from pipeline.tracking.promotion import Decision
+from pipeline.tracking import contest, facts, model_card, promotion, reference, registry, runs, store
+from pipeline.tracking.promotion import BEST, CHAMPION, Decision
+from pipeline.tracking.registry import DECISION, WEIGHTS
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 
-def register(rules: params.Register, comparison: params.Evaluate) -> dict[str, Decision]:
-    """Register models/ with the scores in reports/evaluate, decide on promotion, write reports/register. The decisions, by direction.
+@dataclass(frozen=True)
+class Registered:
+    """A model after registration: its version, what was decided on it and when (UTC), and the champion's version by now."""
 
-    `comparison` holds the resamples and the seed of the contest against the champion.
+    version: str
+    decision: Decision
+    decided: str
+    champion: str
+    champion_weights: str
 
-    The report holds digests and decisions, no version numbers or run ids: the same models and scores give the same bytes.
+    def __str__(self) -> str:
+        """What was decided when, and the registry as it is."""
+        said = "promoted" if self.decision.promoted else "not promoted"
+        if self.champion != self.version:
+            now = f"champion is version {self.champion}" if self.champion else "there is no champion"
+        else:
+            now = "it is champion" if self.decision.promoted else "it was made champion before and stays so; ctmr rollback takes that back"
+        return f"version {self.version}, {said} (decided {self.decided}); {now}"
+
+
+def register(params: Params) -> dict[Direction, Registered]:
+    """Register models/ with the scores in reports/evaluate, decide on promotion, write reports/register. What came of it, by direction.
+
+    The report holds digests and decisions, no version numbers, times or run ids: the same models, scores and registry give the same bytes.
     """
     model, metrics = _read(paths.MODEL_JSON, "train"), _read(paths.METRICS_JSON, "evaluate")
     drift = _read(paths.DRIFT_JSON, "validate") if paths.DRIFT_JSON.is_file() else {}
-    source, data_digest = provenance.read(), facts.data_digest()
     run = runs.attach()
-    scores = {direction: gate.scores_of(metrics, direction) for direction in paths.DIRECTIONS}
-    decisions, entries = {}, {}
-    for direction in paths.DIRECTIONS:
-        version = registry.register(run, direction, scores[direction], model_card.write(model, source, scores, {}), data_digest)
-        basis = promotion.basis(metrics, drift, rules.model_dump())
-        decision = promotion.remembered(version, basis)
-        if decision is None:
-            checks = [*gate.floors(metrics, direction, rules.floors), *gate.data_check(drift)]
-            champion = registry.alias(run.uri, version.name, registry.CHAMPION)
-            rival = champion if champion is not None and str(champion.version) != str(version.version) else None
-            if rival is not None:
-                checks.append(contest.judge(run.uri, direction, rival, comparison))
-            compared_with = rival.tags[registry.WEIGHTS] if rival is not None else ""
-            decision = promotion.decide(run.uri, version, checks, rules.promotion, basis, compared_with)
-        decisions[direction] = decision
-        entries[registry.NAMES[direction]] = {
-            "weights": registry.weights_digest(direction),
-            "data": data_digest,
-            "champion": decision.promoted,
-            "reasons": decision.reasons,
-            "compared_with": decision.compared_with,
-            "against_champion": decision.against,
-        }
-    card = model_card.write(model, source, scores, decisions, metrics)
+    taught = params.train.teacher.images
+    card = model_card.Card(model, metrics, provenance.read(), model_card.Slices.stored(), taught)
+    data_digest = facts.data_digest()
+    with store.errors(run.uri):
+        for direction in DIRECTIONS:
+            scores = promotion.test_scores(metrics, direction)
+            version = registry.register(run, direction, scores, card.markdown({}), data_digest)
+            if not _is_decided(version, basis := promotion.basis(metrics, drift, params.register_.model_dump())):
+                _decide(run.uri, direction, version, metrics, drift, params, basis)
+        registered = {direction: _look_up(run.uri, direction) for direction in DIRECTIONS}
     with new_folder(paths.REGISTER_REPORT) as folder:
+        entries = {direction.model_name: _entry(direction, result, data_digest) for direction, result in registered.items()}
         write_json(folder / paths.VERSIONS_JSON.name, entries)
-        (folder / paths.MODEL_CARD.name).write_text(card, encoding="utf-8")
+        (folder / paths.MODEL_CARD.name).write_text(card.markdown(registered), encoding="utf-8")
     run.log_folder(paths.REGISTER_REPORT, "register")
     if paths.STATISTICS_JSON.is_file():
         run.log_file(paths.STATISTICS_JSON, reference.FOLDER)
     run.set_tags({"dvc.lock": facts.lock_digest()})
     run.finish()
-    return decisions
+    for direction in DIRECTIONS:  # so that the first translation need not wait for MLflow
+        if registered[direction].champion:
+            registry.fetch(f"{direction.model_name}@{CHAMPION}")
+    return registered
 
 
-def _read(path: Any, stage: str) -> Any:
+def _is_decided(version: "ModelVersion", basis: str) -> bool:
+    """Whether `version` was judged on the same facts by the same rule: a repetition decides nothing anew."""
+    return registry.decision(version) is not None and json.loads(version.tags[DECISION])["basis"] == basis
+
+
+def _decide(uri: str, direction: Direction, version: "ModelVersion", metrics: Any, drift: Any, params: Params, basis: str) -> None:
+    """Make `version` challenger, hold it against its rivals, write the decision into its tags, and crown it where it is promoted."""
+    client = store.client(uri)
+    client.set_registered_model_alias(version.name, registry.CHALLENGER, version.version)
+    rivals = {role: rival for role in (CHAMPION, BEST) if (rival := registry.alias(uri, version.name, role)) is not None}
+    if CHAMPION in rivals and BEST in rivals and str(rivals[CHAMPION].version) == str(rivals[BEST].version):
+        del rivals[BEST]
+    rivals = {role: rival for role, rival in rivals.items() if str(rival.version) != str(version.version)}
+    comparisons = contest.compare_with(uri, direction, rivals, params)
+    decision = promotion.decide(promotion.checks(metrics, drift, direction, comparisons, params.register_), params.register_)
+    content = {**decision.to_json(), "basis": basis, "decided": datetime.now(UTC).isoformat(timespec="seconds")}
+    client.set_model_version_tag(version.name, version.version, DECISION, json.dumps(content))
+    client.set_model_version_tag(version.name, version.version, "promoted", str(decision.promoted).lower())
+    if decision.promoted:
+        registry.crown(uri, registry.version(uri, f"{version.name}/{version.version}"))
+
+
+def _look_up(uri: str, direction: Direction) -> Registered:
+    """The registry as it is by now, about the model in models/."""
+    name = direction.model_name
+    version = registry.find(uri, direction, registry.weights_digest(direction))
+    champion = registry.alias(uri, name, CHAMPION)
+    decision = registry.decision(version) if version is not None else None
+    if version is None or decision is None:
+        raise UserError(f"{name}: its version was changed or deleted by another program just now; run dvc repro register again")
+    number, weights = (str(champion.version), champion.tags.get(WEIGHTS, "")) if champion is not None else ("", "")
+    return Registered(str(version.version), decision, json.loads(version.tags[DECISION])["decided"], number, weights)
+
+
+def _entry(direction: Direction, registered: Registered, data_digest: str) -> dict[str, Any]:
+    return {
+        "weights": registry.weights_digest(direction),
+        "data": data_digest,
+        "decision": registered.decision.to_json(),
+        "champion": registered.champion_weights,
+    }
+
+
+def _read(path: Path, stage: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run dvc repro {stage} first, or dvc pull") from None
     except ValueError:
-        raise UserError(f"{path}: damaged; run dvc repro {stage}") from None
+        raise UserError(f"{path}: damaged; run dvc repro --force {stage}") from None

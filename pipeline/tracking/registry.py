@@ -1,56 +1,46 @@
-"""The registry: what a registered model consists of, how it gets in, how it is found again. Nothing in it is ever unpickled."""
+"""The registry: versions of the two models, how one gets in, how one is found again, and which is champion."""
 
 import json
 import shutil
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import paths
-from pipeline.atomic import write_json
+from pipeline.atomic import new_folder
+from pipeline.domain import DIRECTIONS, Direction
 from pipeline.errors import UserError
-from pipeline.formats.synthetic import Label
-from pipeline.tracking import lookup, store
+from pipeline.privacy import mask_credentials
+from pipeline.tracking import answers, packaging, store
+from pipeline.tracking.answers import RegisteredModel
+from pipeline.tracking.promotion import BEST, CHAMPION, Decision
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.models import ModelSignature
 
     from pipeline.tracking.runs import Run
 
-NAMES = {direction: direction.replace("_", "-") for direction in paths.DIRECTIONS}
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-WEIGHTS, DATA, SCORES = "weights_digest", "data_digest", "scores"
-
-_PACKAGE = Path(__file__).parents[1]
-_CODE = (
-    "__init__.py", "atomic.py", "domain.py", "errors.py", "params.py", "paths.py", "privacy.py", "formats", "imaging", "models", "serving",
-)  # fmt: skip
-_ARTIFACT = "translator"
-_REQUIREMENTS = (
-    "mlflow", "nibabel", "numpy", "pillow", "pydantic", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle",
-    "pyyaml", "safetensors", "scikit-image", "scipy", "simpleitk", "tifffile", "torch",
-)  # fmt: skip
+CHALLENGER, PREVIOUS = "challenger", "previous"
+WEIGHTS, DATA, SCORES, DECISION = "weights_digest", "data_digest", "scores", "decision"
+MODEL_NAMES = tuple(direction.model_name for direction in DIRECTIONS)
 
 
 def register(
-    run: "Run", direction: str, scores: Mapping[str, float], card: str, data_digest: str, models: Path = paths.MODELS
+    run: "Run", direction: Direction, scores: Mapping[str, float], card: str, data_digest: str, models: Path = paths.MODELS
 ) -> "ModelVersion":
     """The version that holds the weights of `direction` in `models`: made when the registry has none, else the one there is.
 
     Its scores and card are brought up to date either way.
     """
     client = store.client(run.uri)
-    name, digest = NAMES[direction], weights_digest(direction, models)
+    name, digest = direction.model_name, weights_digest(direction, models)
     found = find(run.uri, direction, digest)
     if found is None:
-        info = _log_model(run, direction, models)
+        info = packaging.log_model(run, direction, models)
         if not client.search_registered_models(f"name = '{name}'"):
-            source, target = direction.upper().split("_TO_")
-            client.create_registered_model(name, {"direction": direction}, f"Brain {source} to {target}, slice by slice")
-        tags = {WEIGHTS: digest, "direction": direction}
+            about = f"Brain {direction.source.upper()} to {direction.target.upper()}, slice by slice"
+            client.create_registered_model(name, {"direction": str(direction)}, about)
+        tags = {WEIGHTS: digest, "direction": str(direction)}
         found = client.create_model_version(name, info.model_uri, run_id=run.id, tags=tags, model_id=info.model_id)
     for key, value in {DATA: data_digest, SCORES: json.dumps(dict(sorted(scores.items())))}.items():
         client.set_model_version_tag(name, found.version, key, value)
@@ -58,7 +48,7 @@ def register(
     return found
 
 
-def weights_digest(direction: str, models: Path = paths.MODELS) -> str:
+def weights_digest(direction: Direction, models: Path = paths.MODELS) -> str:
     """SHA-256 of the weights, as models/model.json has it. Raises UserError when it is not there."""
     file = models / paths.MODEL_JSON.name
     try:
@@ -69,9 +59,9 @@ def weights_digest(direction: str, models: Path = paths.MODELS) -> str:
         raise UserError(f"{file}: damaged; restore it with dvc checkout {paths.MODELS}") from None
 
 
-def find(uri: str, direction: str, digest: str) -> "ModelVersion | None":
+def find(uri: str, direction: Direction, digest: str) -> "ModelVersion | None":
     """The version with these weights, None when the registry has none."""
-    found = store.client(uri).search_model_versions(f"name = '{NAMES[direction]}' and tags.{WEIGHTS} = '{digest}'", max_results=1)
+    found = store.client(uri).search_model_versions(f"name = '{direction.model_name}' and tags.{WEIGHTS} = '{digest}'", max_results=1)
     return found[0] if found else None
 
 
@@ -93,12 +83,15 @@ def version(uri: str, model: str) -> "ModelVersion":
     Raises UserError when there is none.
     """
     name, at, wanted = _parts(model)
-    found = alias(uri, name, wanted) if at != "/" else _numbered(uri, name, wanted)
+    with store.errors(uri):
+        known = versions(uri, name)
+        found = alias(uri, name, wanted) if at == "@" else next((one for one in known if str(one.version) == wanted), None)
     if found is None:
         what = f"version {wanted}" if at == "/" else wanted
-        known = [f"{one.version} ({', '.join(one.aliases) or 'no alias'})" for one in versions(uri, name)]
-        has = f"it has versions {', '.join(known)}" if known else "it has no versions; dvc repro --single-item --force register fills it"
-        raise UserError(f"model {model}: the registry {uri} has no {what} of {name}; {has}")
+        numbers = [f"{known.version} ({', '.join(known.aliases) or 'no alias'})" for known in known]
+        empty = "it has no versions; dvc repro --single-item --force register fills it"
+        has = f"it has versions {', '.join(numbers)}" if numbers else empty
+        raise UserError(f"model {model}: the registry {mask_credentials(uri)} has no {what} of {name}; {has}")
     return found
 
 
@@ -113,118 +106,122 @@ def versions(uri: str, name: str) -> "list[ModelVersion]":
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return []
-    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda one: -int(one.version))
-    for one in found:
-        one.aliases = [alias for alias, number in aliases.items() if str(number) == str(one.version)]
+    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: -int(version.version))
+    for version in found:
+        version.aliases = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
     return found
 
 
-def files(uri: str, found: "ModelVersion") -> Path:
-    """The folder with model.json and safetensors of a version, downloaded where the store is elsewhere."""
+def files(uri: str, version: "ModelVersion") -> Path:
+    """The folder with model.json and safetensors of a version. From another machine they are fetched once, into mlruns/fetched."""
+    if store.database_file(uri) is not None:
+        return _download(uri, version, None)
+    place = paths.home() / paths.MLRUNS / "fetched" / f"{version.name}-{version.tags.get(WEIGHTS, '')[:16]}"
+    if not place.is_dir():
+        with new_folder(place) as folder:
+            shutil.copytree(_download(uri, version, folder / "whole"), folder, dirs_exist_ok=True)
+            shutil.rmtree(folder / "whole")
+    return place
+
+
+def _download(uri: str, version: "ModelVersion", target: Path | None) -> Path:
+    """The model's folder in the files of a version, which MLflow puts into `target`, or finds on this machine."""
     import mlflow
-    from mlflow.exceptions import MlflowException
 
     store.client(uri)
+    if target is not None:
+        target.mkdir()
     try:
-        folder = mlflow.artifacts.download_artifacts(f"models:/{found.name}/{found.version}")
-    except (MlflowException, OSError) as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise UserError(f"{found.name} version {found.version}: its files cannot be read ({first}); try ctmr doctor --fix") from None
-    return _translator(Path(folder))
+        with store.errors(uri):
+            folder = mlflow.artifacts.download_artifacts(
+                f"models:/{version.name}/{version.version}", dst_path=str(target) if target else None
+            )
+    except (UserError, OSError) as error:
+        raise UserError(f"{version.name} version {version.version}: its files cannot be read ({error}); see ctmr doctor") from None
+    return Path(folder) / "artifacts" / packaging.ARTIFACT
 
 
-def fetch(model: str) -> tuple[Path, str, Label]:
-    """(folder, direction, label) of a registered model, as `Translator.from_registry` needs them. Raises UserError."""
+def fetch(model: str) -> RegisteredModel:
+    """The registered model that `model` names, as `version`, with its files. Raises UserError when there is none."""
     uri = store.tracking_uri()
     name, at, wanted = _parts(model)
-    if quick := lookup.look_up(uri, name, at, wanted):
-        folder, number, tags = _translator(quick.folder), quick.number, quick.tags
-    else:
-        found = version(uri, model)
-        folder, number, tags = files(uri, found), str(found.version), found.tags
-    label = Label(name, version=number, digest=tags.get(WEIGHTS, ""), scores=json.loads(tags.get(SCORES, "{}")))
-    return folder, name.replace("-", "_"), label
+    full_name = f"{name}{at}{wanted}"
+    if answer := answers.recall(uri, full_name):
+        return answer
+    found = version(uri, model)
+    answer = RegisteredModel(
+        name, str(found.version), found.tags.get(WEIGHTS, ""), json.loads(found.tags.get(SCORES, "{}")), files(uri, found)
+    )
+    answers.keep(uri, full_name, answer)
+    return answer
+
+
+def champions() -> dict[str, str]:
+    """Digest of each champion's weights, by model; those without a champion are left out. Raises UserError."""
+    uri = store.tracking_uri()
+    digests = {}
+    for name in MODEL_NAMES:
+        if answer := answers.recall(uri, f"{name}@{CHAMPION}"):
+            digests[name] = answer.digest
+            continue
+        with store.errors(uri):
+            champion = alias(uri, name, CHAMPION)
+        if champion is not None:
+            digests[name] = champion.tags[WEIGHTS]
+    return digests
+
+
+def decision(version: "ModelVersion") -> Decision | None:
+    """What was decided when `version` was registered; None where it was not judged, or by a rule of another release."""
+    try:
+        return Decision.from_json(json.loads(version.tags[DECISION]))
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def crown(uri: str, version: "ModelVersion") -> "ModelVersion | None":
+    """Make `version` champion. The champion until now becomes `previous`, and is given back; None where it was champion already.
+
+    It becomes the best champion so far as well, unless its decision shows a larger error than that of the best one.
+    """
+    client = store.client(uri)
+    before, best = (alias(uri, version.name, which) for which in (CHAMPION, BEST))
+    if before is not None and str(before.version) == str(version.version):
+        return None
+    if best is None or not _falls_short(version, best):
+        client.set_registered_model_alias(version.name, BEST, version.version)
+    if before is not None:
+        client.set_registered_model_alias(version.name, PREVIOUS, before.version)
+    client.set_registered_model_alias(version.name, CHAMPION, version.version)
+    return before
+
+
+def roll_back(uri: str, name: str) -> "tuple[ModelVersion, ModelVersion]":
+    """Champion and previous change places; gives (new champion, old champion). Raises UserError when there is no previous one.
+
+    A champion that is taken back is no longer the best one so far.
+    """
+    champion, previous, best = version(uri, f"{name}@{CHAMPION}"), alias(uri, name, PREVIOUS), alias(uri, name, BEST)
+    if previous is None:
+        raise UserError(f"{name}: no champion before version {champion.version}; ctmr models shows what there is")
+    client = store.client(uri)
+    if best is not None and str(best.version) == str(champion.version):
+        client.set_registered_model_alias(name, BEST, previous.version)
+    client.set_registered_model_alias(name, CHAMPION, previous.version)
+    client.set_registered_model_alias(name, PREVIOUS, champion.version)
+    return previous, champion
+
+
+def _falls_short(version: "ModelVersion", best: "ModelVersion") -> bool:
+    """Whether the decision on `version` measured a larger error than that of `best`, on the same slices."""
+    judged = decision(version)
+    rival = best.tags.get(WEIGHTS, "")[:8]
+    return judged is not None and any(check.rival == rival and (check.measured or 0) > 0 for check in judged.checks)
 
 
 def _parts(model: str) -> tuple[str, str, str]:
     """`model` as name, "@" or "/", and alias or number; a bare name means its champion. Raises UserError for another name."""
     name, at, wanted = model.partition("@") if "@" in model else model.partition("/")
-    if name not in NAMES.values():
-        raise UserError(f"model {model}: expected {' or '.join(NAMES.values())}, with @alias or /version")
+    if name not in MODEL_NAMES:
+        raise UserError(f"model {model}: expected {' or '.join(MODEL_NAMES)}, with @alias or /version")
     return name, at or "@", wanted if at == "/" else wanted or CHAMPION
-
-
-def _translator(version_files: Path) -> Path:
-    """Where the files of a version hold model.json and the weights."""
-    return version_files / "artifacts" / _ARTIFACT
-
-
-def _numbered(uri: str, name: str, number: str) -> "ModelVersion | None":
-    return next((one for one in versions(uri, name) if str(one.version) == number), None)
-
-
-def _log_model(run: "Run", direction: str, models: Path) -> Any:
-    import mlflow
-    from mlflow.models import Model
-
-    mlflow.set_experiment(experiment_id=run.experiment)  # else its files would lie beside the run's
-    with TemporaryDirectory() as folder:
-        return Model.log(
-            artifact_path=None,
-            name=NAMES[direction],
-            flavor=mlflow.pyfunc,
-            run_id=run.id,
-            python_model=str(_PACKAGE / "serving/pyfunc.py"),
-            artifacts={_ARTIFACT: str(_one_direction(models, direction, Path(folder) / _ARTIFACT))},
-            code_paths=[str(_code(Path(folder) / "pipeline"))],
-            signature=_signature(),
-            input_example=_example(),
-            pip_requirements=requirements(),
-        )
-
-
-def _one_direction(models: Path, direction: str, target: Path) -> Path:
-    """A folder like models/, with the weights of one direction only and nothing about the run."""
-    target.mkdir(parents=True)
-    facts = json.loads((models / paths.MODEL_JSON.name).read_text(encoding="utf-8"))
-    facts["directions"] = {direction: facts["directions"][direction]}
-    weights = facts["directions"][direction]["weights"]
-    shutil.copyfile(models / weights, target / weights)
-    write_json(target / paths.MODEL_JSON.name, facts)
-    return target
-
-
-def _code(target: Path) -> Path:
-    """The part of this package that translation needs, so that a registered model works where the project is not installed."""
-    target.mkdir()
-    for name in _CODE:
-        source = _PACKAGE / name
-        if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target / name)
-    return target
-
-
-def requirements() -> list[str]:
-    """What a registered model needs, pinned to the versions in use; a local build such as torch 2.13.0+cpu under its public version."""
-    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _REQUIREMENTS]
-
-
-def _signature() -> "ModelSignature":
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
-
-    pixels = Schema([TensorSpec(np.dtype(np.float32), (-1, -1, -1))])
-    choices = ParamSchema([ParamSpec("unit", "string", "picture"), ParamSpec("contrast", "string", ""), ParamSpec("image", "string", "")])
-    return ModelSignature(inputs=pixels, outputs=pixels, params=choices)
-
-
-def _example() -> Any:
-    """One drawn slice (1, 64, 64): a bright ring around a grey disk, in which either direction finds a head."""
-    import numpy as np
-
-    down, right = np.mgrid[-1:1:64j, -1:1:64j]
-    distance = np.hypot(down / 0.8, right / 0.65)
-    return np.where(distance < 0.85, 0.4, np.where(distance < 1, 0.9, 0))[None].astype(np.float32)

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.atomic import write_json
-from pipeline.domain import HEADLINE_SCORES
 from pipeline.errors import UserError
 from pipeline.params import Params, load
 from pipeline.tracking import facts, store
@@ -219,47 +218,9 @@ def send_curves(run: Run) -> None:
         now = int(time.time() * 1000)
         for name, curve in curves.items():
             known = {point.step for point in client.get_metric_history(run.id, str(name))}
-            missing = {int(step): float(value) for step, value in curve.dropna().items() if int(step) not in known}
+            values = {int(step): float(value) for step, value in zip(curve.index, curve, strict=True) if value == value}
+            missing = {step: value for step, value in values.items() if step not in known}
             client.log_batch(run.id, [Metric(str(name), value, now, step) for step, value in missing.items()])
-
-
-def log_evaluation(figures: Mapping[str, Any], folder: Path) -> None:
-    """Put an evaluation into the run of its training: `figures` (what metrics.json holds) as charts, pictures and all of `folder`.
-
-    Raises UserError when the store cannot be used.
-    """
-    from mlflow.entities import Metric
-    from PIL import Image
-
-    run = attach()
-    now = int(time.time() * 1000)
-    with store.errors(run.uri):
-        client = store.client(run.uri)
-        client.log_batch(run.id, [Metric(key, float(value), now, 0) for key, value in chart_names(figures).items()])
-        for direction in figures["test"]:
-            file = folder / f"{direction}.png"
-            if file.is_file():
-                client.log_image(run.id, np.asarray(Image.open(file)), key=f"test_{direction}")
-        client.log_artifacts(run.id, str(folder), "evaluate")
-        client.set_terminated(run.id)
-
-
-def chart_names(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The scores that MLflow charts. What differs comes first, since the UI cuts names: `mae/ct_to_mr`, `interval/mae_low/ct_to_mr`.
-
-    Every metric is a chart of its own: all 44 scores of a direction would bury those that one compares runs by. What stands before the
-    first slash is a section, so that intervals can be folded away.
-    """
-    charts: dict[str, float] = {}
-    for direction, scores in figures["test"].items():
-        for name in HEADLINE_SCORES:
-            if name in scores:
-                charts[f"{name}/{direction}"] = scores[name]
-            ends = [f"{name}_{end}" for end in ("low", "high") if f"{name}_{end}" in scores]
-            charts |= {f"interval/{end}/{direction}": scores[end] for end in ends}
-        lesion = figures.get("lesions", {}).get(direction, {})
-        charts |= {f"lesion_{name}/{direction}": lesion[name] for name in ("contrast", "survival") if name in lesion}
-    return {key: value for key, value in charts.items() if value is not None}
 
 
 def write_run_json(run: Run, path: Path = paths.RUN_JSON) -> None:

@@ -26,10 +26,11 @@ MODEL = "ct-to-mr"
 def test_promoted_means_champion_by_this_retraining(
     tmp_path: Path, promoted: bool, before: str | None, now: str | None, outcome: str, said: str
 ) -> None:
-    reason = f"no collapse: {'yes' if promoted else 'NO'} (spread 0.5)"
+    check = {"name": "spread", "passed": promoted, "measured": 0.5, "limit": 0.3}
+    decision = {"promoted": promoted, "mode": "auto", "checks": [check]}
     file = tmp_path / paths.VERSIONS_JSON
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({MODEL: {"champion": promoted, "reasons": [reason], "weights": "mine"}}))
+    file.write_text(json.dumps({MODEL: {"decision": decision, "weights": "mine", "champion": now}}))
     record = Record("retrain-1", "2026-01-01T00:00:00+00:00", "always", stages=[{"stage": "register", "outcome": "ran", "seconds": 1.0}])
     champions = [{MODEL: digest} if digest else {} for digest in (before, now)]
     summary.read_results(tmp_path, record, *champions)

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import params
 from pipeline.tracking import store
-from pipeline.tracking.runs import Run
+from pipeline.tracking.runs import begin
 from tests.tracking import projects
 from tests.tracking.servers import mlflow_server
 
@@ -21,8 +21,8 @@ def test_a_fresh_browser_sees_runs_side_by_side_and_one_run(tmp_path: Path, monk
 
     monkeypatch.chdir(projects.make(tmp_path / "project"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    run = Run.start(params.load())
-    run.log_metrics({"test/ct_to_mr/mae": 0.125})
+    run = begin(params.load())
+    run.log_metrics({"mae/ct_to_mr": 0.125})
     run.finish()
     (tmp_path / "served").mkdir()
     with mlflow_server(run.uri, tmp_path / "served") as server, sync_playwright() as playwright:
@@ -30,7 +30,7 @@ def test_a_fresh_browser_sees_runs_side_by_side_and_one_run(tmp_path: Path, monk
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)  # each with a profile of its own, empty
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
             page.goto(f"{server}{address}")
-            expect(page.get_by_text("test/ct_to_mr/mae").first).to_be_visible(timeout=90_000)
+            expect(page.get_by_text("mae/ct_to_mr").first).to_be_visible(timeout=90_000)
             expect(page.get_by_text("Model registry").first).to_be_visible()  # in the menu for models only
             expect(page.get_by_text("Evaluation runs")).to_have_count(0)  # in the menu for language models only
             browser.close()

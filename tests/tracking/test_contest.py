@@ -18,31 +18,28 @@ from tests.tracking import projects
 ALL = params.load(projects.SOURCE / paths.PARAMS)
 
 
-def errors(*values: float) -> np.ndarray:
-    return np.array(values)
+def of_slices(error: list[float] | np.ndarray, group: str) -> contest.Errors:
+    return contest.Errors(np.asarray(error, float), np.ones(len(group), bool), list(group))
 
 
-def test_a_clear_difference_is_named_and_a_doubtful_one_is_not() -> None:
-    groups = list("abcdefgh")
+def test_pairs_are_compared_over_groups() -> None:
     champion = np.linspace(0.1, 0.2, 8)
     noise = np.array([0.01, -0.01] * 4)
-    worse = contest.verdict(champion + 0.05 + noise, champion, groups, "abc", ALL.evaluate)
-    assert not worse.passed
-    assert worse.reason.startswith("worse: error 0.2000, champion abc 0.1500 on the same 8 slices of 8 groups, difference +0.0500 [+0.0")
-    assert contest.verdict(champion - 0.05 + noise, champion, groups, "abc", ALL.evaluate).reason.startswith("better")
-    doubtful = contest.verdict(champion + noise, champion, groups, "abc", ALL.evaluate)
-    assert doubtful.passed
-    assert doubtful.reason.startswith("no difference shown")
+    worse = contest.pair(of_slices(champion + 0.05 + noise, "abcdefgh"), of_slices(champion, "abcdefgh"), "abc", 0.005)
+    assert (worse.error, worse.rival_error) == pytest.approx((0.2, 0.15))
+    assert worse.test.groups == 8
+    assert worse.test.difference is not None
+    assert worse.test.difference.mean == pytest.approx(0.05)
+    assert worse.test.difference.low is not None
+    assert worse.test.difference.low > 0
 
 
-def test_slices_of_a_group_count_once() -> None:
-    one_bad_patient = contest.verdict(errors(0.3, 0.3, 0.3, 0.1, 0.1), errors(0.1, 0.1, 0.1, 0.1, 0.1), list("aaabc"), "abc", ALL.evaluate)
-    assert one_bad_patient.passed  # one of three groups proves nothing, however many slices it has
-    assert "3 groups" in one_bad_patient.reason
-
-
-def test_equal_models_are_no_difference() -> None:
-    assert contest.verdict(errors(0.1, 0.2), errors(0.1, 0.2), ["a", "b"], "abc", ALL.evaluate).passed
+def test_slices_of_a_group_count_once_in_errors_and_difference() -> None:
+    mine, theirs = of_slices([0.3, 0.3, 0.3, 0.1, 0.1], "aaabc"), of_slices([0.1] * 5, "aaabc")
+    compared = contest.pair(mine, theirs, "abc", 0.005)
+    assert compared.test.groups == 3
+    assert compared.test.difference is not None
+    assert compared.error - compared.rival_error == pytest.approx(compared.test.difference.mean) == pytest.approx(0.2 / 3)
 
 
 @pytest.mark.parametrize("truth", [True, False], ids=["with truth", "there and back"])
@@ -51,26 +48,23 @@ def test_a_worse_model_is_refused_though_its_floors_hold(tmp_path: Path, monkeyp
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     _test_slices(truth_from=Translator.from_folder(paths.MODELS, "mr_to_ct") if truth else None)
-    assert register(ALL.register_, ALL.evaluate)["mr_to_ct"].promoted
+    assert register(ALL)["mr_to_ct"].decision.promoted
     champion = registry.alias(store.tracking_uri(), "mr-to-ct", "champion")
     projects.make_models(paths.MODELS, seed=4)
-    decision = register(ALL.register_, ALL.evaluate)["mr_to_ct"]
-    assert decision.compared_with == champion.tags["weights_digest"]
-    written = json.loads(paths.VERSIONS_JSON.read_text())["mr-to-ct"]["against_champion"]
-    assert written == decision.against
-    assert written["difference_low"] <= written["difference"] <= written["difference_high"]
-    row = f"| champion {champion.tags['weights_digest'][:8]} | {written['champion_error']:.3f} | {written['difference']:+.4f} ["
-    assert row in paths.MODEL_CARD.read_text()
-    assert register(ALL.register_, ALL.evaluate)["mr_to_ct"] == decision  # a repetition decides, and writes, the same
-    assert json.loads(paths.VERSIONS_JSON.read_text())["mr-to-ct"]["against_champion"] == written
-    (reason,) = (reason for reason in decision.reasons if "not worse than the champion" in reason)
+    result = register(ALL)["mr_to_ct"]
+    (check,) = (check for check in result.decision.checks if check.name == "not_worse_than_champion")
+    assert check.rival == champion.tags["weights_digest"][:8]
+    assert check.groups == 6
+    assert check.low <= check.measured <= check.high
+    written = json.loads(paths.VERSIONS_JSON.read_text())["mr-to-ct"]
+    assert written["decision"] == result.decision.to_json()
+    assert f"| champion {check.rival} | {check.rival_error:.4f} | {check.measured:+.4f} [" in paths.MODEL_CARD.read_text()
+    assert register(ALL)["mr_to_ct"] == result  # a repetition decides, and writes, the same
+    assert json.loads(paths.VERSIONS_JSON.read_text())["mr-to-ct"] == written
     if truth:  # the champion made it, so nobody can be better
-        assert not decision.promoted
-        assert "NO (worse: error" in reason
-        assert written["verdict"] == "worse"
-        assert "champion " + champion.tags["weights_digest"][:8] + " 0.0" in reason
-    else:
-        assert "difference" in reason
+        assert not result.decision.promoted
+        assert check.rival_error < 0.01
+        assert written["champion"] == champion.tags["weights_digest"]
 
 
 def _test_slices(truth_from: Translator | None) -> None:

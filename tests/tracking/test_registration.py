@@ -12,12 +12,11 @@ import pytest
 
 from pipeline import params, paths
 from pipeline.errors import UserError
-from pipeline.tracking import lookup, promotion, registry, store
+from pipeline.tracking import models_command, registry, store
 from pipeline.tracking.registration import register
 from tests.tracking import projects, servers
 
 ALL = params.load(projects.SOURCE / paths.PARAMS)
-RULES, COMPARISON = ALL.register_, ALL.evaluate
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -33,46 +32,59 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             database = running.enter_context(servers.postgresql())
             artifacts = tmp_path_factory.mktemp("artifacts")
             patch.setenv("MLFLOW_TRACKING_URI", running.enter_context(servers.mlflow_server(database, artifacts)))
-        decisions = [register(RULES, COMPARISON)]
+        decisions = [register(ALL)]
         first = json.loads(paths.VERSIONS_JSON.read_text())
         projects.make_models(paths.MODELS, seed=1)
         projects.write_metrics(folder, projects.bad())
-        decisions.append(register(RULES, COMPARISON))
+        decisions.append(register(ALL))
         yield folder, decisions, first
 
 
 def test_a_good_first_model_becomes_champion(project) -> None:
-    _, decisions, report = project
-    assert all(decision.promoted for decision in decisions[0].values())
-    assert report["mr-to-ct"]["champion"]
-    assert "better than copying the input: yes" in report["mr-to-ct"]["reasons"][0]
+    _, results, report = project
+    assert all(result.decision.promoted for result in results[0].values())
+    assert str(results[0]["mr_to_ct"]).startswith("version 1, promoted (decided 20")
+    assert str(results[0]["mr_to_ct"]).endswith("; it is champion")
+    assert report["mr-to-ct"]["champion"] == report["mr-to-ct"]["weights"]
+    assert report["mr-to-ct"]["decision"]["checks"][0]["name"] == "better_than_copy"
 
 
 def test_a_bad_model_is_refused_with_reasons_everywhere(project) -> None:
-    _, decisions, _ = project
-    assert not any(decision.promoted for decision in decisions[1].values())
-    assert any(reason.startswith("no collapse: NO") for reason in decisions[1]["ct_to_mr"].reasons)
-    assert not json.loads(paths.VERSIONS_JSON.read_text())["ct-to-mr"]["champion"]
-    assert "NO" in paths.MODEL_CARD.read_text()
+    _, results, first = project
+    refused = results[1]["ct_to_mr"]
+    assert not refused.decision.promoted
+    assert "spread" in [check.name for check in refused.decision.failed]
+    assert str(refused).endswith("; champion is version 1")
+    written = json.loads(paths.VERSIONS_JSON.read_text())["ct-to-mr"]
+    assert written["champion"] == first["ct-to-mr"]["weights"] != written["weights"]
+    assert "no collapse: no (0.010, at least 0.3)" in paths.MODEL_CARD.read_text()
     uri = store.tracking_uri()
     challenger, champion = (registry.alias(uri, "ct-to-mr", which) for which in ("challenger", "champion"))
     assert challenger.version != champion.version
     assert challenger.tags["promoted"] == "false"
-    assert "NO" in challenger.tags["decision"]
+    assert registry.decision(challenger) == refused.decision
+
+
+def test_the_table_says_what_failed(project, capsys: pytest.CaptureFixture[str]) -> None:
+    models_command.show_models()
+    table = " ".join(capsys.readouterr().out.split())
+    assert "champion" in table
+    assert "failed:" in table
+    assert "…" not in table
 
 
 def test_the_same_weights_make_no_new_version_and_the_same_report(project) -> None:
     before = {file.name: file.read_bytes() for file in paths.REGISTER_REPORT.iterdir()}
-    register(RULES, COMPARISON)
+    register(ALL)
     assert len(registry.versions(store.tracking_uri(), "ct-to-mr")) == 2
     assert {file.name: file.read_bytes() for file in paths.REGISTER_REPORT.iterdir()} == before
 
 
 def test_promote_by_hand_and_roll_back(project) -> None:
     uri = store.tracking_uri()
-    promotion.promote(uri, registry.version(uri, "mr-to-ct/2"))
+    registry.crown(uri, registry.version(uri, "mr-to-ct/2"))
     assert [int(registry.alias(uri, "mr-to-ct", which).version) for which in ("champion", "previous")] == [2, 1]
-    promotion.rollback(uri, "mr-to-ct")
+    registry.roll_back(uri, "mr-to-ct")
     assert [int(registry.alias(uri, "mr-to-ct", which).version) for which in ("champion", "previous")] == [1, 2]
 
 
@@ -83,7 +95,7 @@ def test_unknown_names_say_what_there_is(project) -> None:
     with pytest.raises(UserError, match=r"no version 9 of mr-to-ct; it has versions 2 \(.*challenger.*\), 1 \(.*champion"):
         registry.version(uri, "mr-to-ct/9")
     with pytest.raises(UserError, match="no champion before"):
-        promotion.rollback(uri, "ct-to-mr")
+        registry.roll_back(uri, "ct-to-mr")
 
 
 def test_a_version_carries_what_it_takes(project) -> None:
@@ -102,7 +114,7 @@ def test_a_version_carries_what_it_takes(project) -> None:
 
 
 def test_loads_and_predicts_without_this_project(project, tmp_path: Path) -> None:
-    folder = registry.files(store.tracking_uri(), registry.version(store.tracking_uri(), "mr-to-ct@champion")).parents[1]
+    folder = Path(mlflow.artifacts.download_artifacts("models:/mr-to-ct@champion", dst_path=str(tmp_path)))
     script = f"""
 import sys
 import mlflow, numpy as np
@@ -117,21 +129,32 @@ np.save("out.npy", model.predict(np.load("in.npy")))
     assert np.load(tmp_path / "out.npy").shape == (2, 90, 80)
 
 
-def test_a_local_store_is_read_without_mlflow_and_says_the_same(project) -> None:
+def test_a_known_answer_needs_no_mlflow(project) -> None:
+    """In a process of its own it can be seen that MLflow, whose import takes seconds, is not needed twice."""
     uri = store.tracking_uri()
-    for name, at, wanted in (("ct-to-mr", "@", "champion"), ("mr-to-ct", "@", "challenger"), ("mr-to-ct", "/", "1")):
-        quick = lookup.look_up(uri, name, at, wanted)
-        if not uri.startswith("sqlite"):
-            assert quick is None  # a server is asked through MLflow
-            continue
-        asked = registry.version(uri, f"{name}{at}{wanted}")
-        assert quick is not None
-        assert (quick.number, quick.tags) == (str(asked.version), asked.tags)
-        assert quick.folder / "artifacts" / "translator" == registry.files(uri, asked)
-        # In a process of its own it can be seen that MLflow, whose import takes seconds, is not needed.
-        script = (
-            f"import sys; from pipeline.tracking import registry; registry.fetch('{name}{at}{wanted}'); assert 'mlflow' not in sys.modules"
-        )
-        subprocess.run([sys.executable, "-c", script], check=True)
-    assert lookup.look_up(uri, "ct-to-mr", "@", "nobody") is None
-    assert lookup.look_up("sqlite:///absent.db", "ct-to-mr", "@", "champion") is None
+    script = "import sys; from pipeline.tracking import registry; print(registry.fetch(sys.argv[1])); sys.exit('mlflow' in sys.modules)"
+    for model in ("ct-to-mr@champion", "mr-to-ct@challenger", "mr-to-ct/1"):
+        asked = registry.version(uri, model)
+        answers = [subprocess.run([sys.executable, "-c", script, model], capture_output=True, text=True, check=False) for _ in range(2)]
+        assert answers[0].stdout == answers[1].stdout
+        assert f"version='{asked.version}', digest='{asked.tags['weights_digest']}'" in answers[1].stdout
+        assert answers[1].returncode == (0 if uri.startswith("sqlite") else 1)  # a server is asked each time
+
+
+def test_the_answer_follows_the_registry(project) -> None:
+    uri = store.tracking_uri()
+    before = registry.fetch("mr-to-ct@champion")
+    assert registry.fetch("mr-to-ct@champion") == before
+    champion, _ = registry.roll_back(uri, "mr-to-ct")
+    assert registry.fetch("mr-to-ct@champion").version == str(champion.version) != before.version
+    assert registry.champions()["mr-to-ct"] == champion.tags["weights_digest"]
+
+
+def test_a_deleted_version_is_never_served(project) -> None:
+    uri = store.tracking_uri()
+    version = registry.version(uri, "ct-to-mr@challenger").version
+    registry.fetch(f"ct-to-mr/{version}")
+    store.client(uri).delete_model_version("ct-to-mr", version)
+    for model in (f"ct-to-mr/{version}", "ct-to-mr@challenger"):
+        with pytest.raises(UserError, match=r"the registry .* has no"):
+            registry.fetch(model)
