@@ -14,6 +14,8 @@ from typing import IO
 
 import psutil
 
+from pipeline.errors import UserError
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -90,6 +92,23 @@ def dvc_above() -> psutil.Process | None:
             if process.environ().get("DVC_STAGE") != stage:
                 return process
     return None
+
+
+@contextmanager
+def hold_lock(file: Path, what: str, wait: float = 20) -> Iterator[None]:
+    """Hold the lock `file`, which one process can have; raise UserError where another `what` has it for `wait` seconds."""
+    from filelock import FileLock, Timeout
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout:
+        raise UserError(f"{file}: another {what} is at work in this project; wait for it or stop it", retryable=True) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

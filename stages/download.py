@@ -1,15 +1,15 @@
 """download: bring CT and MR slices from Kaggle, a folder or the phantom into data/raw."""
 
 from pipeline import paths, privacy
-from pipeline.errors import user_errors
-from pipeline.params import load
-from pipeline.sources.table import download
+from pipeline.stage import running
 
 
 def main() -> None:
-    with user_errors():
+    with running("download") as stage:
+        from pipeline.sources.table import download
+
         privacy.make_salt()
-        content = download(load().data)
+        content = download(stage.params.data)
         print(f"{paths.RAW}: {content}")
         if "layout" in content.facts:
             print(content.facts["layout"])

@@ -2,13 +2,12 @@
 
 from pipeline import paths
 from pipeline.domain import DIRECTIONS
-from pipeline.errors import user_errors
-from pipeline.params import load
+from pipeline.stage import running
 
 
 def main() -> None:
-    with user_errors():
-        params = load()
+    with running("evaluate") as stage:
+        params = stage.params
         from pipeline.dataset import slice_arrays
         from pipeline.evaluation.report import evaluate
         from pipeline.models.inference import load_preprocess
@@ -16,7 +15,6 @@ def main() -> None:
 
         slice_arrays.verify(params.preprocess)
         slice_arrays.verify(load_preprocess(paths.MODELS), says=paths.MODEL_JSON)
-
         evaluation = evaluate(params.evaluate)
         log_evaluation(evaluation.metrics, evaluation.folder)
         for direction in DIRECTIONS:

@@ -1,15 +1,15 @@
 """preprocess: heads found, cropped, resized and normalised into arrays; simulated pairs for the teacher."""
 
 from pipeline import atomic, paths
-from pipeline.dataset import expectations, prepare_slices, slice_arrays, teacher
-from pipeline.errors import user_errors
-from pipeline.params import load
+from pipeline.stage import running
 
 
 def main() -> None:
-    with user_errors():
-        params = load().preprocess
+    with running("preprocess") as stage:
+        params = stage.params.preprocess
         import pandas as pd
+
+        from pipeline.dataset import expectations, prepare_slices, slice_arrays, teacher
 
         slices = pd.read_parquet(paths.MANIFEST).merge(pd.read_parquet(paths.SPLIT), on="slice_id", validate="one_to_one")
         with atomic.new_folder(paths.SLICES) as folder:

@@ -1,16 +1,16 @@
 """register: put both generators into the MLflow registry and decide on promotion. On its own it fills an empty registry again."""
 
 from pipeline import paths
-from pipeline.errors import user_errors
-from pipeline.params import load
+from pipeline.processes import hold_lock
+from pipeline.stage import running
 
 
 def main() -> None:
-    with user_errors():
+    with running("register") as stage, hold_lock(paths.home() / paths.MLRUNS / "register.lock", "registration"):
         from pipeline.tracking.promotion import sentences
         from pipeline.tracking.registration import register
 
-        for direction, registered in register(load()).items():
+        for direction, registered in register(stage.params).items():
             print(f"{direction.model_name}: {registered}")
             for line in sentences(registered.decision):
                 print(f"  {line}")

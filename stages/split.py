@@ -1,24 +1,23 @@
 """split: train, val and test by groups, so that no duplicate crosses."""
 
 from pipeline import atomic, paths
-from pipeline.dataset import split as splitting
-from pipeline.errors import user_errors
-from pipeline.params import load
-from pipeline.sources import provenance
+from pipeline.stage import running
 
 
 def main() -> None:
-    with user_errors():
-        everything = load()
-        params = everything.split
+    with running("split") as stage:
+        params = stage.params
         import pandas as pd
 
-        manifest = splitting.usable(pd.read_parquet(paths.MANIFEST), everything.data.mr_contrast)
-        assigned = splitting.assign(manifest, params, earlier=splitting.read_earlier(paths.SPLIT, params))
+        from pipeline.dataset import split as splitting
+        from pipeline.sources import provenance
+
+        manifest = splitting.usable(pd.read_parquet(paths.MANIFEST), params.data.mr_contrast)
+        assigned = splitting.assign(manifest, params.split, earlier=splitting.read_earlier(paths.SPLIT, params.split))
         source = provenance.read()
-        report = splitting.summary(manifest, assigned, params, source.facts.get("layout", "") if source else "")
+        report = splitting.summary(manifest, assigned, params.split, source.facts.get("layout", "") if source else "")
         with atomic.new_file(paths.SPLIT) as file:
-            splitting.write(file, manifest, assigned, params)
+            splitting.write(file, manifest, assigned, params.split)
             atomic.write_json(paths.SPLIT_JSON, report)
         print(report["patients"]["understood"])
         for name, counts in report["slices"].items():

@@ -1,16 +1,14 @@
 """train: teacher first, then CycleGAN on unpaired slices."""
 
-from pipeline.errors import user_errors
-from pipeline.params import load
+from pipeline.stage import running
 
 
 def main() -> None:
-    with user_errors():
-        params = load()
+    with running("train", saves=True) as stage:
         from pipeline.tracking.runs import start_run, write_run_json
         from pipeline.training.job import train
 
-        train(params, start_run, write_run_json)
+        train(stage.params, stage.stop, start_run, write_run_json)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 import shutil
 
 from pipeline import atomic, paths, privacy
-from pipeline.dataset import expectations, manifest, manifest_contract, quality, quality_report
-from pipeline.errors import UserError, user_errors
-from pipeline.params import load
-from pipeline.sources import pairs, provenance
+from pipeline.errors import UserError
+from pipeline.stage import running
 
 
 def main() -> None:
-    with user_errors():
+    with running("validate") as stage:
+        from pipeline.dataset import expectations, manifest, manifest_contract, quality, quality_report
+        from pipeline.sources import pairs, provenance
+
         privacy.make_salt()
-        params = load().quality
+        params = stage.params.quality
         judged = quality.judge(manifest.build(meanwhile=expectations.load), params)
         reference = quality_report.read_reference(params.drift_reference)
         results = manifest_contract.check(judged, pairs.read(paths.RAW), provenance.read(), params, reference)

@@ -82,13 +82,13 @@ class Translator:
             entry = facts["directions"][direction]
             preprocess = Preprocess.model_validate(facts["preprocess"])
             conditional = bool(facts["model"]["condition_on_contrast"]) and direction == Direction.CT_TO_MR
-            weights = folder / entry["weights"]
+            weights, recorded = folder / entry["weights"], entry["sha256"]
             digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         except FileNotFoundError as error:
             raise UserError(f"{error.filename}: not found; run dvc repro, or name a model of the registry") from None
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file}: not a model of this project for {direction} ({error})") from None
-        if digest != entry["sha256"]:
+        if digest != recorded:
             raise UserError(f"{weights}: damaged, its digest is not the one in {file.name}; restore it with dvc checkout {paths.MODELS}")
         label = label or Label(Direction(direction).model_name, digest=digest)
         return cls(load_generator(folder, direction, device), direction, preprocess, conditional=conditional, label=label)

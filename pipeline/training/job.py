@@ -14,25 +14,33 @@ from pipeline.dataset import slice_arrays
 from pipeline.domain import CONTRASTS, DIRECTIONS
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import SIGNAL
+from pipeline.models.fast.precision import choose_precision
 from pipeline.models.fast.ranks import Ranks, join_group
 from pipeline.models.generator import save_weights
 from pipeline.params import Params
+from pipeline.processes import hold_lock
 from pipeline.training import launch
+from pipeline.training.digest import forget_finished, job_digest, mark_finished
 from pipeline.training.loop import Data, Tracker, Training, choose_device
 from pipeline.training.progress import show_progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CODE = [Path(__file__).parent, Path(__file__).parents[1] / "models"]
 SomeTracker = TypeVar("SomeTracker", bound=Tracker)
 
 
-def train(params: Params, start_run: Callable[[Params, str | None], SomeTracker], write_run: Callable[[SomeTracker, Path], None]) -> None:
+def train(
+    params: Params,
+    stop: threading.Event,
+    start_run: Callable[[Params, str | None], SomeTracker],
+    write_run: Callable[[SomeTracker, Path], None],
+) -> None:
     """Train and write models/ and reports/train. Raises UserError on a mendable fault; an interrupted job resumes when run again.
 
-    `start_run` gets params and the id of the run to go on with, where there is one; it is called once the data is sound, in the first
-    process alone. `write_run` notes in a file beside the models which run made them.
+    `stop`: set from outside to end after the step at work, with a checkpoint. `start_run` gets params and the id of the run to go on with,
+    where there is one; it is called once the data is sound, in the first process alone. `write_run` notes in a file beside the models which
+    run made them.
     """
     slice_arrays.verify(params.preprocess)
     if params.train.devices > 1 and not launch.is_launched():
@@ -41,27 +49,34 @@ def train(params: Params, start_run: Callable[[Params, str | None], SomeTracker]
     torch.use_deterministic_algorithms(True, warn_only=True)
     if params.train.threads:
         torch.set_num_threads(params.train.threads)  # the order in which gradients are summed up depends on it, and so do the last bits
-    stop = launch.watch_for_stop()
     with join_group() as ranks:
         if ranks.count != params.train.devices:
             raise UserError(
                 f"params.yaml: train.devices = {params.train.devices}, but {ranks.count} processes were started; make them agree"
             )
-        if ranks.first:
-            with launch.hold_training_lock(paths.CHECKPOINTS / "training.lock"):
-                training = load_training(params, ranks)
-                tracker = start_run(params, training.run_id)
-                run_training(training, tracker, stop)
-                write_outputs(training, tracker, write_run)
-        else:
+        if not ranks.first:
             for _ in load_training(params, ranks).run(None, stop):
                 pass
+            return
+        with hold_lock(paths.CHECKPOINTS / "training.lock", "training"):
+            training = load_training(params, ranks)
+            tracker = start_run(params, training.run_id)
+            try:
+                run_training(training, tracker, stop)
+                write_outputs(training, tracker, write_run)
+            except BaseException:
+                tracker.finish("KILLED" if stop.is_set() else "FAILED")
+                raise
 
 
 def load_training(params: Params, ranks: Ranks) -> Training:
     """The training that `params` describe, as far as its last checkpoint goes."""
-    data = Data.load(with_teacher=params.preprocess.teacher_pairs > 0)
-    return Training(params, paths.CHECKPOINTS / job_digest(params), choose_device(params.train), data, ranks)
+    device = choose_device(params.train)
+    folder = paths.CHECKPOINTS / job_digest(params, device, choose_precision(params, device))
+    if ranks.first:
+        forget_finished(folder)
+    ranks.from_first(0.0)  # the others wait until it is done
+    return Training(params, folder, device, Data.load(with_teacher=params.preprocess.teacher_pairs > 0), ranks)
 
 
 def run_training(training: Training, tracker: Tracker, stop: threading.Event) -> None:
@@ -72,11 +87,7 @@ def run_training(training: Training, tracker: Tracker, stop: threading.Event) ->
     if training.run_id not in (None, tracker.id):
         for value in training.history:
             tracker.log_metrics({str(value["metric"]): value["value"]}, int(value["images"]))
-    try:
-        show_progress(training.run(tracker, stop), training)
-    except BaseException:
-        tracker.finish("KILLED" if stop.is_set() else "FAILED")
-        raise
+    show_progress(training.run(tracker, stop), training)
     if training.step < training.steps:
         print(f"ended at step {training.step} of {training.steps}: train.stop_after validations brought nothing better", flush=True)
 
@@ -84,26 +95,15 @@ def run_training(training: Training, tracker: Tracker, stop: threading.Event) ->
 def write_outputs(training: Training, tracker: SomeTracker, write_run: Callable[[SomeTracker, Path], None]) -> None:
     """The stage's outputs, each complete or not at all."""
     training.save()
+    mark_finished(training.folder)
     training.use_best()
     with new_folder(paths.TRAIN_REPORT) as report:
         write_report(report, training)
         tracker.log_folder(report, "train")
-    with new_folder(paths.MODELS) as models:
+    with new_folder(paths.MODELS, durable=True) as models:
         write_models(models, training)
         write_run(tracker, models / paths.RUN_JSON.name)
     tracker.finish()
-
-
-def job_digest(params: Params) -> str:
-    """Digest of data, params and code that shape the weights; a changed job starts afresh."""
-    digest = hashlib.sha256()
-    for section in (params.model, params.train):
-        digest.update(section.model_dump_json().encode())
-    files = sorted(file for file in paths.SLICES.iterdir() if file.suffix in (".npy", ".parquet", ".json"))
-    for file in files + [source for folder in CODE for source in sorted(folder.rglob("*.py"))]:
-        with file.open("rb") as opened:
-            digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def write_models(folder: Path, training: Training) -> None:

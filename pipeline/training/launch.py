@@ -1,57 +1,11 @@
-"""The processes of a training: one training at a time, which ends with the dvc that started it, and several devices on one host."""
+"""Several devices on one host, a process each."""
 
 import logging
 import os
 import signal
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import psutil
-from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
-from pipeline.processes import dvc_above
-
-WAIT = 20.0  # seconds for a training that is just ending
-
-
-@contextmanager
-def hold_training_lock(file: Path) -> Iterator[None]:
-    """Hold the lock `file`; raise UserError where another training holds it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=WAIT)
-    except Timeout:
-        raise UserError(f"{file}: another training is running in this folder; wait for it or stop it") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def watch_for_stop() -> threading.Event:
-    """An event set by SIGTERM, or when the dvc above this process, or the launcher of several devices, is gone.
-
-    kill -9 of dvc alone would leave the training running.
-    """
-    event = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: event.set())
-    for above in filter(None, (dvc_above(), psutil.Process().parent() if is_launched() else None)):
-        threading.Thread(target=_watch, args=(above, event), daemon=True).start()
-    return event
-
-
-def _watch(process: psutil.Process, event: threading.Event) -> None:
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.5)
-    event.set()
-    time.sleep(30)  # a step may hang: then end without the last checkpoint
-    os._exit(1)
 
 
 def is_launched() -> bool:

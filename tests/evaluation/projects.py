@@ -1,5 +1,6 @@
 """A store of test slices and two generators of random weights, as the graph leaves them before the evaluate stage."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -53,5 +54,7 @@ def make_project(
     preprocess = jobs.PARAMS.preprocess.model_copy(update={"pixels": size})
     sections = {"model": networks.model_dump(mode="json"), "preprocess": preprocess.model_dump(mode="json")}
     slice_arrays.write_preprocessing(slices, preprocess)
-    write_json(models / "model.json", {**sections, "directions": {name: {"weights": f"{name}.safetensors"} for name in DIRECTIONS}})
+    digests = {name: hashlib.sha256((models / f"{name}.safetensors").read_bytes()).hexdigest() for name in DIRECTIONS}
+    directions = {name: {"weights": f"{name}.safetensors", "sha256": digest} for name, digest in digests.items()}
+    write_json(models / "model.json", {**sections, "directions": directions})
     return folder

@@ -89,7 +89,9 @@ def places_named(file: Path) -> set[Path]:
 def sections_used(file: Path) -> set[str]:
     if file.suffix != ".py":
         return set()
-    names = {node.attr for node in ast.walk(ast.parse((closure.ROOT / file).read_text())) if is_of(node, "params", "load()")}
+    names = {
+        node.attr for node in ast.walk(ast.parse((closure.ROOT / file).read_text())) if is_of(node, "params", "load()", "stage.params")
+    }
     return {field.alias or name for name, field in Params.model_fields.items() if name in names}
 
 

@@ -1,7 +1,9 @@
 """A training killed at random moments ends with the same bytes as one that nothing disturbed."""
 
 import random
+import re
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -48,16 +50,23 @@ def test_ten_kills_change_nothing(undisturbed: dict[str, bytes], tmp_path: Path)
     assert [name for name in OUTPUTS if (folder / name).read_bytes() != undisturbed[name]] == []
 
 
-def test_asked_to_stop_it_saves_and_says_so(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_by_hand_it_saves_says_so_in_one_line_and_ends_its_run(tmp_path: Path, number: signal.Signals, times: int) -> None:
     folder = jobs.make(tmp_path / "job", checkpoint_seconds=1000, images=2000)
     process = jobs.start(folder)
     assert process.stdout is not None
     assert any("step" in line for line in process.stdout)
-    process.send_signal(signal.SIGTERM)
+    for _ in range(times):
+        process.send_signal(number)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 2, printed
-    assert "dvc repro goes on from there" in printed
+    errors = [line for line in printed.splitlines() if not line.startswith("step ")]
+    assert len(errors) == 1, printed
+    assert re.fullmatch(r"error: training stopped after \d+ of \d+ steps; dvc repro goes on from there", errors[0])
     assert last_step(folder) > 0
+    with sqlite3.connect(folder / "mlruns/mlflow.db") as store:
+        assert store.execute("select status from runs").fetchall() == [("KILLED",)]
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,128 @@
+"""What every stage does around its work: one line on errors, an orderly end when it is stopped, and honest inputs.
+
+Stopped means: Ctrl-C, SIGTERM, a closed terminal, or the end of the dvc that started it (kill -9 of dvc alone would leave it running).
+"""
+
+import hashlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from pipeline import atomic, paths
+from pipeline.errors import UserError, user_errors
+from pipeline.params import Params, flatten, parse, read_yaml
+from pipeline.processes import dvc_above
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ORPHAN_SECONDS = 60.0  # for a stage without its dvc to save and end
+CODE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running stage: its params, and an event that is set when it is to stop."""
+
+    params: Params
+    stop: threading.Event
+
+
+@contextmanager
+def running(name: str, *, saves: bool = False) -> Iterator[Stage]:
+    """The frame of the stage `name` of dvc.yaml; ends the process with exit code 2 and one line when it fails or is stopped.
+
+    `saves`: the stage looks at `stop` by itself, saves and raises; else its work is interrupted. Params or files that the stage depends
+    on and that were edited while it ran are an error: DVC would record what is there now, not what the stage ran with.
+    """
+    stop = threading.Event()
+    with user_errors(), _interruptible(name, stop, saves):
+        sweep()
+        before = inputs(name)
+        params = parse(read_yaml(paths.PARAMS), str(paths.PARAMS))
+        yield Stage(params, stop)
+        _check_unchanged(name, before, inputs(name))
+
+
+def sweep() -> None:
+    """Remove what killed stages left where outputs are written."""
+    places = (paths.RAW, paths.MODELS, paths.EVALUATE_REPORT, paths.CHECKPOINTS / "job", paths.LOOK / "file", paths.RETRAIN_WORK / "file")
+    folders = {place.parent for place in places}
+    atomic.sweep(*folders, *(folder for folder in paths.CHECKPOINTS.glob("*") if folder.is_dir()))
+
+
+def inputs(name: str) -> dict[str, Any]:
+    """The stage's params by their dotted names, and its dependencies: code by its digest, data by the time of its last change."""
+    graph = yaml.load(Path("dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"].get(name) or {}
+    knobs = flatten(read_yaml(paths.PARAMS) or {})
+    sections = tuple(graph.get("params", ()))
+    found: dict[str, Any] = {
+        f"params.yaml: {key}": value for key, value in knobs.items() if f"{key}.".startswith(tuple(f"{s}." for s in sections))
+    }
+    for dep in map(Path, graph.get("deps", ())):
+        is_code = dep.parts[0] in ("pipeline", "stages")
+        place = CODE / dep if is_code else dep
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                state = file.stat()
+                found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest() if is_code else (state.st_size, state.st_mtime_ns)
+    return found
+
+
+def _check_unchanged(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if old != new:
+            what = f"{key} changed from {old} to {new}" if key.startswith("params.yaml") else f"{key} changed"
+            raise UserError(f"{what} while {name} ran, so its outputs are of neither; run dvc repro again")
+
+
+@contextmanager
+def _interruptible(name: str, stop: threading.Event, saves: bool) -> Iterator[None]:
+    """Turn the first signal into `stop`, and into KeyboardInterrupt where the work does not look at it; later ones change nothing."""
+
+    def on_signal(number: int, _: object) -> None:
+        first = not stop.is_set()
+        stop.set()
+        if number == signal.SIGHUP:
+            _let_go_of_terminal()
+        if first and not saves:
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as nohup, or a shell that starts it in the background, wants it
+            signal.signal(number, on_signal)
+    above = [dvc_above(), psutil.Process().parent() if "LOCAL_RANK" in os.environ else None]
+    for process in filter(None, above):
+        threading.Thread(target=_watch, args=(process,), daemon=True).start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise UserError(f"{name} was stopped; dvc repro begins it again") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch(process: psutil.Process) -> None:
+    """End this process after `process`."""
+    psutil.wait_procs([process])
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(ORPHAN_SECONDS)
+    os._exit(1)
+
+
+def _let_go_of_terminal() -> None:
+    """A terminal that was closed takes no more lines."""
+    for stream in (sys.stdout, sys.stderr):
+        if os.isatty(stream.fileno()):
+            with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+                os.dup2(nowhere.fileno(), stream.fileno())

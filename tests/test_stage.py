@@ -1,0 +1,129 @@
+"""The frame of a stage: stopped in any way it ends in one line and leaves nothing; it ends with its dvc; its inputs stay what they were."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.params import Params
+
+PROJECT = Path(__file__).parents[1]
+WORK = """
+import sys, time
+from pathlib import Path
+from pipeline import atomic
+from pipeline.stage import running
+with running("download") as stage, atomic.new_folder(Path("data/raw")) as folder:
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.02)
+"""
+GRAPH = {
+    "download": {"cmd": f"{sys.executable} work.py", "deps": ["work.py", "given"], "params": ["data", "train.seed"], "outs": ["data/raw"]},
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A DVC project with one stage that works until a file `go` appears."""
+    content = Params().model_dump(by_alias=True)
+    for name, text in {
+        "work.py": WORK,
+        "given": "",
+        "dvc.yaml": yaml.safe_dump({"stages": GRAPH}),
+        "params.yaml": yaml.safe_dump(content),
+    }.items():
+        (tmp_path / name).write_text(text)
+    subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    yield tmp_path
+    (tmp_path / "go").touch()
+
+
+def start(project: Path, *command: str) -> subprocess.Popen[str]:
+    """A command in a session of its own, once the stage is at work."""
+    env = {**os.environ, "PYTHONPATH": str(PROJECT), "DVC_SITE_CACHE_DIR": str(project / "site")}
+    process = subprocess.Popen(
+        command, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    wait_until((project / "begun").exists)
+    return process
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def left(project: Path) -> list[str]:
+    return sorted(os.listdir(project / "data")) if (project / "data").is_dir() else []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_by_hand_it_ends_in_one_line_and_leaves_nothing(project: Path, number: signal.Signals, times: int) -> None:
+    process = start(project, sys.executable, "work.py")
+    for _ in range(times):
+        process.send_signal(number)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (2, "error: download was stopped; dvc repro begins it again\n")
+    assert left(project) == []
+
+
+def test_control_c_in_dvc_repro_shows_no_traceback(project: Path) -> None:
+    process = start(project, "dvc", "repro")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it, to dvc and stage alike
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "error: download was stopped; dvc repro begins it again" in printed
+    assert "Traceback" not in printed
+    assert left(project) == []
+
+
+def test_it_ends_with_the_dvc_that_started_it(project: Path) -> None:
+    process = start(project, "dvc", "repro")
+    assert left(project)[0].startswith(".raw.writing-")
+    process.kill()
+    process.wait()
+    wait_until(lambda: left(project) == [])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda p: change(p, "train", "seed", 7), "params.yaml: train.seed changed from 0 to 7 while download ran"),
+        (lambda p: (p / "given").write_text("new"), "given changed while download ran"),
+        (lambda p: (p / "given").unlink(), "given changed while download ran"),
+    ],
+)
+def test_what_was_edited_while_it_ran_is_refused(project: Path, edit: Callable[[Path], object], message: str) -> None:
+    process = start(project, "dvc", "repro")
+    edit(project)
+    (project / "go").touch()
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert f"error: {message}, so its outputs are of neither; run dvc repro again" in printed
+    assert not (project / "dvc.lock").exists()
+
+
+def test_what_it_does_not_depend_on_may_be_edited(project: Path) -> None:
+    process = start(project, "dvc", "repro")
+    change(project, "evaluate", "examples", 9)
+    change(project, "train", "images", 9)
+    (project / "go").touch()
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, printed
+    assert left(project) == [".gitignore", "raw"] or left(project) == ["raw"]
+
+
+def change(project: Path, section: str, knob: str, value: object) -> None:
+    content = yaml.safe_load((project / "params.yaml").read_text())
+    content[section][knob] = value
+    (project / "params.yaml").write_text(yaml.safe_dump(content))
