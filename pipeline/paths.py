@@ -52,6 +52,7 @@ RETRAIN_WORK = Path(".dvc/tmp/retrain")  # its lock and the git worktree that it
 
 CHECKPOINTS = Path("checkpoints")
 MLRUNS = Path("mlruns")
+WRITTEN_IN = (Path(), Path("data"), Path("reports"), CHECKPOINTS, LOOK, RETRAIN_WORK)  # folders in which outputs appear
 
 MODALITIES = ("ct", "mr")
 DIRECTIONS = ("ct_to_mr", "mr_to_ct")

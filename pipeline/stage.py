@@ -53,9 +53,7 @@ def running(name: str, *, saves: bool = False) -> Iterator[Stage]:
 
 def sweep() -> None:
     """Remove what killed stages left where outputs are written."""
-    places = (paths.RAW, paths.MODELS, paths.EVALUATE_REPORT, paths.CHECKPOINTS / "job", paths.LOOK / "file", paths.RETRAIN_WORK / "file")
-    folders = {place.parent for place in places}
-    atomic.sweep(*folders, *(folder for folder in paths.CHECKPOINTS.glob("*") if folder.is_dir()))
+    atomic.sweep(*paths.WRITTEN_IN, *(folder for folder in paths.CHECKPOINTS.glob("*") if folder.is_dir()))
 
 
 def inputs(name: str) -> dict[str, Any]:
