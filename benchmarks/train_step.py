@@ -22,6 +22,7 @@ from pipeline import params
 from pipeline.models.cyclegan import Batch
 from pipeline.models.fast.precision import cpu_has_bfloat16
 from pipeline.models.learner import Learner
+from pipeline.models.window import WHOLE
 from pipeline.training.loop import Data, Training
 
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
@@ -40,7 +41,9 @@ def new_learner(asked: argparse.Namespace, count: int, compiled: bool = False) -
     model = PARAMS.model.model_copy(update={"generator": "resnet_9", "discriminator_layers": 3, **widths})
     train = PARAMS.train.model_copy(update={"compile": compiled, "lambda_identity": 0.5})
     images = torch.rand(2, count, 1, asked.size, asked.size, device=DEVICE) * 2 - 1
-    batch = Batch(images[0], images[1], torch.eye(4, device=DEVICE)[:1].repeat(count, 1))
+    batch = Batch(
+        images[0], images[1], torch.eye(4, device=DEVICE)[:1].repeat(count, 1), torch.tensor([WHOLE], device=DEVICE).repeat(count, 1)
+    )
     return Learner(model, train, DEVICE), batch
 
 

@@ -213,12 +213,14 @@ class Train(Section):
     """CPU threads of each process; another number gives slightly other weights; null: one for each core"""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     """auto | float32 | tf32 (GPU) | bfloat16; auto: bfloat16 where the GPU has it, or the CPU has it and networks are wide"""
+    deterministic: bool | None = None
+    """same bytes again on the same machine, at some cost on a GPU; null: yes on the CPU, no on a GPU"""
     compile: bool = False
     """torch.compile: minutes at the start, then faster steps; needs a C++ compiler"""
     start_from: str | None = None
     """folder with model.json and weights to start from; null: random weights"""
-    seed: Count = 0
-    """first weights, order of slices, augmentation"""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """first weights, order of slices, augmentation; below 4294967296"""
     images: Count = 800
     """budget: unpaired training images of each modality seen"""
     epochs: Positive | None = None

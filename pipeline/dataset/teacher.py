@@ -15,7 +15,7 @@ from pipeline.params import Preprocess
 HEADS_PER_TASK = 16
 FIRST_SEED = 2**40  # far from the seeds of data.phantom, whose heads are the demo's data
 HELD_OUT_SEEDS = 2**31  # from the seed of a training head to that of a held-out one
-MOST_HELD_OUT = 32
+MOST_HELD_OUT = 64
 
 
 def build(folder: Path, preprocess: Preprocess, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> None:

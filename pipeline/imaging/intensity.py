@@ -1,4 +1,6 @@
-"""Intensities of a slice as 0..1: a window in Hounsfield units for CT, percentiles inside the head for MR; both can be undone."""
+"""Intensities of a slice as 0..1: one scale of Hounsfield units for CT, percentiles inside the head for MR; both can be undone."""
+
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,6 +8,12 @@ from numpy.typing import NDArray
 from pipeline import params
 
 Picture = NDArray[np.float32]
+
+Numbers = TypeVar("Numbers", bound=Any)  # numpy array or torch tensor
+
+CT_LOWEST, CT_HIGHEST = -1000.0, 3000.0  # HU, air to enamel: 0 and 1 of the networks' scale
+CT_MIDDLE, CT_SOFTNESS = 40.0, 100.0  # HU: where the scale is steepest, and how far around it it stays nearly linear
+_FIRST, _LAST = (float(np.arcsinh((end - CT_MIDDLE) / CT_SOFTNESS)) for end in (CT_LOWEST, CT_HIGHEST))
 
 BRAIN_WINDOW = params.Window(level=40, width=80)  # what heads are searched and judged in, whatever window is stored
 
@@ -21,6 +29,35 @@ def view(pixels: Picture, unit: str, modality: str) -> Picture:
     if pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 1:
         return np.asarray(pixels, np.float32)
     return _stretch(pixels, float(pixels.min()), float(np.percentile(pixels, 99.5)))
+
+
+def ct_to_unit(hu: Numbers) -> Numbers:
+    """Hounsfield units as 0..1, the scale on which networks see and make CT; array or tensor. Values beyond the ends are clipped.
+
+    asinh is steep around CT_MIDDLE, where soft tissue lies, and flattens like a logarithm towards air and bone, smoothly and without a
+    gap: 80 HU of brain take 11 % of the scale, where a linear one of the same range gives them 2 %.
+    """
+    clipped = hu.clip(CT_LOWEST, CT_HIGHEST)
+    arcsinh = clipped - CT_MIDDLE
+    arcsinh = np.arcsinh(arcsinh / CT_SOFTNESS) if isinstance(hu, np.ndarray) else (arcsinh / CT_SOFTNESS).asinh()
+    return (arcsinh - _FIRST) / (_LAST - _FIRST)
+
+
+def unit_to_ct(unit: Numbers) -> Numbers:
+    """The inverse of `ct_to_unit`: Hounsfield units of values in 0..1, array or tensor."""
+    arcsinh = unit.clip(0, 1) * (_LAST - _FIRST) + _FIRST
+    return (np.sinh(arcsinh) if isinstance(unit, np.ndarray) else arcsinh.sinh()) * CT_SOFTNESS + CT_MIDDLE
+
+
+def ct_to_display(unit: Picture, window: params.Window) -> Picture:
+    """CT on the networks' scale as a picture in 0..1 of a display window."""
+    low, high = window_bounds(window)
+    return _stretch(unit_to_ct(np.asarray(unit, np.float32)), low, high)
+
+
+def window_bounds(window: params.Window) -> tuple[float, float]:
+    """Hounsfield units shown as black and as white."""
+    return window.level - window.width / 2, window.level + window.width / 2
 
 
 def normalise(

@@ -13,6 +13,7 @@ from pipeline.models.discriminator import build_discriminator
 from pipeline.models.generator import build_generator
 from pipeline.models.layers import initialise
 from pipeline.models.losses import accuracy, discriminator_loss, fooling_loss, gradient_penalty, l1_loss
+from pipeline.models.window import limit_to_window, show_through_window
 from pipeline.params import Model, Train
 
 SIGNAL = "signal/"  # prefix of what is no loss but tells a collapse
@@ -20,19 +21,31 @@ SIGNAL = "signal/"  # prefix of what is no loss but tells a collapse
 
 @dataclass(frozen=True)
 class Batch:
-    """Slices of both modalities, (N, 1, H, W) in [-1, 1], and the MR contrast, (N, 4)."""
+    """Slices of both modalities, (N, 1, H, W) in [-1, 1], the MR contrast, (N, 4), and what each CT slice knows, (N, 2) in [-1, 1].
+
+    CT is on the scale of `intensity.ct_to_unit`. Between the ends of its window it knows its values; at them "at most" and "at least".
+    """
 
     ct: Tensor
     mr: Tensor
     contrast: Tensor
+    ct_window: Tensor
 
 
 @dataclass(frozen=True)
-class Pairs(Batch):
-    """Simulated pairs, pixel-aligned: `ct` and `mr` are the truth, `input_ct` and `input_mr` what the generators see of them."""
+class Pairs:
+    """Simulated pairs, pixel-aligned: `ct` and `mr` are the truth, `input_ct` and `input_mr` what the generators see of them.
 
+    Pictures (N, 1, H, W) in [-1, 1], CT in its whole range. The weights of their pixels in the loss are around 1; None: all alike.
+    """
+
+    ct: Tensor
+    mr: Tensor
+    contrast: Tensor
     input_ct: Tensor
     input_mr: Tensor
+    ct_weight: Tensor | None = None
+    mr_weight: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Loss:
-    """A scalar to minimise, the terms it is made of, and the translations made on the way."""
+    """A scalar to minimise, the terms it is made of, and the translations made on the way, the CT as it is displayed."""
 
     total: Tensor
     terms: dict[str, Tensor]
@@ -93,20 +106,27 @@ class CycleGAN(nn.Module):
         return Loss(total, terms, fake_ct, fake_mr)
 
     def unpaired_terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Adversarial, cycle and identity terms, the fake CT and the fake MR."""
-        kind, contrast = self.train_params.gan_loss, batch.contrast
+        """Adversarial, cycle and identity terms, the fake CT and the fake MR.
+
+        CT is compared as it is displayed in each slice's own window, of which alone it knows something.
+        """
+        kind, contrast, window = self.train_params.gan_loss, batch.contrast, batch.ct_window
+        displayed_ct = show_through_window(batch.ct, window)
         fake_mr, same_mr = self.translate_and_keep(self.to_mr, batch.ct, batch.mr, contrast)
         fake_ct, same_ct = self.translate_and_keep(self.to_ct, batch.mr, batch.ct, contrast)
         self.discriminators.requires_grad_(False)  # they are judges here, and learn in their own loss
+        displayed_fake_ct = show_through_window(fake_ct, window)
         adversarial = fooling_loss(kind, self.discriminators["mr"](fake_mr, contrast)) + fooling_loss(
-            kind, self.discriminators["ct"](fake_ct, contrast)
+            kind, self.discriminators["ct"](displayed_fake_ct, contrast)
         )
         self.discriminators.requires_grad_(True)
-        cycle = l1_loss(self.to_ct(fake_mr), batch.ct) + l1_loss(self.to_mr(fake_ct, contrast), batch.mr)
+        cycle_ct = show_through_window(self.to_ct(fake_mr), window)
+        cycle_mr = self.to_mr(limit_to_window(fake_ct, window), contrast)
+        cycle = l1_loss(cycle_ct, displayed_ct) + l1_loss(cycle_mr, batch.mr)
         identity = torch.zeros_like(cycle)
         if same_mr is not None and same_ct is not None:
-            identity = l1_loss(same_mr, batch.mr) + l1_loss(same_ct, batch.ct)
-        return adversarial, cycle, identity, fake_ct, fake_mr
+            identity = l1_loss(same_mr, batch.mr) + l1_loss(show_through_window(same_ct, window), displayed_ct)
+        return adversarial, cycle, identity, displayed_fake_ct, fake_mr
 
     def translate_and_keep(self, generator: nn.Module, image: Tensor, target: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor | None]:
         """Translations of `image`, and of `target`, which has the target's modality already; None where no identity loss is asked for.
@@ -122,7 +142,8 @@ class CycleGAN(nn.Module):
 
     def teacher_term(self, pairs: Pairs) -> Tensor:
         """L1 to the known truth."""
-        return l1_loss(self.to_mr(pairs.input_ct, pairs.contrast), pairs.mr) + l1_loss(self.to_ct(pairs.input_mr), pairs.ct)
+        mr, ct = self.to_mr(pairs.input_ct, pairs.contrast), self.to_ct(pairs.input_mr)
+        return l1_loss(mr, pairs.mr, pairs.mr_weight) + l1_loss(ct, pairs.ct, pairs.ct_weight)
 
     def discriminator_loss(self, batch: Batch, fakes: dict[Modality, Pooled], share: Tensor | None) -> Loss:
         """What the discriminators minimise, its terms and their accuracies.
@@ -130,7 +151,8 @@ class CycleGAN(nn.Module):
         `share` (N, 1, 1, 1) in 0..1 says where between real and fake the gradient is penalised, for `wgan_gp`.
         """
         kind, terms = self.train_params.gan_loss, {}
-        for modality, real in ((Modality.CT, batch.ct), (Modality.MR, batch.mr)):
+        displayed_ct = show_through_window(batch.ct, batch.ct_window)
+        for modality, real in ((Modality.CT, displayed_ct), (Modality.MR, batch.mr)):
             discriminator, fake = self.discriminators[modality], fakes[modality]
             if self.independent_images:
                 both = discriminator(torch.cat([real, fake.images.to(real)]), torch.cat([batch.contrast, fake.contrast]))

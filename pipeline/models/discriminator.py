@@ -65,8 +65,9 @@ class ImagePool:
     Earlier translations shown again keep the discriminator from oscillating (arXiv 1612.07828, as used in arXiv 1703.10593).
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, device: torch.device) -> None:
         self.size = size
+        self.device = device
         self.images: list[Tensor] = []
         self.conditions: list[Tensor] = []
 
@@ -93,4 +94,5 @@ class ImagePool:
         return {"images": list(self.images), "conditions": list(self.conditions)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.images, self.conditions = list(state["images"]), list(state["conditions"])
+        """Take the state of a pool on any device to this pool's own."""
+        self.images, self.conditions = ([tensor.to(self.device) for tensor in state[name]] for name in ("images", "conditions"))

@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.domain import MODALITIES
 from pipeline.models.cyclegan import SIGNAL, Batch, CycleGAN, Loss, Pairs, Pooled
 from pipeline.models.discriminator import ImagePool
-from pipeline.models.fast import speed_up
+from pipeline.models.fast import generator_on, speed_up
 from pipeline.models.fast.ranks import ALONE, Ranks
 from pipeline.models.fast.update import Minimiser
 from pipeline.params import Model, Train
@@ -29,7 +29,7 @@ class Learner:
                 network.compile()
         self.generator_minimiser = Minimiser(self.generators, self.networks.generator_loss, train, ranks, self.networks)
         self.discriminator_minimiser = Minimiser(self.discriminators, self.networks.discriminator_loss, train, ranks)
-        self.pools = {modality: ImagePool(train.pool_size) for modality in MODALITIES}
+        self.pools = {modality: ImagePool(train.pool_size, device) for modality in MODALITIES}
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps in a row that were left out
 
     def teach(self, pairs: Pairs) -> dict[str, Tensor]:
@@ -39,6 +39,7 @@ class Learner:
     def step(self, batch: Batch, pairs: Pairs | None, random: torch.Generator) -> dict[str, Tensor]:
         """One step on unpaired slices, with the teacher's `pairs` kept on; gives the terms of the losses as `teach` does.
 
+        `random` is of the CPU. Nothing here copies to or from the device, so no step makes it wait.
         Names that begin with SIGNAL are no losses: spread of translations relative to real slices, discriminators' accuracy, norms of
         gradients. A step whose loss or gradients are not finite changes nothing and counts in `skipped`.
         """
@@ -50,7 +51,8 @@ class Learner:
             fakes[modality] = self._exchange(self.pools[modality], fake.detach(), batch.contrast, random)
         share = None
         if self.train.gan_loss == "wgan_gp":
-            share = self.ranks.part(torch.rand(len(batch.ct) * self.ranks.count, 1, 1, 1, generator=random)).to(batch.ct)
+            there = generator_on(batch.ct.device, int(torch.randint(2**62, (), generator=random)))
+            share = self.ranks.part(torch.rand(len(batch.ct) * self.ranks.count, 1, 1, 1, generator=there, device=there.device))
         update = self.discriminator_minimiser.step(batch, fakes, share, skip=skipped)
         terms |= {name: term.detach() for name, term in update.loss.terms.items()}
         return terms | {f"{SIGNAL}gradient_discriminators": update.gradient_norm}

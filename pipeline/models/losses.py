@@ -47,6 +47,8 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, condi
     return PENALTY * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def l1_loss(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute difference: the cycle, identity and teacher losses."""
-    return functional.l1_loss(prediction.float(), truth)
+def l1_loss(prediction: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean absolute difference, of the shape's pixels weighted by `weight` where given: the cycle, identity and teacher losses."""
+    if weight is None:
+        return functional.l1_loss(prediction.float(), truth)
+    return (weight * (prediction.float() - truth).abs()).mean()

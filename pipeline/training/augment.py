@@ -1,10 +1,12 @@
-"""Variations of slices: turned, scaled, shifted, cropped. Random numbers come from the caller."""
+"""Variations of slices: turned, scaled, shifted, cropped; drawn where the caller's generator lives."""
 
 import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from pipeline.training.tissue_values import normal, uniform
 
 TURN = 7.0  # degrees; this and the next two are standard deviations
 SCALE = 0.05
@@ -14,25 +16,54 @@ SHIFT = 0.03  # share of the picture's half side
 def move(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, ...]:
     """Turn, scale and shift `images`, (N, 1, H, W) in [-1, 1], all alike but each line of a batch otherwise; outside is black."""
     count = len(images[0])
-    angle = torch.randn(count, generator=random) * math.radians(TURN)
-    down, across = (1 + torch.randn(2, count, generator=random) * SCALE).unbind()
-    matrix = torch.zeros(count, 2, 3)
+    angle = normal((count,), random) * math.radians(TURN)
+    down, across = (
+        1
+        + normal(
+            (
+                2,
+                count,
+            ),
+            random,
+        )
+        * SCALE
+    ).unbind()
+    matrix = torch.zeros(count, 2, 3, device=random.device)
     matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * across, -angle.sin() * across
     matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * down, angle.cos() * down
-    matrix[:, :, 2] = torch.randn(count, 2, generator=random) * SHIFT
+    matrix[:, :, 2] = (
+        normal(
+            (
+                count,
+                2,
+            ),
+            random,
+        )
+        * SHIFT
+    )
     return tuple(_resample(image, matrix) for image in images)
 
 
 def crop(images: Tensor, share: float, random: torch.Generator) -> Tensor:
     """A random part of each of (N, 1, H, W) in [-1, 1], up to `share` of a side smaller, enlarged to the old size."""
     count = len(images)
-    side = 1 - share * torch.rand(count, generator=random)
-    matrix = torch.zeros(count, 2, 3)
+    side = 1 - share * uniform((count,), random)
+    matrix = torch.zeros(count, 2, 3, device=random.device)
     matrix[:, 0, 0] = matrix[:, 1, 1] = side
-    matrix[:, :, 2] = (2 * torch.rand(count, 2, generator=random) - 1) * (1 - side)[:, None]
+    matrix[:, :, 2] = (
+        2
+        * uniform(
+            (
+                count,
+                2,
+            ),
+            random,
+        )
+        - 1
+    ) * (1 - side)[:, None]
     return _resample(images, matrix)
 
 
 def _resample(images: Tensor, matrix: Tensor) -> Tensor:
-    grid = functional.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
     return functional.grid_sample(images + 1, grid, align_corners=False) - 1

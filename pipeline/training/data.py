@@ -1,6 +1,7 @@
 """Batches as a function of the step alone, so that a resumed training sees what an uninterrupted one would have seen.
 
-A GPU holds the slices as bytes while they fit; else they are made one step ahead and sent from pinned memory.
+They are made on the device that trains, in float32: random numbers are drawn there, slices lie there as bytes while they fit. Else they are
+read a step ahead. What must come from the host comes from pinned memory, so that no step waits for it.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import paths
@@ -17,14 +19,17 @@ from pipeline.dataset import slice_arrays
 from pipeline.domain import CONTRASTS, MODALITIES
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import Batch, Pairs
+from pipeline.models.fast import generator_on, send
 from pipeline.models.fast.ranks import Ranks
+from pipeline.models.window import WHOLE
 from pipeline.params import Train
 from pipeline.training.augment import crop, move
-from pipeline.training.simulated_pairs import SimulatedHeads, draw_rows
+from pipeline.training.simulated_pairs import SimulatedHeads, draw_rows, draw_seed
 
-SomeBatch = TypeVar("SomeBatch", bound=Batch)
+SomeBatch = TypeVar("SomeBatch", Batch, Pairs)
 Inputs = tuple[Batch | None, Pairs | None]
 GPU_SHARE = 4  # a quarter of a GPU's free memory may go to slices
+CPU = torch.device("cpu")
 
 
 def encode_contrasts(names: Sequence[str]) -> Tensor:
@@ -33,7 +38,7 @@ def encode_contrasts(names: Sequence[str]) -> Tensor:
 
 
 class Slices:
-    """The arrays of one split, with the contrast of each MR slice."""
+    """The arrays of one split, with the contrast of each MR slice and what each CT slice knows."""
 
     def __init__(self, split: str, folder: Path = paths.SLICES) -> None:
         self.ct, self.mr = (slice_arrays.load_array(split, modality, folder) for modality in MODALITIES)
@@ -41,39 +46,38 @@ class Slices:
             raise UserError(f"{folder}: split {split} has {len(self.ct)} CT and {len(self.mr)} MR slices; both are needed, bring more data")
         index = slice_arrays.load_index(folder)
         index = index[(index["split"] == split) & (index["modality"] == "mr")].sort_values("row")
-        self.contrast = encode_contrasts(index["contrast"].tolist())
+        self.contrast_names: list[str] = index["contrast"].tolist()
+        self.contrast = encode_contrasts(self.contrast_names)
+        self.ct_window = torch.tensor([WHOLE]).repeat(len(self.ct), 1)
+        self.device = CPU
         self._on_device: dict[str, Tensor] = {}
 
     def hold(self, device: torch.device, room: int) -> int:
-        """Keep the stored integers on `device` from now on, where they take no more than `room` bytes; gives the room that is left."""
+        """Make batches on `device` from now on, and keep the slices there where they take no more than `room` bytes.
+
+        Gives the room that is left.
+        """
+        self.device = device
+        self.contrast, self.ct_window = self.contrast.to(device), self.ct_window.to(device)
         needed = sum(array.size * (1 if array.dtype == np.uint8 else 4) for array in (self.ct, self.mr))
         if needed > room:
             return room
-        for modality, array in (("ct", self.ct), ("mr", self.mr)):
-            wide = np.array(array) if array.dtype == np.uint8 else array.astype(np.int32)  # torch knows little of uint16
-            self._on_device[modality] = torch.from_numpy(wide).to(device)
+        self._on_device = {"ct": _as_torch(self.ct).to(device), "mr": _as_torch(self.mr).to(device)}
         return room - needed
 
     def batch(self, step: int, train: Train) -> Batch:
         """The slices of `step`, unpaired: each is seen once before any is seen again."""
-        ct_rows = draw_rows(step, train.batch_size, len(self.ct), (train.seed, 2))
-        mr_rows = draw_rows(step, train.batch_size, len(self.mr), (train.seed, 1))
-        ct, mr = self._read("ct", ct_rows), self._read("mr", mr_rows)
-        if train.flip:
-            flips = torch.from_numpy(np.random.default_rng([train.seed, 3, step]).random((2, train.batch_size)) < 0.5)
-            ct, mr = _flip(ct, flips[1]), _flip(mr, flips[0])
-        if train.crop or train.affine:
-            random = torch.Generator().manual_seed(int(np.random.default_rng([train.seed, 4, step]).integers(2**63)))
-            ct, mr = (_vary(images, train, random) for images in (ct, mr))
-        return Batch(ct, mr, self.contrast[mr_rows])
+        ct, ct_rows = self._read("ct", draw_rows(step, train.batch_size, len(self.ct), (train.seed, 2)))
+        mr, mr_rows = self._read("mr", draw_rows(step, train.batch_size, len(self.mr), (train.seed, 1)))
+        random = generator_on(self.device, draw_seed(train.seed, 3, step))
+        ct, mr = (_vary(images, train, random) for images in (ct, mr))
+        return Batch(ct, mr, self.contrast[mr_rows], self.ct_window[ct_rows])
 
-    def _read(self, modality: str, rows: list[int]) -> Tensor:
-        """Rows as the networks see them, float32 (N, 1, H, W) in [-1, 1], from the device where they are held there."""
-        array = self.ct if modality == "ct" else self.mr
-        if not self._on_device:
-            return torch.from_numpy(slice_arrays.to_float(array[rows])).unsqueeze(1) * 2 - 1
-        stored = self._on_device[modality]
-        return (stored[torch.tensor(rows, device=stored.device)].float() / np.iinfo(array.dtype).max).unsqueeze(1) * 2 - 1
+    def _read(self, modality: str, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """These rows as the networks see them, float32 (N, 1, H, W) in [-1, 1], and `rows` as a tensor; both on the device."""
+        array, there = (self.ct if modality == "ct" else self.mr), send(torch.tensor(rows), self.device)
+        stored = self._on_device[modality][there] if self._on_device else send(_as_torch(array[rows]), self.device)
+        return (stored.float() / np.iinfo(array.dtype).max).unsqueeze(1) * 2 - 1, there
 
 
 class Feed:
@@ -82,11 +86,11 @@ class Feed:
     def __init__(
         self, unpaired: Slices, pairs: SimulatedHeads | None, train: Train, teacher_steps: int, device: torch.device, ranks: Ranks
     ) -> None:
-        self.unpaired, self.train, self.teacher_steps, self.device, self.ranks = unpaired, train, teacher_steps, device, ranks
+        self.unpaired, self.train, self.teacher_steps, self.ranks = unpaired, train, teacher_steps, ranks
         self.pairs = pairs if train.teacher.weight else None
         self._ahead: ThreadPoolExecutor | None = None
         self._next: dict[int, Future[Inputs]] = {}
-        if device.type == "cuda":
+        if device.type != "cpu":
             room = whole = torch.cuda.mem_get_info(device)[0] // GPU_SHARE
             for slices in filter(None, (unpaired, self.pairs)):
                 room = slices.hold(device, room)
@@ -96,10 +100,10 @@ class Feed:
     def inputs(self, step: int) -> Inputs:
         """The slices and pairs of `step` on the device: this process's part of the batch."""
         waiting = self._next.pop(step, None)
-        batch, pairs = waiting.result() if waiting else self._make(step)
+        inputs = waiting.result() if waiting else self._make(step)
         if self._ahead:
             self._next = {step + 1: self._ahead.submit(self._make, step + 1)}
-        return self._send(batch), self._send(pairs)
+        return inputs
 
     def _make(self, step: int) -> Inputs:
         unpaired_step = step - self.teacher_steps
@@ -107,20 +111,23 @@ class Feed:
         return batch, self._part(self.pairs.pairs(step, self.train)) if self.pairs else None
 
     def _part(self, batch: SomeBatch) -> SomeBatch:
-        parts = (self.ranks.part(tensor) for tensor in vars(batch).values())
-        return type(batch)(*(tensor.pin_memory() if self._ahead else tensor for tensor in parts))
-
-    def _send(self, batch: SomeBatch | None) -> SomeBatch | None:
-        if batch is None:
-            return None
-        return type(batch)(*(tensor.to(self.device, non_blocking=True) for tensor in vars(batch).values()))
+        return type(batch)(*(None if tensor is None else self.ranks.part(tensor) for tensor in vars(batch).values()))
 
 
-def _flip(images: Tensor, which: Tensor) -> Tensor:
-    return torch.where(which[:, None, None, None].to(images.device), images.flip(-1), images)
+def _as_torch(array: NDArray[np.unsignedinteger]) -> Tensor:
+    """Stored integers as a type that torch computes with; it knows little of uint16."""
+    return torch.from_numpy(np.array(array) if array.dtype == np.uint8 else array.astype(np.int32))
+
+
+def _flip(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, ...]:
+    """Half of the lines left for right, the same in all `images`."""
+    flipped = torch.rand(len(images[0]), 1, 1, 1, generator=random, device=random.device) < 0.5
+    return tuple(torch.where(flipped, image.flip(-1), image) for image in images)
 
 
 def _vary(images: Tensor, train: Train, random: torch.Generator) -> Tensor:
+    if train.flip:
+        (images,) = _flip((images,), random)
     if train.crop:
         images = crop(images, train.crop, random)
     return move((images,), random)[0] if train.affine else images

@@ -14,7 +14,7 @@ from pipeline.dataset import slice_arrays
 from pipeline.domain import CONTRASTS, DIRECTIONS
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import SIGNAL
-from pipeline.models.fast.precision import choose_precision
+from pipeline.models.fast.precision import be_deterministic, choose_precision, is_deterministic
 from pipeline.models.fast.ranks import Ranks, join_group
 from pipeline.models.generator import save_weights
 from pipeline.params import Params
@@ -46,7 +46,6 @@ def train(
     if params.train.devices > 1 and not launch.is_launched():
         launch.launch(params.train.devices)
         return
-    torch.use_deterministic_algorithms(True, warn_only=True)
     if params.train.threads:
         torch.set_num_threads(params.train.threads)  # the order in which gradients are summed up depends on it, and so do the last bits
     with join_group() as ranks:
@@ -72,6 +71,7 @@ def train(
 def load_training(params: Params, ranks: Ranks) -> Training:
     """The training that `params` describe, as far as its last checkpoint goes."""
     device = choose_device(params.train)
+    be_deterministic(is_deterministic(params.train, device))
     folder = paths.CHECKPOINTS / job_digest(params, device, choose_precision(params, device))
     if ranks.first:
         forget_finished(folder)
@@ -83,7 +83,9 @@ def run_training(training: Training, tracker: Tracker, stop: threading.Event) ->
     """Train to the end in the first process, which alone tracks and shows how it goes."""
     if training.step:
         print(f"going on from step {training.step} of {training.steps}", flush=True)
-    tracker.set_tags({"precision": training.precision})  # what train.precision = auto means here
+    # What auto and null mean here.
+    deterministic = is_deterministic(training.params.train, training.device)
+    tracker.set_tags({"precision": training.precision, "deterministic": str(deterministic).lower()})
     if training.run_id not in (None, tracker.id):
         for value in training.history:
             tracker.log_metrics({str(value["metric"]): value["value"]}, int(value["images"]))

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from pipeline import paths
 from pipeline.dataset import slice_arrays
+from pipeline.domain import CONTRASTS
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import Pairs
+from pipeline.models.fast import generator_on, send
 from pipeline.params import Train
 from pipeline.phantom import shares
 from pipeline.training.render import Heads, Looks, Rendered, render
@@ -33,34 +35,35 @@ class SimulatedHeads:
             raise UserError(f"{folder}: {kind} heads are {self.shares.shape[1:]}, expected {expected}; run dvc repro --force preprocess")
         index = slice_arrays.load_teacher_index(folder, kind)
         self.box = torch.from_numpy(index[["down", "right", "side"]].to_numpy(np.float32, copy=True))
+        self.device = torch.device("cpu")
         self._on_device: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.shares)
 
     def hold(self, device: torch.device, room: int) -> int:
-        """Keep the shares on `device` from now on, where they take no more than `room` bytes; gives the room that is left."""
+        """Draw on `device` from now on, and keep the shares there where they take no more than `room` bytes.
+
+        Gives the room that is left.
+        """
+        self.device, self.box = device, self.box.to(device)
         if self.shares.nbytes > room:
             return room
         self._on_device = torch.from_numpy(np.array(self.shares)).to(device)
         return room - self.shares.nbytes
 
     def draw(self, rows: list[int], looks: Looks, seed: int) -> Rendered:
-        """Pairs of these rows, drawn with `seed` where the shares are held; else on the CPU."""
-        at = torch.tensor(rows)
-        if self._on_device is None:
-            stored, device = torch.from_numpy(self.shares[rows]), torch.device("cpu")
-        else:
-            device = self._on_device.device
-            stored = self._on_device[at.to(device, non_blocking=True)]
-        heads = Heads(stored, self.box[at].to(device, non_blocking=True), shares.grid_spacing(self.preprocess.pixels))
+        """Pairs of these rows, drawn with `seed` on the device."""
+        there = send(torch.tensor(rows), self.device)
+        stored = send(torch.from_numpy(self.shares[rows]), self.device) if self._on_device is None else self._on_device[there]
+        heads = Heads(stored, self.box[there], shares.grid_spacing(self.preprocess.pixels))
         low, high = self.preprocess.mr_percentiles
-        return render(heads, self.preprocess.pixels, looks, (low, high), torch.Generator(device).manual_seed(seed))
+        return render(heads, self.preprocess.pixels, looks, (low, high), generator_on(self.device, seed))
 
     def pairs(self, step: int, train: Train) -> Pairs:
         """The pairs of `step` through the display window; varied where `train.teacher.augment` says so."""
         rows = draw_rows(step, train.batch_size, len(self), (train.seed, 1))
-        seed = int(np.random.default_rng([train.seed, 3, step]).integers(2**63))
+        seed = draw_seed(train.seed, 3, step)
         looks = replace(Looks() if train.teacher.augment else PLAIN, flip=train.flip)
         return self._show(self.draw(rows, self._framed(looks), seed), looks.strength, seed)
 
@@ -80,9 +83,9 @@ class SimulatedHeads:
         return _to_bytes(self.held_out.mr)
 
     @property
-    def contrast(self) -> Tensor:
-        """The contrasts of the held-out MRs, (N, 4)."""
-        return self.held_out.contrast
+    def contrast_names(self) -> list[str]:
+        """The contrasts of the held-out MRs; "" where a look has none."""
+        return [CONTRASTS[int(line.argmax())] if line.any() else "" for line in self.held_out.contrast]
 
     def _framed(self, looks: Looks) -> Looks:
         """Framed by the head, in named contrasts: what networks of one display window see."""
@@ -90,7 +93,7 @@ class SimulatedHeads:
 
     def _show(self, drawn: Rendered, strength: float, seed: int) -> Pairs:
         """CT through the display window of `preprocess`; the generators see it through windows that differ a little, as files do."""
-        random = torch.Generator(drawn.ct.device).manual_seed(seed + 1)
+        random = generator_on(self.device, seed + 1)
         window, count = self.preprocess.ct_window, len(drawn.ct)
         level = window.level + strength * 4 * normal((count, 1, 1, 1), random)
         width = window.width * torch.exp(strength * 0.1 * normal((count, 1, 1, 1), random))
@@ -109,6 +112,11 @@ def draw_rows(step: int, count: int, total: int, seed: tuple[int, int]) -> list[
             orders[epoch] = np.random.default_rng([*seed, epoch]).permutation(total)
         rows.append(int(orders[epoch][place]))
     return rows
+
+
+def draw_seed(*numbers: int) -> int:
+    """A seed for a generator on the device, of the training's seed, the purpose and the step."""
+    return int(np.random.default_rng(numbers).integers(2**63 - 1))
 
 
 def _to_bytes(pictures: Tensor) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from pipeline.models.fast.update import Minimiser
 from pipeline.models.fast.winograd import WideConv2d
 from pipeline.models.generator import build_generator
 from pipeline.models.learner import Learner
+from pipeline.models.window import WHOLE
 from tests.training.jobs import PARAMS
 
 CPU = torch.device("cpu")
@@ -118,7 +119,7 @@ def test_a_training_step_agrees() -> None:
     plain = copy.deepcopy(fast)
     as_pytorch(plain.networks)
     images = torch.rand(2, 2, 1, 32, 32) * 2 - 1
-    batch = Batch(images[0], images[1], torch.eye(4)[:2])
+    batch = Batch(images[0], images[1], torch.eye(4)[:2], torch.tensor([WHOLE]).repeat(2, 1))
     for _ in range(2):
         mine, theirs = (learner.step(batch, None, torch.Generator().manual_seed(0)) for learner in (fast, plain))
         for name in ("adversarial", "cycle", "discriminator_ct", "discriminator_mr"):

@@ -15,6 +15,7 @@ from pipeline.models.generator import build_generator
 from pipeline.models.inference import translate
 from pipeline.models.learner import Learner
 from pipeline.models.losses import adversarial_loss, discriminator_loss
+from pipeline.models.window import WHOLE
 from pipeline.params import Section
 from pipeline.training.schedule import linear_rate
 from tests.training.jobs import PARAMS
@@ -28,7 +29,7 @@ def changed(section: Section, **values: object) -> object:
 def batch() -> Batch:
     random = torch.Generator().manual_seed(1)
     images = torch.rand(2, 3, 1, 32, 32, generator=random) * 2 - 1
-    return Batch(images[0], images[1], torch.eye(4)[:3])
+    return Batch(images[0], images[1], torch.eye(4)[:3], torch.tensor([WHOLE]).repeat(3, 1))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_losses_by_hand() -> None:
 
 
 def test_the_pool_gives_earlier_images_back() -> None:
-    pool, random = ImagePool(2), torch.Generator().manual_seed(0)
+    pool, random = ImagePool(2, torch.device("cpu")), torch.Generator().manual_seed(0)
     conditions = torch.zeros(1, 4)
     given = [float(pool.exchange(torch.full((1, 1, 2, 2), float(i)), conditions, random)[0].mean()) for i in range(40)]
     assert given[:2] == [0.0, 1.0]
@@ -149,7 +150,7 @@ def test_the_pool_gives_earlier_images_back() -> None:
 
 def test_a_pool_of_none_passes_through() -> None:
     images = torch.rand(2, 1, 2, 2)
-    assert ImagePool(0).exchange(images, torch.zeros(2, 4), torch.Generator())[0] is images
+    assert ImagePool(0, torch.device("cpu")).exchange(images, torch.zeros(2, 4), torch.Generator())[0] is images
 
 
 def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:

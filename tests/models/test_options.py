@@ -10,9 +10,11 @@ from pipeline.errors import UserError
 from pipeline.models.cyclegan import Batch, Pairs
 from pipeline.models.generator import build_generator
 from pipeline.models.learner import Learner
+from pipeline.models.window import WHOLE, window_of_hu
 from tests.training import jobs
 
 SIZES = {"resnet_6": 32, "resnet_9": 32, "unet_128": 128, "unet_256": 256}
+WINDOWS = torch.tensor([WHOLE, window_of_hu(0, 80)])
 LOSSES = ("lsgan", "vanilla", "wgan_gp", "hinge")
 NORMS = ("instance", "batch", "none")
 
@@ -35,7 +37,7 @@ def learner_of(chosen_params: params.Params) -> Learner:
 def inputs(size: int = 32) -> tuple[Batch, Pairs]:
     images = torch.rand(2, 2, 1, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
     contrast = torch.eye(4)[:2]
-    return Batch(images[0], images[1], contrast), Pairs(images[0], images[1], contrast, images[0], images[1])
+    return Batch(images[0], images[1], contrast, WINDOWS), Pairs(images[0], images[1], contrast, images[0], images[1])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -77,6 +79,7 @@ def test_two_steps_of_every_combination(generator: str, norm: str) -> None:
         ("model.norm = batch needs the whole batch on one device", 32, {"norm": "batch", "devices": 2}),
         ("batch_size = 2 cannot be shared by devices = 3", 32, {"devices": 3}),
         ("precision = tf32", 32, {"precision": "tf32"}),
+        ("train.seed = 4294967296", 32, {"seed": 2**32}),
         ("compile = true", 32, {"compile": True, "gan_loss": "wgan_gp"}),
         ("generator = 'unet_64'", 64, {"generator": "unet_64"}),
     ],
@@ -132,7 +135,7 @@ def test_a_step_that_is_not_finite_changes_nothing(norm: str) -> None:
     batch, pairs = inputs()
     learner.step(batch, pairs, torch.Generator())
     before = {name: value.clone() for name, value in (learner.generators.state_dict() | learner.discriminators.state_dict()).items()}
-    broken = Batch(batch.ct * float("nan"), batch.mr, batch.contrast)
+    broken = Batch(batch.ct * float("nan"), batch.mr, batch.contrast, batch.ct_window)
     for count in (1, 2):
         learner.step(broken, pairs, torch.Generator())
         assert int(learner.skipped) == count

@@ -32,7 +32,7 @@ def test_every_slice_is_seen_once_a_pass(folder: Path) -> None:
 def test_every_visit_draws_a_head_anew_and_the_same_step_the_same(folder: Path) -> None:
     heads = SimulatedHeads("teacher", folder)
     first, again, later = (heads.pairs(step, jobs.PARAMS.train) for step in (3, 3, 7))  # step 7: the same heads, one pass later
-    assert all(torch.equal(one, other) for one, other in zip(vars(first).values(), vars(again).values(), strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(vars(first).values(), vars(again).values(), strict=True) if one is not None)
     assert not torch.equal(first.mr, later.mr)
     for pictures in (first.ct, first.mr, first.input_ct, first.input_mr):
         assert pictures.shape == (2, 1, 32, 32)
@@ -59,7 +59,8 @@ def test_heads_that_training_is_judged_by_never_change(folder: Path) -> None:
     first, again = (SimulatedHeads("teacher_val", folder) for _ in range(2))
     assert first.ct.tobytes() == again.ct.tobytes()
     assert first.mr.shape == (4, 32, 32)
-    assert first.contrast.sum() == 4
+    assert len(first.contrast_names) == 4
+    assert "" not in first.contrast_names
 
 
 def test_heads_held_on_the_device_give_the_same_pairs(folder: Path) -> None:

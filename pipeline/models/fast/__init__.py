@@ -31,6 +31,16 @@ def speed_up(network: Network, device: torch.device | str) -> Network:
     return network
 
 
+def generator_on(device: torch.device, seed: int) -> torch.Generator:
+    """Random numbers drawn where they are used: from the host they would have to be copied, and a GPU would wait."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` of the CPU on `device`; a GPU takes it from pinned memory, and the host goes on meanwhile."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
 def fast_convolution(layer: nn.Conv2d) -> type[nn.Conv2d] | None:
     """The class that computes `layer` faster on a CPU, or None."""
     return next((kind for kind in (ThinConv2d, WideConv2d) if kind.suits(layer)), None)
@@ -38,12 +48,7 @@ def fast_convolution(layer: nn.Conv2d) -> type[nn.Conv2d] | None:
 
 def with_weights_of(layer: nn.Conv2d, kind: type[nn.Conv2d]) -> nn.Conv2d:
     """A convolution of class `kind` that shares the weights of `layer`."""
-    twin = kind(
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size,
-        bias=layer.bias is not None,
-        device="meta",  # type: ignore[arg-type]
-    )
+    sides = (layer.kernel_size[0], layer.kernel_size[1])
+    twin = kind(layer.in_channels, layer.out_channels, sides, bias=layer.bias is not None, device="meta")
     twin.weight, twin.bias = layer.weight, layer.bias
     return twin.train(layer.training)

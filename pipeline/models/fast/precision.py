@@ -1,8 +1,8 @@
-"""Which number format a training computes in, and what that takes."""
+"""Which number format a training computes in, and whether to the same bits again; what that takes."""
 
 import torch
 
-from pipeline.params import Params
+from pipeline.params import Params, Train
 
 WIDE = 32  # feature maps of a generator's first layer from which on a CPU gains from bfloat16
 
@@ -34,3 +34,15 @@ def allow_tf32() -> None:
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context in which networks compute with `precision`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def is_deterministic(train: Train, device: torch.device) -> bool:
+    """Whether the same training gives the same bits on the same machine: `train.deterministic`, by default on the CPU alone."""
+    return device.type == "cpu" if train.deterministic is None else train.deterministic
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Choose kernels that give the same bits, or those that are fastest. Memory is not filled, since nothing reads it unwritten."""
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = not wanted
