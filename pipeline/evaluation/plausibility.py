@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.evaluation.bulk_density import largest_piece
 from pipeline.evaluation.volume_scores import AIR, flicker
 from pipeline.evaluation.water_path import spread_directions
 
@@ -60,7 +61,7 @@ def measure_plausibility(hounsfield: NDArray[np.floating], voxel_size: tuple[flo
 
     Raises ValueError when nothing in it is a head.
     """
-    head = find_head(hounsfield)
+    head = largest_piece(hounsfield > HEAD)
     if not head.any():
         raise ValueError(f"no voxel above {HEAD:g} HU, so there is no head")
     outside = hounsfield[~head]
@@ -79,16 +80,6 @@ def measure_plausibility(hounsfield: NDArray[np.floating], voxel_size: tuple[flo
         sinus_ml=float(enclosed.sum() * np.prod(voxel_size) / 1000),
         flicker=flicker(hounsfield, head, voxel_size),
     )
-
-
-def find_head(hounsfield: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """The largest piece of matter with the air that it encloses, in space or in an axial plane."""
-    labels, count = ndimage.label(hounsfield > HEAD)
-    if not count:
-        return np.zeros(hounsfield.shape, bool)
-    head = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    head = ndimage.binary_closing(np.pad(head, 3), iterations=3)[3:-3, 3:-3, 3:-3]  # nostrils and ear canals
-    return np.stack([ndimage.binary_fill_holes(head[:, :, k]) for k in range(head.shape[2])], axis=2)
 
 
 def _ball(shape: tuple[int, ...], centre: NDArray[np.float64], voxel_size: tuple[float, float, float]) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from pipeline.domain import CONTRASTS, MODALITIES, Modality
 from pipeline.errors import UserError
 from pipeline.evaluation import report
 from pipeline.evaluation.results import Evaluation
+from pipeline.evaluation.volume_pairs import Translate, find_volume_pairs, score_volume_pairs
 from pipeline.models.inference import load_preprocess
 from pipeline.params import Params
 from pipeline.sources.layout import stem
@@ -22,13 +23,20 @@ if TYPE_CHECKING:
 
 
 def evaluate_pairs(
-    source: Path, target: Path, params: Params, models: Path = paths.MODELS, patient: str | None = None, contrast: str | None = None
+    source: Path,
+    target: Path,
+    params: Params,
+    translate: Translate,
+    models: Path = paths.MODELS,
+    patient: str | None = None,
+    contrast: str | None = None,
 ) -> Evaluation:
     """Score the generators in `models` on the pairs in `source`, write metrics, table, pictures and report.html to `target`.
 
     `source`: folder or archive with ct/ and mr/, and pairs.csv, or the same file names in both. `patient`: regular expression whose
     first group, found in a file's name, is the patient, where pairs.csv does not say it. `contrast`: that of all MR; else what pairs.csv
-    says, else the estimate, on which the slices of a patient vote. Raises UserError on bad options or input, or where there are no pairs.
+    says, else the estimate, on which the slices of a patient vote. Volumes are scored whole too, as `translate` makes them.
+    Raises UserError on bad options or input, or where there are no pairs.
     """
     _check_options(patient, contrast)
     with tempfile.TemporaryDirectory(prefix="ctmr-pairs-") as scratch:
@@ -40,7 +48,9 @@ def evaluate_pairs(
         pairs = _select_pairs(manifest.build(raw), source, patient, contrast)
         index, _ = prepare_slices.fill(slices, pairs, load_preprocess(models), raw)
         prepare_slices.write_index(slices, index)
-        return report.evaluate(params.evaluate, target, slices, models, f"registered pairs from {source.name}")
+        whole = find_volume_pairs(raw, index)
+        volumes = score_volume_pairs(whole, translate) if whole else None
+        return report.evaluate(params.evaluate, target, slices, models, f"registered pairs from {source.name}", volumes)
 
 
 def _check_options(patient: str | None, contrast: str | None) -> None:

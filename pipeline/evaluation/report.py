@@ -7,12 +7,13 @@ from PIL import Image
 
 from pipeline import paths
 from pipeline.atomic import new_folder, write_json
-from pipeline.domain import DIRECTIONS, error_score
+from pipeline.domain import DIRECTIONS, Direction, error_score
 from pipeline.evaluation import report_page
 from pipeline.evaluation.gallery import choose_examples, draw_grid
 from pipeline.evaluation.planted_lesions import score_lesions
 from pipeline.evaluation.results import Evaluation, table, to_metrics
 from pipeline.evaluation.scoring import MODEL, score_models
+from pipeline.evaluation.volume_pairs import VolumeScores
 from pipeline.params import Evaluate
 
 if TYPE_CHECKING:
@@ -25,16 +26,22 @@ def evaluate(
     slices: Path = paths.SLICES,
     models: Path = paths.MODELS,
     data: str | None = None,
+    volumes: VolumeScores | None = None,
 ) -> Evaluation:
     """Score `models` on the test slices in the store `slices` both ways and write the folder `target`, whole or not at all.
 
-    `data`: what the report calls the slices, where they are not the graph's. Raises UserError when there is nothing to score.
+    `data`: what the report calls the slices, where they are not the graph's. `volumes`: scores of registered volumes, where there are any.
+    Raises UserError when there is nothing to score.
     """
     results = score_models(params, slices, models)
     rows = table(results)
     metrics = to_metrics(results, rows) | {"lesions": score_lesions(models)}
+    if volumes is not None:
+        metrics["volumes"] = {Direction.MR_TO_CT.value: volumes.to_metrics()}
     with new_folder(target) as folder:
         rows.to_parquet(folder / paths.PER_SLICE.name, index=False)
+        if volumes is not None:
+            volumes.rows.to_parquet(folder / "per_volume.parquet", index=False)
         write_json(folder / paths.METRICS_JSON.name, metrics)
         galleries = {}
         for direction in DIRECTIONS:

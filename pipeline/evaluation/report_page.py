@@ -13,7 +13,10 @@ from PIL import Image
 from pipeline import paths
 from pipeline.domain import SCORES, Direction, Interval
 from pipeline.evaluation.baselines import LABELS as BASELINES
+from pipeline.evaluation.bulk_density import LABELS as BULK_DENSITIES
 from pipeline.evaluation.results import COMPARED, score_cell, score_label
+from pipeline.evaluation.volume_pairs import ERROR
+from pipeline.evaluation.volume_scores import VOLUME_SCORES
 from pipeline.sources import provenance
 
 LEVELS = {"low": "Low (skull base, face)", "middle": "Middle", "top": "Top (near the vertex)"}
@@ -40,6 +43,7 @@ def render(metrics: Mapping[str, Any], galleries: Mapping[Direction, Gallery], d
         simulated=source is not None and source.simulated,
         compared=[score_label(name) for name in COMPARED],
         directions=[_direction(Direction(name), metrics, galleries) for name in metrics["test"]],
+        volumes=[_volumes(Direction(name), scores) for name, scores in metrics.get("volumes", {}).items()],
         lesions=_lesions(metrics["lesions"]),
         lesion_kinds=list(LESIONS.values()),
         curves=_inline(curves.read_bytes()) if curves.is_file() else None,
@@ -90,6 +94,21 @@ def _lesions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         for name, scores in metrics.items()
         if "contrast" in scores
     ]
+
+
+def _volumes(direction: Direction, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of whole volumes: a row a score, the model beside bulk densities."""
+    methods = [scores["test"], *(scores["baselines"][name] for name in BULK_DENSITIES)]
+    verdicts = [scores["difference"].get(name, {}).get(f"{ERROR}_verdict", "–") for name in BULK_DENSITIES]
+    return {
+        "title": direction.title,
+        "pairs": scores["test"]["pairs"],
+        "groups": scores["test"]["groups"],
+        "methods": ["This model", *BULK_DENSITIES.values()],
+        "rows": [{"name": score_label(name), "cells": [score_cell(method, name) for method in methods]} for name in VOLUME_SCORES],
+        "verdicts": verdicts,
+        "warnings": [f"{pair}: {warning}" for pair, warning in scores["warnings"].items()],
+    }
 
 
 def _reading(name: str) -> str:

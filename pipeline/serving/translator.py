@@ -216,3 +216,13 @@ class Translator:
         if without_head:
             warnings.append(f"no head found in {len(without_head)} of {len(slices)} slices, which are left empty")
         return warnings
+
+
+def hounsfield_translation(models: Path) -> Callable[[Volume], Images]:
+    """A function from an MR volume to CT in HU on the same voxels, by the models in a folder, which are loaded when they are needed."""
+
+    def translate(volume: Volume) -> Images:
+        translation = Translator.from_folder(models, Direction.MR_TO_CT).translate_volume(volume)
+        return volume.stored(np.stack(translation.images))
+
+    return translate

@@ -33,6 +33,7 @@ _NO_IMAGE = {
 }  # fmt: skip
 _NO_IMAGE_NAMES = {"dicomdir", "thumbs.db", "license", "readme", "lockfile", "version", "__macosx", "derivatives"}
 _NO_HEAD = {"mask", "cbct", "overview", "seg", "label", "labels"}  # names of files beside ct and mr that are neither
+_CT_NAME = re.compile(r"ct(?=\.(mha|nrrd|nii|nii\.gz|mgz|mgh)$)", re.IGNORECASE)
 _HEADERS = (".hdr", ".mhd", ".nhdr")  # text or numbers that describe the voxels in a file of the same name
 _VOXELS = (".img", ".raw", ".zraw", ".img.gz", ".raw.gz")
 
@@ -85,11 +86,20 @@ def find(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosi
 
 
 def copy(layout: Layout, folder: Path) -> None:
-    """Copy the files to their places below `folder`, in original bytes."""
+    """Copy the files to their places below `folder`, in original bytes, and body masks beside CT files to mask/ under the CT's name."""
     for place in layout.places:
-        target = folder / place.target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(place.source, target)
+        files = {place.source: folder / place.target}
+        mask = place.source.with_name(_CT_NAME.sub("mask", place.source.name))
+        if place.modality == "ct" and mask != place.source and mask.is_file():
+            files[mask] = folder / mask_of(place.target)
+        for source, target in files.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def mask_of(ct: PurePosixPath) -> PurePosixPath:
+    """Where the body mask of a CT file lies below data/raw, if its source had one: `mask.mha` beside `ct.mha`, as SynthRAD has them."""
+    return PurePosixPath("mask", *ct.parts[1:])
 
 
 def write_table(layout: Layout, file: Path) -> None:

@@ -1,11 +1,14 @@
 """`ctmr evaluate PAIRS`: models scored on registered pairs from outside the graph."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -28,7 +31,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for direction in directions:
         save_weights(models / f"{direction}.safetensors", build_generator(jobs.PARAMS.model, direction))
     sections = {"model": jobs.PARAMS.model.model_dump(mode="json"), "preprocess": jobs.PARAMS.preprocess.model_dump(mode="json")}
-    write_json(models / "model.json", {**sections, "directions": {name: {"weights": f"{name}.safetensors"} for name in directions}})
+    weights = {name: models / f"{name}.safetensors" for name in directions}
+    files = {name: {"weights": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for name, file in weights.items()}
+    write_json(models / "model.json", {**sections, "directions": files})
     for number in range(6):
         head = phantom.simulate(number // 3, size=128, contrast="t2")
         for modality, picture in zip(("ct", "mr"), phantom.render_pair(head, number), strict=True):
@@ -88,3 +93,27 @@ def test_no_common_names(project: Path, tmp_path: Path) -> None:
     ended = evaluate(project, str(tmp_path / "other"))
     assert ended.returncode == 2
     assert "no pairs.csv, and no file name that is in ct and mr alike" in ended.stderr
+
+
+def test_a_synthrad_folder_is_scored_volume_by_volume_in_its_masks(project: Path) -> None:
+    for number in (1, 2):
+        head = phantom.simulate_volume(number, (6.0, 6.0, 8.0), contrast="t1", healthy=True)
+        folder = project / f"synthrad/brain/1BA00{number}"
+        folder.mkdir(parents=True)
+        for name, voxels in (("ct", head.ct), ("mr", np.rint(1000 * head.mr).astype(np.int16)), ("mask", head.mask.astype(np.uint8))):
+            nib.save(nib.Nifti1Image(voxels, head.affine), folder / f"{name}.nii.gz")
+    ended = evaluate(project, "synthrad", "--out", "reports/synthrad")
+    assert ended.returncode == 0, ended.stderr
+    volumes = json.loads((project / "reports/synthrad/metrics.json").read_text())["volumes"]["mr_to_ct"]
+    assert (volumes["test"]["pairs"], volumes["test"]["groups"]) == (2, 2)
+    rows = pd.read_parquet(project / "reports/synthrad/per_volume.parquet")
+    assert set(rows["method"]) == {"model", "all_water", "water_and_bone"}
+    truth = nib.load(project / "synthrad/brain/1BA001/ct.nii.gz").get_fdata()
+    mask = nib.load(project / "synthrad/brain/1BA001/mask.nii.gz").get_fdata() > 0
+    water = rows[(rows["method"] == "all_water") & rows["pair"].str.contains("1BA001")]
+    # Water everywhere in the mask, but where the MR is so dark at its edge that it counts as air around the head.
+    assert water["volume_mae_hu"].item() == pytest.approx(np.abs(truth[mask]).mean(), rel=0.15)
+    assert "MR → CT: 2 volumes of 2 groups, in the body" in ended.stdout
+    page = (project / "reports/synthrad/report.html").read_text()
+    assert "whole volumes, in Hounsfield units" in page
+    assert f"{volumes['test']['volume_mae_hu']:.1f} [" in page

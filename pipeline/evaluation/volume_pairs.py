@@ -1,0 +1,125 @@
+"""Pairs of volumes: MR translated to CT in Hounsfield units, scored voxel by voxel on the true CT's grid, beside bulk densities."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.domain import MODALITIES, SCORES, Modality
+from pipeline.errors import UserError
+from pipeline.evaluation.bulk_density import AIR, BULK_DENSITIES, largest_piece
+from pipeline.evaluation.intervals import compare
+from pipeline.evaluation.plausibility import HEAD
+from pipeline.evaluation.results import summarise
+from pipeline.evaluation.scoring import MODEL
+from pipeline.evaluation.volume_grid import COARSE, estimate_shift, resample
+from pipeline.evaluation.volume_scores import VOLUME_SCORES, VolumeTranslation, score_volume
+from pipeline.formats.slices import LIMITS
+from pipeline.formats.table import read_volume, recognise
+from pipeline.formats.volume import Volume
+from pipeline.sources.layout import mask_of, stem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Translate = Callable[[Volume], NDArray[np.float32]]  # an MR volume to CT in HU on the same voxels
+ERROR = "volume_mae_hu"
+LEAST_PLANES = 8  # fewer are slices, which are scored as such
+LEAST_OVERLAP = 0.5  # share of the body that the MR must show
+MISALIGNED = 2 * COARSE  # mm
+
+
+@dataclass(frozen=True)
+class VolumePair:
+    """Files of a registered CT and MR of one head, the patient, and the body mask on the CT's grid, where there is one."""
+
+    name: str
+    ct: Path
+    mr: Path
+    group: str
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class VolumeScores:
+    """A row a pair and method, and by pair what a person should know before believing its scores."""
+
+    rows: "pd.DataFrame"
+    warnings: dict[str, str] = field(default_factory=dict)
+
+    def to_metrics(self) -> dict[str, Any]:
+        """What metrics.json holds of them: scores of model and baselines over patients, differences with verdicts, warnings."""
+        methods = {method: self.rows[self.rows["method"] == method] for method in (MODEL, *BULK_DENSITIES)}
+        model = methods.pop(MODEL)
+        metrics: dict[str, Any] = {
+            "test": summarise(model) | {"pairs": len(model), "groups": int(model["group"].nunique())},
+            "baselines": {method: summarise(rows) for method, rows in methods.items()},
+            "difference": {},
+            "warnings": self.warnings,
+        }
+        for method, rows in methods.items():
+            both = model.merge(rows, on="pair", suffixes=("", "_baseline"))
+            differences = (both[ERROR] - both[f"{ERROR}_baseline"]).to_numpy()
+            lower = SCORES[ERROR].lower_is_better
+            comparison = compare(differences, both["group"].tolist(), lower_is_better=lower, comparisons=len(methods))
+            if comparison is not None:
+                verdict = {f"{ERROR}_verdict": comparison.verdict.value}
+                metrics["difference"][method] = comparison.difference.as_scores(ERROR) | verdict
+        return metrics
+
+
+def find_volume_pairs(raw: Path, slices: "pd.DataFrame") -> list[VolumePair]:
+    """Pairs of volumes among the paired ones of `slices`, lines of an index (path, modality, frame, group, pair) below the folder `raw`."""
+    paired = slices[slices["pair"] >= 0]
+    ct, mr = (paired[paired["modality"] == modality] for modality in MODALITIES)
+    both = ct.merge(mr, on="pair", suffixes=("_ct", "_mr"))
+    pairs = []
+    for _, rows in both.groupby(["path_ct", "path_mr"]):
+        if rows["frame_ct"].nunique() >= LEAST_PLANES:
+            line = rows.iloc[0]
+            ct = PurePosixPath(line["path_ct"])
+            mask = raw / mask_of(ct)
+            name = stem(ct.relative_to(Modality.CT))
+            pairs.append(VolumePair(name, raw / ct, raw / line["path_mr"], str(line["group_ct"]), mask if mask.is_file() else None))
+    return pairs
+
+
+def score_volume_pairs(pairs: Sequence[VolumePair], translate: Translate) -> VolumeScores:
+    """Translate the MR of each pair and score it on the CT's grid. Raises UserError naming the pair that cannot be scored."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    warnings = {}
+    for pair in pairs:
+        scores, warning = _score_pair(pair, translate)
+        rows += [{"pair": pair.name, "group": pair.group, "method": method, **values} for method, values in scores.items()]
+        if warning:
+            warnings[pair.name] = warning
+    return VolumeScores(pd.DataFrame(rows, columns=["pair", "group", "method", *VOLUME_SCORES]), warnings)
+
+
+def _score_pair(pair: VolumePair, translate: Translate) -> tuple[dict[str, dict[str, float]], str]:
+    ct, mr = read_volume(pair.ct, Modality.CT), read_volume(pair.mr, Modality.MR)
+    if ct.unit != "hu":
+        raise UserError(f"{pair.name}: the CT is not in Hounsfield units, so nothing can be scored in them")
+    if ct.voxel_size is None:
+        raise UserError(f"{pair.name}: the CT does not say how large its voxels are")
+    body = recognise(pair.mask).read_volume(pair.mask, LIMITS).voxels > 0 if pair.mask else largest_piece(ct.voxels > HEAD)
+    if body.shape != ct.voxels.shape:
+        raise UserError(f"{pair.name}: mask {body.shape} and CT {ct.voxels.shape} differ in size")
+    on_ct, reached = resample(mr.voxels, mr, ct, float(mr.voxels.min()))
+    mask = body & reached
+    if mask.sum() < LEAST_OVERLAP * body.sum() or not mask.any():
+        share = mask.sum() / max(1, body.sum())
+        raise UserError(f"{pair.name}: the MR shows {share:.0%} of the head in the CT, at least {LEAST_OVERLAP:.0%} are needed")
+    predictions = {MODEL: translate(mr)} | {method: assign(mr.voxels) for method, assign in BULK_DENSITIES.items()}
+    scores = {
+        method: score_volume(VolumeTranslation(resample(prediction, mr, ct, AIR)[0], ct.voxels, mask, ct.voxel_size))
+        for method, prediction in predictions.items()
+    }
+    shift = estimate_shift(on_ct, ct.voxels, mask, ct.voxel_size)
+    warning = f"misaligned: the MR fits better when moved by {shift:g} mm" if shift >= MISALIGNED else ""
+    return scores, warning
