@@ -157,8 +157,8 @@ def centre_at(position: float) -> Floats:
 
 def centre_along(subject: Subject, height: float) -> Floats:
     """MNI coordinates (3,) of the middle of the plane `height` mm above the one through the head's middle, across the planes."""
-    up: Floats = _rotation(subject.tilt)[:, 2] / np.asarray(subject.scale, np.float32)
-    return np.array([0, MIDDLE, 0], np.float32) + up * np.float32(height)
+    up = _rotation(subject.tilt)[:, 2] / np.asarray(subject.scale, np.float32)
+    return (np.array([0, MIDDLE, 0]) + up * height).astype(np.float32)
 
 
 def place_points(subject: Subject, centre: Floats, frame: Frame) -> Floats:
@@ -226,7 +226,7 @@ def _measure_skull(points: Floats, subject: Subject, spacing: float, thickness: 
     hull = enlarge(load_atlas().hull.sample(points[:, ::coarse, ::coarse], FAR), points.shape[1:], coarse)
     edge = max(spacing, 1.0)
     x, y, z = np.abs(points[0]), points[1], points[2]
-    squama = np.exp(-(((x - 66) / 16) ** 2) - ((y + 18) / 38) ** 2 - ((z + 4) / 26) ** 2)  # thin beside the temporal lobe
+    squama: Floats = np.exp(-(((x - 66) / 16) ** 2) - ((y + 18) / 38) ** 2 - ((z + 4) / 26) ** 2)  # thin beside the temporal lobe
     inner = hull - np.float32(subject.fluid_gap)
     table = np.float32(subject.skull) * (1 + np.float32(0.15) * draw_waves(points, g, 60.0))
     table *= (1 + np.float32(0.0035) * np.clip(-y - 30, -20, 60)) * (1 - np.float32(0.5) * squama)

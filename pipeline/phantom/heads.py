@@ -22,7 +22,8 @@ from pipeline.phantom.shares import FINE, Shares, shrink_for, store
 from pipeline.phantom.signal import acquire_ct, acquire_mr, draw_signals, draw_units, label_tissues
 
 Floats = NDArray[np.float32]
-POSITIONS = (0.0, 1.0)  # heights of the slices that teach
+POSITIONS = (-0.2, 1.0)  # heights of the slices that teach: from the upper teeth to the vertex
+THICKNESS = (1.0, 8.0)  # mm
 SMALLEST = 2500.0  # mm²; slices that show less of the head are drawn anew
 
 
@@ -75,7 +76,7 @@ def _head(subject: Subject, position: float, size: int, contrast: str | None) ->
     sequence = draw_sequence(scanner, contrast)
     scanner = np.random.default_rng([subject.seed, 9])
     units, signals = draw_units(scanner), draw_signals(sequence, scanner)
-    plane = cut(subject, position, size, FIELD_OF_VIEW / size, thickness=float(scanner.uniform(1.0, 6.0)))
+    plane = cut(subject, position, size, FIELD_OF_VIEW / size, thickness=float(scanner.uniform(*THICKNESS)))
     mark = round((position + 10) * 1e6)  # heights below the skull base are negative
     return Head(
         ct=acquire_ct(plane, units, np.random.default_rng([subject.seed, 6, mark])),
@@ -83,7 +84,7 @@ def _head(subject: Subject, position: float, size: int, contrast: str | None) ->
         mask=plane.frame.to_picture(plane.head, FAR) < 0,
         labels=plane.frame.to_label_picture(label_tissues(plane.layers)),
         lesion=plane.frame.to_picture(plane.lesion, 0.0) > 0.5,
-        contrast=Contrast(sequence.contrast),
+        contrast=sequence.contrast,
         agent=sequence.agent,
         spacing=FIELD_OF_VIEW / size,
         seed=subject.seed,
@@ -99,7 +100,7 @@ def simulate_shares(seed: int, pixels: int) -> tuple[Shares, dict[str, float]]:
     """
     subject, g = draw_subject(seed), np.random.default_rng([seed, 10])
     while True:
-        position, thickness = float(g.uniform(*POSITIONS)), float(g.uniform(1.0, 6.0))
+        position, thickness = float(g.uniform(*POSITIONS)), float(g.uniform(*THICKNESS))
         plane = cut(subject, position, FINE, FIELD_OF_VIEW / FINE, thickness)
         if (plane.head < 0).sum() * plane.frame.grid_spacing**2 >= SMALLEST:
             break

@@ -23,6 +23,8 @@ EQUATIONS: tuple[Equation, ...] = ("spin_echo", "inversion_recovery", "gradient_
 Range = tuple[float, float]
 FIELDS = (1.5, 3.0)  # tesla, each as likely as the other
 ECHOES = 160  # excitations of an MPRAGE train
+FATTY = (Tissue.FAT, Tissue.MARROW)
+FAT_LEFT = (0.05, 0.4)  # of their signal, where it is suppressed
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,19 @@ class Protocol:
     flip: Range = (90.0, 90.0)
     spacing: Range = (0.0, 0.0)  # MPRAGE: from excitation to excitation
     agent: float = 0.0  # share that is acquired after contrast agent
+    suppressed: float = 0.0  # share in which fat is suppressed
 
 
 PROTOCOLS = (
-    Protocol(Contrast.T1, "spin_echo", 14, tr=(400, 700), te=(8, 18), agent=0.45),
+    Protocol(Contrast.T1, "spin_echo", 14, tr=(400, 700), te=(8, 18), agent=0.45, suppressed=0.2),
     Protocol(Contrast.T1, "inversion_recovery", 5, tr=(2100, 2600), te=(3, 14), ti=(920, 1080), agent=0.45),
     Protocol(Contrast.T1, "mprage", 10, tr=(1900, 3000), te=(2.2, 4.6), ti=(750, 1100), flip=(7, 12), spacing=(6, 9), agent=0.3),
     Protocol(Contrast.T1, "gradient_echo", 4, tr=(7, 30), te=(1.8, 6), flip=(12, 30), agent=0.4),
-    Protocol(Contrast.T1, "gradient_echo", 4, tr=(150, 300), te=(1.8, 6), flip=(60, 90), agent=0.4),
-    Protocol(Contrast.T2, "spin_echo", 33, tr=(2800, 6000), te=(80, 125)),
-    Protocol(Contrast.FLAIR, "inversion_recovery", 18, tr=(5000, 10500), te=(85, 130), ti=(0.92, 1.08)),
-    Protocol(Contrast.PD, "spin_echo", 8, tr=(2500, 4500), te=(12, 30)),
-    Protocol(None, "gradient_echo", 4, tr=(500, 900), te=(15, 28), flip=(15, 30)),
+    Protocol(Contrast.T1, "gradient_echo", 4, tr=(150, 300), te=(1.8, 6), flip=(60, 90), agent=0.4, suppressed=0.2),
+    Protocol(Contrast.T2, "spin_echo", 33, tr=(2800, 6000), te=(80, 125), suppressed=0.2),
+    Protocol(Contrast.FLAIR, "inversion_recovery", 18, tr=(5000, 10500), te=(85, 130), ti=(0.92, 1.08), suppressed=0.35),
+    Protocol(Contrast.PD, "spin_echo", 8, tr=(2500, 4500), te=(12, 30), suppressed=0.3),
+    Protocol(None, "gradient_echo", 4, tr=(500, 900), te=(15, 28), flip=(15, 30), suppressed=0.1),
 )
 
 
@@ -57,7 +60,7 @@ PROTOCOLS = (
 class Sequence:
     """One acquisition: its settings, the field in tesla, and whether contrast agent was given."""
 
-    contrast: Contrast | None
+    contrast: Contrast
     equation: Equation
     tr: float
     te: float
@@ -66,6 +69,7 @@ class Sequence:
     spacing: float = 0.0
     agent: bool = False
     field: float = 1.5
+    fat: float = 1.0  # share of the signal of fat that is left where it is suppressed
 
 
 def draw_sequence(g: np.random.Generator, contrast: str | None = None) -> Sequence:
@@ -75,14 +79,17 @@ def draw_sequence(g: np.random.Generator, contrast: str | None = None) -> Sequen
     """
     if contrast is not None and contrast not in CONTRASTS:
         raise ValueError(f"contrast = {contrast!r}: expected one of {', '.join(CONTRASTS)}")
-    protocols = [protocol for protocol in PROTOCOLS if protocol.contrast and contrast in (None, protocol.contrast)]
-    shares = np.array([protocol.share for protocol in protocols])
-    protocol = protocols[int(g.choice(len(protocols), p=shares / shares.sum()))]
+    named = [(protocol.contrast, protocol) for protocol in PROTOCOLS if protocol.contrast is not None]
+    fitting = [(name, protocol) for name, protocol in named if contrast in (None, name)]
+    shares = np.array([protocol.share for _, protocol in fitting])
+    name, protocol = fitting[int(g.choice(len(fitting), p=shares / shares.sum()))]
     tr, te, ti, flip, spacing = (float(g.uniform(*limits)) for limits in _ranges(protocol))
-    if protocol.contrast is Contrast.FLAIR:
+    if name is Contrast.FLAIR:
         ti *= null_time(tr, PROPERTIES[Tissue.CSF].t1)
     field = float(g.choice(FIELDS))
-    return Sequence(protocol.contrast, protocol.equation, tr, te, ti, flip, spacing, bool(g.random() < protocol.agent), field)
+    agent = bool(g.random() < protocol.agent)
+    fat = float(g.uniform(*FAT_LEFT)) if g.random() < protocol.suppressed else 1.0
+    return Sequence(name, protocol.equation, tr, te, ti, flip, spacing, agent, field, fat)
 
 
 def _ranges(protocol: Protocol) -> tuple[Range, ...]:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.phantom.anatomy import Plane
-from pipeline.phantom.sequences import Sequence, at_field, compute_signal
+from pipeline.phantom.sequences import FATTY, Sequence, at_field, compute_signal
 from pipeline.phantom.shapes import Floats, Layer, enlarge, soften
 from pipeline.phantom.tissues import HU_SCATTER, PROPERTIES, Tissue
 
@@ -44,7 +44,7 @@ def draw_signals(sequence: Sequence, g: np.random.Generator) -> dict[Tissue, flo
         density, t1, agent, t2 = np.exp(scanner + g.standard_normal(4) * (0.03, 0.05, 0.1, 0.05))
         p = at_field(tabled, sequence.field)
         scattered = p._replace(density=p.density * density, t1=p.t1 * t1, t1_agent=p.t1_agent * agent, t2=p.t2 * t2)
-        signals[tissue] = compute_signal(scattered, sequence)
+        signals[tissue] = compute_signal(scattered, sequence) * (sequence.fat if tissue in FATTY else 1.0)
     return signals
 
 

@@ -88,7 +88,7 @@ def simulate_volume(
         lesion=lesion,
         affine=_make_affine(ct.shape, spacing),
         spacing=spacing,
-        contrast=Contrast(sequence.contrast),
+        contrast=sequence.contrast,
         sequence=sequence,
     )
 

@@ -100,10 +100,10 @@ def composite(heads: Heads, units: Tensor, signals: Tensor) -> Tensor:
     lesion[:, Tissue.OEDEMA : Tissue.CAVITY + 1] = 1
     table = torch.stack([units - AIR, signals, lesion], 2).view(-1, 3)
     first = torch.arange(count, device=shares.device, dtype=torch.int32).view(-1, 1, 1, 1) * TISSUES
-    place = shares[:, :MOST].to(torch.int32) + first
-    values = functional.embedding(place, table)  # (N, MOST, h, w, 3)
-    weight = shares[:, MOST : 2 * MOST, :, :, None].float() * (1 / 255)
-    pictures = (values * weight).sum(1).permute(0, 3, 1, 2)
+    place = (shares[:, :MOST].to(torch.int32) + first).permute(0, 2, 3, 1).reshape(-1, MOST)
+    weight = shares[:, MOST : 2 * MOST].permute(0, 2, 3, 1).reshape(-1, MOST).float() * (1 / 255)
+    pictures = functional.embedding_bag(place, table, mode="sum", per_sample_weights=weight)
+    pictures = pictures.view(count, *shares.shape[2:], 3).permute(0, 3, 1, 2)
     code = shares[:, -1:]
     mask = (code > 0).float()
     depth = ((code.float() - 1) * DEPTH_STEP - DEEPEST - FAR) * mask

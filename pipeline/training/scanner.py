@@ -52,13 +52,14 @@ def stretch(pictures: Tensor, mask: Tensor, low: float, high: float) -> Tensor:
 
 
 def acquire_mr(clean: Tensor, mask: Tensor, strength: float, random: torch.Generator) -> Tensor:
-    """Magnitude pictures of tissue signals: shading by the coil, limited and unequal resolution, ghosts of motion, stripes, Rician noise.
+    """Magnitude pictures of tissue signals: shading by the coil, uneven tissue, resolution, ghosts of motion, stripes, Rician noise.
 
     `clean` in about 0..1. `strength` scales how far everything goes; 0 gives the signals back.
     """
     count, device = len(clean), clean.device
     shade = draw_field(clean.shape, 4, strength * (0.03 + 0.25 * uniform((count,), random)), random)
-    pictures = clean * shade.exp_()
+    grain = draw_field(clean.shape, 24, strength * 0.06 * uniform((count,), random), random)  # tissues are not all of a piece
+    pictures = clean * shade.add_(grain).exp_()
     spectrum = torch.fft.fft2(pictures)
     for axis, size in ((-2, clean.shape[-2]), (-1, clean.shape[-1])):
         frequency = torch.fft.fftfreq(size, device=device).abs() * 2
@@ -113,7 +114,7 @@ def acquire_ct(clean: Tensor, depth: Tensor, mask: Tensor, strength: float, rand
     pictures = blur(pictures, strength * (0.2 + 0.6 * uniform((count,), random)))
     noise = blur(normal(clean.shape, random), 0.2 + 0.6 * uniform((count,), random))
     noise = noise / noise.std((1, 2, 3), keepdim=True).clamp_min(1e-3)
-    level = strength * torch.exp(2.8 * uniform((count, 1, 1, 1), random))  # 1 to 16 HU
+    level = strength * torch.exp(2.4 * uniform((count, 1, 1, 1), random))  # 1 to 11 HU
     return add_head_rest(pictures, mask, strength, random) + noise * level
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.domain import CONTRASTS, Contrast
-from pipeline.phantom.sequences import ECHOES, EQUATIONS, FIELDS, PROTOCOLS
-from pipeline.phantom.tissues import HU_SCATTER, PROPERTIES, Tissue
+from pipeline.phantom.sequences import ECHOES, EQUATIONS, FAT_LEFT, FATTY, FIELDS, PROTOCOLS
+from pipeline.phantom.tissues import HU_SCATTER, PROPERTIES, Properties, Tissue
 
 SCANNER = (0.0, 0.05, 0.08, 0.08)  # scatter of density, T1, T1 with agent and T2 that all tissues of a head share
 EACH = (0.03, 0.05, 0.1, 0.05)  # scatter that each tissue has of its own; both are of the logarithm
@@ -30,6 +30,7 @@ class Settings(NamedTuple):
     spacing: Tensor
     agent: Tensor
     field: Tensor
+    fat: Tensor  # share of the signal of fat that is left
     contrast: Tensor  # (N, len(CONTRASTS)): 1 at the name, zeros for a look without
 
 
@@ -49,41 +50,32 @@ class Tables(NamedTuple):
     high: Tensor
     equation: Tensor
     agent: Tensor
+    suppressed: Tensor
     contrast: Tensor
+    fatty: Tensor  # (T,): 1 for tissues that fat suppression darkens
     bright: Tensor  # (T,): the brightest that a free look may show the tissue
 
 
 @lru_cache(maxsize=8)
 def tables(device: torch.device) -> Tables:
     """The tables of `pipeline/phantom` as tensors; copied to `device` once."""
-    columns = torch.tensor([PROPERTIES[tissue] for tissue in Tissue], dtype=torch.float32).T
-    scatter = torch.tensor([HU_SCATTER[tissue] for tissue in Tissue])
+    fatty, bright = torch.zeros(len(Tissue)), torch.ones(len(Tissue))
+    fatty[list(FATTY)], bright[list(DARK)] = 1, 0.25
+    properties = torch.tensor([PROPERTIES[tissue] for tissue in Tissue], dtype=torch.float32)
+    by_name = dict(zip(Properties._fields, properties.T, strict=True))
+    bright[by_name["density"] == 0] = 0
     ranges = torch.tensor([[p.tr, p.te, p.ti, p.flip, p.spacing] for p in PROTOCOLS], dtype=torch.float32)
-    named = torch.tensor([[float(p.contrast is contrast) for contrast in CONTRASTS] for p in PROTOCOLS])
-    equation = torch.tensor([EQUATIONS.index(p.equation) for p in PROTOCOLS])
-    share, agent = (torch.tensor([float(getattr(p, name)) for p in PROTOCOLS]) for name in ("share", "agent"))
-    bright = torch.ones(len(Tissue))
-    bright[list(DARK)] = 0.25
-    bright[columns[1] == 0] = 0
-    hu, density, t1, t1_agent, t2, growth, r2_prime = columns
-    parts = (
-        hu,
-        scatter,
-        density,
-        t1,
-        t1_agent,
-        t2,
-        growth,
-        r2_prime,
-        share,
-        ranges[..., 0],
-        ranges[..., 1],
-        equation,
-        agent,
-        named,
-        bright,
-    )
-    return Tables(*(part.to(device) for part in parts))
+    by_name |= {name: torch.tensor([float(getattr(p, name)) for p in PROTOCOLS]) for name in ("share", "agent", "suppressed")}
+    by_name |= {
+        "hu_scatter": torch.tensor([HU_SCATTER[tissue] for tissue in Tissue]),
+        "fatty": fatty,
+        "bright": bright,
+        "low": ranges[..., 0],
+        "high": ranges[..., 1],
+        "equation": torch.tensor([EQUATIONS.index(p.equation) for p in PROTOCOLS]),
+        "contrast": torch.tensor([[float(p.contrast is contrast) for contrast in CONTRASTS] for p in PROTOCOLS]),
+    }
+    return Tables(**{name: part.to(device) for name, part in by_name.items()})
 
 
 def draw_settings(count: int, random: torch.Generator) -> Settings:
@@ -98,7 +90,10 @@ def draw_settings(count: int, random: torch.Generator) -> Settings:
     flair = contrast[:, CONTRASTS.index(Contrast.FLAIR)] > 0
     agent = uniform((count,), random) < table.agent[protocol]
     field = torch.where(uniform((count,), random) < 0.5, FIELDS[0], FIELDS[1])
-    return Settings(table.equation[protocol], tr, te, torch.where(flair, ti * null, ti), flip, spacing, agent, field, contrast)
+    left = FAT_LEFT[0] + (FAT_LEFT[1] - FAT_LEFT[0]) * uniform((count,), random)
+    fat = torch.where(uniform((count,), random) < table.suppressed[protocol], left, 1.0)
+    ti = torch.where(flair, ti * null, ti)
+    return Settings(table.equation[protocol], tr, te, ti, flip, spacing, agent, field, fat, contrast)
 
 
 def draw_units(count: int, random: torch.Generator) -> Tensor:
@@ -147,7 +142,8 @@ def compute_signals(settings: Settings, scatter: Tensor | None = None) -> Tensor
     }
     every = torch.stack([by_equation[name] for name in EQUATIONS])
     chosen = settings.equation.view(1, -1, 1).expand(1, -1, every.shape[2])
-    return table.density * factors[0] * every.gather(0, chosen)[0]
+    left = 1 - table.fatty * (1 - settings.fat.unsqueeze(1))
+    return table.density * factors[0] * every.gather(0, chosen)[0] * left
 
 
 def _mprage(t1: Tensor, tr: Tensor, ti: Tensor, angle: Tensor, spacing: Tensor) -> Tensor:

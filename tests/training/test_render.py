@@ -34,10 +34,12 @@ def seeded(seed: int = 0) -> torch.Generator:
 def test_signals_are_those_of_the_plain_equations() -> None:
     settings = tissue_values.draw_settings(64, seeded())
     signals = tissue_values.compute_signals(settings).numpy()
-    for line, (equation, tr, te, ti, flip, spacing, agent, field, _) in enumerate(zip(*settings, strict=True)):
-        numbers = [float(value) for value in (tr, te, ti, flip, spacing)]
-        sequence = sequences.Sequence(None, sequences.EQUATIONS[int(equation)], *numbers, agent=bool(agent), field=float(field))
-        wanted = [sequences.compute_signal(sequences.at_field(PROPERTIES[tissue], sequence.field), sequence) for tissue in Tissue]
+    for line, (equation, *numbers, _) in enumerate(zip(*settings, strict=True)):
+        tr, te, ti, flip, spacing, agent, field, fat = (float(number) for number in numbers)
+        kind = sequences.EQUATIONS[int(equation)]
+        sequence = sequences.Sequence(CONTRASTS[0], kind, tr, te, ti, flip, spacing, bool(agent), field, fat)
+        at_field = {tissue: sequences.at_field(PROPERTIES[tissue], field) for tissue in Tissue}
+        wanted = [sequences.compute_signal(at_field[t], sequence) * (fat if t in sequences.FATTY else 1) for t in Tissue]
         np.testing.assert_allclose(signals[line], wanted, rtol=2e-4, atol=2e-6, err_msg=str(sequence))
 
 
