@@ -74,7 +74,8 @@ def retrain(
 
 @app.command()
 def schedule(
-    cron: Annotated[str, typer.Option(help="When, as minute hour day month weekday, in UTC.")] = "0 3 * * 1",
+    cron: Annotated[str, typer.Option(help="When, as minute hour day month weekday.")] = "0 3 * * 1",
+    timezone: Annotated[str, typer.Option(help="Where that time is meant, such as Europe/Vienna.")] = "UTC",
     port: Annotated[int, typer.Option(help="Port of the Prefect server that this starts, unless PREFECT_API_URL names one.")] = 4200,
     mode: Annotated[Literal["if_changed", "always", "warm_start"], _MODE] = "if_changed",
     set_: Annotated[list[str] | None, _SET] = None,
@@ -87,7 +88,7 @@ def schedule(
     from pipeline.retraining.schedule import serve_schedule
 
     parameters = {"mode": mode, "settings": set_, "notify": notify, "branch": branch, "timeout_minutes": parse_minutes(timeout)}
-    serve_schedule(paths.project_root(), cron, port, **parameters)
+    serve_schedule(paths.project_root(), cron, timezone, port, **parameters)
 
 
 @app.command()

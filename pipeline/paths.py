@@ -51,6 +51,7 @@ RETRAIN_REPORT = Path("reports/retrain")  # what each retraining did; no output 
 RETRAIN_WORK = Path(".dvc/tmp/retrain")  # its lock and the git worktree that it works in
 
 CHECKPOINTS = Path("checkpoints")
+TRAINING_LOCK = CHECKPOINTS / "training.lock"  # held by the one training at work
 MLRUNS = Path("mlruns")
 WRITTEN_IN = (Path(), Path("data"), Path("reports"), CHECKPOINTS, LOOK, RETRAIN_WORK)  # folders in which outputs appear
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
@@ -33,23 +33,31 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @contextmanager
 def group(
-    command: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = None, grace: float = 5, capture: bool = True
+    command: Sequence[str],
+    folder: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    grace: float = 5,
+    capture: bool = True,
+    log: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start `command` in `folder` as the leader of its own session; when the block ends, however it ends, stop what is left of the group.
 
-    Those left are asked to end (SIGTERM) and killed after `grace` seconds. `capture` joins stdout and stderr in `process.stdout`.
-    The leader gets SIGTERM as well when this process is killed.
+    Those left are asked to end (SIGTERM) and killed after `grace` seconds. stdout and stderr go to the file `log`, which begins anew, else
+    together to `process.stdout` (`capture`), else to our own. The leader gets SIGTERM as well when this process, or the thread that started
+    it, is killed.
     """
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if capture else {}
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment(env),
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-        **pipe,  # type: ignore[call-overload]
-    )
+    with log.open("wb") if log else nullcontext() as file:
+        joined = {"stdout": file or subprocess.PIPE, "stderr": subprocess.STDOUT} if file or capture else {}
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment(env),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+            **joined,  # type: ignore[call-overload]
+        )
     try:
         yield process
     finally:

@@ -1,55 +1,29 @@
-"""The Prefect flow `retrain`: look for new data, run stages through DVC (one task each), decide, record, tell; never imports a stage."""
+"""The Prefect flow `retrain`, and `ctmr retrain`, which runs it by hand; never imports a stage."""
 
-import contextlib
 import logging
-from contextlib import nullcontext
+import os
+import signal
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
+from prefect.logging.handlers import APILogHandler
 from prefect.runtime import deployment
 from prefect.states import Completed, Failed, State
 
-from pipeline import params, paths, presets
+from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.processes import ends_with_parent
-from pipeline.retraining import champion, graph, history, server, summary, tell, workspace
-from pipeline.retraining.graph import StageFailed, StageResult
+from pipeline.retraining import own_server, server, summary, tell, workspace
+from pipeline.retraining.graph import StageFailed
 from pipeline.retraining.history import Record
-from pipeline.retraining.workspace import Busy, Workspace
-from pipeline.sources.provenance import News, Provenance
-from pipeline.sources.table import look
+from pipeline.retraining.steps import Mode, Retraining, report_interrupted
+from pipeline.retraining.workspace import Busy, TrainingByHand
 from pipeline.tables import print_table
-from pipeline.tracking import registry
-
-Mode = Literal["if_changed", "always", "warm_start"]
-
-TIMEOUT_MINUTES = {"train": 7 * 24 * 60.0}
-OTHER_TIMEOUT_MINUTES = 120.0
-AGAIN_SECONDS = [30.0, 120.0, 600.0]
-START_FROM = "train.start_from"
-
-
-@task(task_run_name="{stage}")
-def stage_task(stage: str, folder: Path, force: bool, timeout: float, env: dict[str, str]) -> StageResult:
-    """Bring one stage up to date; its lines go to the run's log as they come, its count of steps to a progress artifact."""
-    log, progress = get_run_logger().info, tell.Progress(stage)
-
-    def line(text: str) -> None:
-        log(text)
-        progress.update(text)
-
-    return graph.run_stage(stage, folder, line, force=force, timeout=timeout, env=env)
-
-
-@task(task_run_name="look for new data")
-def look_task(used: Provenance | None) -> News:
-    """Compare the source with the data in use."""
-    news = look(params.load().data, used)
-    get_run_logger().info(news.sentence)
-    return news
 
 
 @flow(name="retrain")
@@ -91,128 +65,50 @@ def retrain(
         # A worker that is killed takes its runs with it, so that the next one does not find a run that nobody can stop.
         with ends_with_parent() if deployment.id else nullcontext(), workspace.hold_lock(repo, f"{record.name}, since {began:%d %b %H:%M}"):
             record.notes += [f"An earlier retraining, {name}, was lost." for name in server.claim(run.id, record.name, repo)]
-            try:
-                retraining.run()
-            except Exception as error:
-                record.outcome, record.error = "failed", str(error)
-                record.last_lines = error.lines if isinstance(error, StageFailed) else []
-                if not isinstance(error, UserError):
-                    raise
-                get_run_logger().error(record.error)
-                return Failed(message=summary.headline(record), data=error)
-            finally:
-                tell.publish(repo, record, retraining.stages, retraining.work, notify or [])
+            record.notes += report_interrupted(repo, notify or [])
+            return _run(retraining, notify or [])
+    except TrainingByHand as other:
+        return _skip(str(other))
     except Busy as other:
         return _skip(f"another retraining is at work: {other}")
+
+
+def _run(retraining: Retraining, targets: list[str]) -> "State[Any]":
+    """Run it and tell how it ended. Raises what is no fault that the user can mend."""
+    record = retraining.record
+    try:
+        retraining.run()
+    except TrainingByHand:
+        record.outcome = "skipped"
+        raise
+    except Exception as error:
+        record.outcome, record.error = "failed", str(error)
+        record.last_lines = error.lines if isinstance(error, StageFailed) else []
+        with suppress(UserError):  # the store is away: the next retraining looks
+            retraining.settle()
+        if not isinstance(error, UserError):
+            raise
+        retraining.hide()
+        get_run_logger().error(record.error)
+        return Failed(message=summary.headline(record), data=error)
+    finally:
+        if record.outcome != "skipped":
+            retraining.hide()
+            tell.publish(retraining.repo, record, retraining.stages, retraining.work, targets)
     return Completed(name=record.outcome.capitalize(), message=summary.headline(record), data=record)
-
-
-class Retraining:
-    """One retraining: what it is to do, its workspace once there is one, and the record that it fills."""
-
-    def __init__(
-        self,
-        repo: Path,
-        record: Record,
-        branch: str | None,
-        approval_time: timedelta,
-        timeout_minutes: dict[str, float],
-        again_seconds: list[float] | None,
-    ) -> None:
-        self.repo, self.record, self.branch, self.approval_time = repo, record, branch, approval_time
-        self.timeout_minutes = {**TIMEOUT_MINUTES, **timeout_minutes}
-        again = AGAIN_SECONDS if again_seconds is None else again_seconds
-        self.again: dict[str, Any] = {"retries": len(again), "retry_delay_seconds": again, "retry_condition_fn": _is_retryable}
-        self.work: Workspace | None = None
-        self.stages: list[str] = graph.stage_names(repo)
-
-    def run(self) -> None:
-        """Everything between taking the lock and telling what happened. Raises UserError, and StageFailed for a stage."""
-        record = self.record
-        if self.branch:
-            history.check_branch(self.repo, self.branch)
-        self.work = work = workspace.prepare(self.repo)
-        workspace.share_checkpoints(work)
-        record.base, record.user_lock = work.base, history.continue_from(work)
-        self.stages = graph.stage_names(work.folder)
-        self._check_timeouts()
-        # From here on this process, which does nothing else, works in the worktree, where the project's own paths lead to.
-        with contextlib.chdir(work.folder):
-            self._run_in(work)
-
-    def _check_timeouts(self) -> None:
-        if unknown := self.timeout_minutes.keys() - self.stages:
-            raise UserError(f"timeout_minutes: {', '.join(sorted(unknown))}: no such stage; the stages are {', '.join(self.stages)}")
-        if wrong := [f"{stage}: {minutes:g}" for stage, minutes in self.timeout_minutes.items() if not minutes > 0]:
-            raise UserError(f"timeout_minutes: {', '.join(wrong)}: expected minutes above 0")
-
-    def _run_in(self, work: Workspace) -> None:
-        record = self.record
-        _set(*record.settings)
-        record.old_source = graph.read_cached_json(work.folder, paths.SOURCE_JSON)
-        statistics = graph.read_cached_json(work.folder, paths.STATISTICS_JSON)
-        news = look_task.with_options(**self.again)(Provenance.parse(record.old_source) if record.old_source else None)
-        record.news = news.sentence
-        _set(*(f"{name}={value}" for name, value in news.settings.items()))
-        unchanged = self._unchanged(work, news.new)
-        if len(unchanged) == len(self.stages):
-            record.outcome, record.source = "no change", record.old_source
-            return
-        if not news.new and record.mode != "always":
-            record.notes.append(f"Stages run from {self.stages[len(unchanged)]} on: params, code or starting weights changed.")
-        graph.checkout(work.folder)
-        before = registry.champions()
-        for stage in self.stages:
-            self._bring_up(stage, work, stage in unchanged, record.mode == "always" or (stage == "download" and news.new))
-            if stage == "validate" and stage not in unchanged:
-                record.drift = summary.measure_drift(work.folder / paths.MANIFEST, statistics)
-        summary.read_results(work.folder, record, before, registry.champions())
-        self._ask()
-        record.ended = datetime.now().astimezone().isoformat(timespec="seconds")
-        record.commit = history.save(work, record, self.branch)
-
-    def _unchanged(self, work: Workspace, new: bool) -> list[str]:
-        """The stages that need not run; sets where training starts from."""
-        record, wanted = self.record, params.load().train.start_from
-        last = graph.read_locked_param(work.folder, "train", START_FROM)
-        if record.mode == "warm_start":
-            place = champion.gather_weights()
-            if place is None:
-                record.notes.append("There is no champion to go on from yet: training starts afresh.")
-            _set(f"{START_FROM}={place or 'null'}")
-        elif wanted is None and last is not None:
-            _set(f"{START_FROM}={last}")  # that the last one was a warm start is no reason to train
-        unchanged = [] if new or record.mode == "always" else graph.unchanged_stages(work.folder)
-        if record.mode != "warm_start" and len(unchanged) < len(self.stages):
-            _set(f"{START_FROM}={wanted or 'null'}")
-        return unchanged
-
-    def _bring_up(self, stage: str, work: Workspace, unchanged: bool, force: bool) -> None:
-        result = StageResult(stage, "unchanged", 0.0)
-        if not unchanged:
-            run = stage_task.with_options(**self.again) if stage == "download" else stage_task
-            minutes = self.timeout_minutes.get(stage, OTHER_TIMEOUT_MINUTES)
-            result = run(stage, work.folder, force, 60 * minutes, {**work.env, "DVC_EXP_NAME": self.record.name})
-        self.record.stages.append({"stage": stage, "outcome": result.outcome, "seconds": round(result.seconds, 1)})
-
-    def _ask(self) -> None:
-        """Let a person decide where promotion is manual and a model passed the gate."""
-        record = self.record
-        models = summary.models_to_approve(record) if params.load().register_.promotion == "manual" else []
-        if not models:
-            return
-        yes, comment = tell.ask_for_approval(record, self.approval_time)
-        if yes:
-            champion.promote_challengers({model: record.decisions[model]["weights"] for model in models})
-            record.outcome = "promoted"
-        for model in models:
-            said = f"approval: {'yes' if yes else 'no'}" + (f" ({comment})" if comment else "")
-            record.decisions[model] |= {"champion": yes, "notes": [*record.decisions[model]["notes"], said]}
 
 
 def retrain_here(folder: Path, **parameters: Any) -> None:
     """`ctmr retrain`: run the flow on the project in `folder` and print a table; raises what the flow failed with."""
-    state: Any = retrain(folder, **parameters, return_state=True)
+    _stop_orderly()
+    try:
+        with own_server.prefect_server(folder):
+            try:
+                state: Any = retrain(folder, **parameters, return_state=True)
+            finally:
+                APILogHandler().flush()  # while there is a server to take them
+    except (KeyboardInterrupt, TerminationSignal):
+        raise UserError("stopped; training left a checkpoint where it had begun, from which the next ctmr retrain goes on") from None
     if state.name == "Skipped":
         print(state.message)
         return
@@ -227,6 +123,24 @@ def retrain_here(folder: Path, **parameters: Any) -> None:
     print(state.message)
 
 
+def _stop_orderly() -> None:
+    """Ctrl-C, SIGTERM and a closed terminal end the flow once and leave it the time to save; a third Ctrl-C ends it at once."""
+    asked = 0
+
+    def stop(number: int, _frame: object) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise KeyboardInterrupt
+        if asked > 2 and number == signal.SIGINT:
+            os._exit(130)  # all that this process started ends with it
+        if number == signal.SIGINT:
+            os.write(2, b"stopping, with a checkpoint; Ctrl-C once more ends it without\n")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+
+
 def parse_minutes(given: list[str] | None) -> dict[str, float]:
     """What `--timeout STAGE=MINUTES` says, by stage. Raises UserError where it is no number."""
     minutes = {}
@@ -236,16 +150,6 @@ def parse_minutes(given: list[str] | None) -> dict[str, float]:
         except ValueError:
             raise UserError(f"--timeout {stage}={number}: expected STAGE=MINUTES, such as train=600") from None
     return minutes
-
-
-def _set(*settings: str) -> None:
-    presets.apply([], list(settings))
-
-
-def _is_retryable(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Whether another attempt may help."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, UserError) and error.retryable
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:

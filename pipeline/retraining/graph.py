@@ -43,6 +43,10 @@ class StageResult:
     seconds: float
 
 
+class GraphUnreadable(UserError):
+    """DVC fails on the project itself: on dvc.yaml, or on its own files."""
+
+
 class StageFailed(UserError):
     """A stage ended with an error; `lines` are the last ones that it printed."""
 
@@ -63,7 +67,7 @@ def unchanged_stages(folder: Path) -> list[str]:
         before: list[Any] = []
         for name in stage_names(folder):
             stage = load_stage(dvc, name)
-            if not stage.always_changed and stage.changed(allow_missing=True, upstream=before):  # look runs every time; it costs nothing
+            if _has_work(stage, before):
                 break
             before.append(stage)
             names.append(name)
@@ -92,10 +96,12 @@ def read_locked_param(folder: Path, stage: str, key: str) -> Any:
     return None
 
 
-def checkout(folder: Path) -> None:
-    """Bring outputs of the last retraining from DVC's cache; what the cache lacks is made anew by its stage."""
+def checkout(folder: Path) -> list[str]:
+    """Bring the outputs of the last retraining from DVC's cache; gives the stages of which the cache lacks some."""
     with open_graph(folder) as dvc:
         dvc.checkout(force=True, allow_missing=True)
+    with open_graph(folder) as dvc, dvc.lock:
+        return [name for name in stage_names(folder) if any(out.status() for out in load_stage(dvc, name).outs)]
 
 
 def run_stage(
@@ -151,7 +157,7 @@ def run_stage(
 
 @contextmanager
 def open_graph(folder: Path) -> Iterator["Repo"]:
-    """DVC's view of the project in `folder`. Raises UserError with DVC's own reason where DVC fails."""
+    """DVC's view of the project in `folder`. Raises GraphUnreadable with DVC's own reason where DVC fails."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -161,7 +167,7 @@ def open_graph(folder: Path) -> Iterator["Repo"]:
         with Repo(str(folder)) as dvc:
             yield dvc
     except DvcException as error:
-        raise UserError(f"{folder}: {_reason(error)}") from error
+        raise GraphUnreadable(f"{folder}: {_reason(error)}") from error
 
 
 def _inside(content: Any, key: str) -> Any:
@@ -173,6 +179,13 @@ def _inside(content: Any, key: str) -> Any:
 def load_stage(dvc: "Repo", name: str) -> Any:
     """DVC's view of a stage. Raises DvcException when the graph has none of this name."""
     return dvc.stage.load_one(path=str(Path(dvc.root_dir) / "dvc.yaml"), name=name)
+
+
+def _has_work(stage: Any, before: list[Any]) -> bool:
+    """Whether DVC would run `stage`, after the stages `before`; one that always runs, to look around, only where it is new or changed."""
+    if stage.always_changed:
+        return stage.changed_stage() or any(dep.status() for dep in stage.deps) or not all(out.hash_info for out in stage.outs)
+    return bool(stage.changed(allow_missing=True, upstream=before))
 
 
 def _too_late(stage: str, timeout: float, lines: list[str]) -> StageFailed:
@@ -221,6 +234,23 @@ class _Course(logging.Handler):
             self.outcome = self.ACTS[record.name]
 
 
+def _check_cache(name: str) -> None:
+    """Raises UserError when DVC's cache lacks outputs of the stage, also after they are handed to it again.
+
+    Where the cache's disk is full, `dvc repro` ends well all the same; the outputs are lost with the next checkout.
+    """
+    from dvc.repo import Repo
+
+    def lacking() -> list[str]:
+        return [str(out) for out in load_stage(dvc, name).outs if out.changed_cache()]
+
+    with Repo() as dvc, dvc.lock:
+        if lacking():
+            dvc.commit(name, force=True)
+        if names := lacking():
+            raise UserError(f"DVC's cache could not take {', '.join(names)}; free space on the disk of {dvc.cache.local_cache_dir}")
+
+
 def _forward_stop(*_: object) -> None:
     """SIGTERM: hand it to the stage, and wait for its end; DVC then fails as with any stage that fails."""
     for child in psutil.Process().children(recursive=True):
@@ -242,8 +272,10 @@ def main(arguments: list[str]) -> int:
             dvc.scm_context.quiet = True  # no advice on what to add to git
             course = _Course()
             dvc.reproduce(targets=name, single_item=True, force="--force" in arguments)
-            facts["outcome"] = course.outcome
-    except (DvcException, OSError) as error:
+        if course.outcome != "restored":
+            _check_cache(name)
+        facts["outcome"] = course.outcome
+    except (DvcException, OSError, UserError) as error:
         if reason := _reason(error):
             facts["reason"] = reason
     answer.write_text(json.dumps(facts), encoding="utf-8")

@@ -6,11 +6,13 @@ A retraining that did not get as far has a record in reports/retrain only.
 import hashlib
 import json
 import os
+import re
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths
+from pipeline import paths, privacy
 from pipeline.atomic import write_json
 from pipeline.domain import DIRECTIONS, MODALITIES, Interval, error_score
 from pipeline.errors import UserError
@@ -25,7 +27,9 @@ class Record:
     """One retraining. `outcome`: promoted, refused, repeated, no change, failed or cancelled.
 
     `news`: what looking for new data gave. `source` and `old_source`: source.json of the data it used, and of that before. `fit`: how many
-    images are fit for use, and why others are not. `split`: slices of each part.
+    images are fit for use, and why others are not. `split`: slices of each part. `promoted`: models that this one made champion.
+    `registering`: an intent, written before register begins, with the digests of the `champions` then and of the `weights` to register, by
+    model. Where it is still set and no retraining is at work, nobody has seen what became of it.
     """
 
     name: str
@@ -44,6 +48,10 @@ class Record:
     split: dict[str, Any] = field(default_factory=dict)
     drift: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    registering: bool = False
+    champions: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    promoted: list[str] = field(default_factory=list)
     decisions: dict[str, dict[str, Any]] = field(default_factory=dict)
     run: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -95,26 +103,27 @@ def check_branch(repo: Path, branch: str) -> None:
 
 
 def all_records(repo: Path) -> list[Record]:
-    """Every retraining that is known here, the oldest first."""
+    """Every retraining that is known here, the oldest first. A record that is damaged is passed over, and said so."""
     from dvc.repo.experiments.utils import exp_refs
     from dvc.scm import SCM
 
-    records = {}
-    for file in (repo / paths.RETRAIN_REPORT).glob("*/record.json"):
-        record = _parse(file.read_text(encoding="utf-8"))
-        records[record.name] = record
+    records = {record.name: record for record in _reports(repo)}
     scm = SCM(str(repo), search_parent_directories=True)
     try:
         for experiment in exp_refs(scm):
             commit = scm.get_ref(str(experiment))
             message = scm.resolve_commit(commit).message
-            if _HEADING in message:
-                record = _parse(message.partition(_HEADING)[2])
+            if _HEADING in message and (record := _parse(message.partition(_HEADING)[2], f"experiment {experiment.name}")):
                 record.commit = commit
                 records[record.name] = record
     finally:
         scm.close()
     return sorted(records.values(), key=lambda record: (record.began, record.name))
+
+
+def interrupted(repo: Path) -> list[Record]:
+    """Retrainings that ended between the intent to register and its end. To be asked by the one that holds the lock."""
+    return [record for record in _reports(repo) if record.registering]
 
 
 def find(repo: Path, name: str) -> Record:
@@ -147,6 +156,34 @@ def continue_from(workspace: Workspace) -> str:
     return digest
 
 
+def hide(record: Record, folder: str | None) -> None:
+    """Take the name of the data's `folder` and credentials out of all that the record says."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return hide_folder(privacy.mask_credentials(value), folder)
+        if isinstance(value, list):
+            return [clean(item) for item in value]
+        return {key: clean(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    for name, value in asdict(record).items():
+        setattr(record, name, clean(value))
+
+
+def hide_folder(text: str, folder: str | None) -> str:
+    """`text` with a keyed hash for the name of the data's folder, which may tell of a patient; MLflow has the same one."""
+    if not folder:
+        return text
+    places = {folder, str(Path(folder).expanduser()), str(paths.as_given(folder).resolve())}
+    names = "|".join(re.escape(place) for place in sorted(places, key=len, reverse=True) if "/" in place)
+    word = rf"(?<=data\.folder=){re.escape(folder)}|(?<=data\.folder = ){re.escape(folder)}|^{re.escape(folder)}(?= )"
+    try:
+        hidden = f"p-{privacy.pseudonym('folder', folder)}"
+    except UserError:  # no salt yet: nothing was downloaded
+        hidden = "***"
+    return re.sub("|".join(filter(None, (names, word))), hidden, text)
+
+
 def describe(source: dict[str, Any]) -> str:
     """The data of a retraining in a phrase."""
     return str(source.get("title", "no data"))
@@ -164,7 +201,7 @@ def show_history(repo: Path) -> None:
     known = all_records(repo)
     records = [record for record in known if record.outcome != "no change"]
     for record in records:
-        promoted = ", ".join(model for model, decision in record.decisions.items() if decision["champion"] and record.outcome == "promoted")
+        promoted = ", ".join(record.promoted)
         data = f"{describe(record.source)}: {counts(record.source)}" if record.source else "–"
         rows.append((record.name, record.outcome, data, *(_error(record, direction) for direction in DIRECTIONS), promoted or "–"))
     if rows:
@@ -187,6 +224,15 @@ def _commit(folder: Path, tree: str, parent: str, message: str) -> str:
     return git(folder, *person, "commit-tree", tree, "-p", parent, "-m", message, or_else="no commit could be made")
 
 
-def _parse(text: str) -> Record:
-    content = json.loads(text)
-    return Record(**{key: value for key, value in content.items() if key in Record.__dataclass_fields__})
+def _reports(repo: Path) -> list[Record]:
+    files = sorted((repo / paths.RETRAIN_REPORT).glob("*/record.json"))
+    return [record for file in files if (record := _parse(file.read_text(encoding="utf-8", errors="replace"), str(file)))]
+
+
+def _parse(text: str, place: str) -> Record | None:
+    try:
+        content = json.loads(text)
+        return Record(**{key: value for key, value in content.items() if key in Record.__dataclass_fields__})
+    except (ValueError, TypeError, AttributeError):
+        print(f"warning: {place}: a damaged record of a retraining, passed over", file=sys.stderr, flush=True)
+        return None

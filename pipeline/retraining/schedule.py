@@ -1,59 +1,113 @@
 """`ctmr schedule`: the flow by schedule on one machine, with a Prefect server of its own where none is named."""
 
+import asyncio
+import signal
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
+from zoneinfo import available_timezones
 
 import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.deployments.runner import EntrypointType
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled
 
 from pipeline.errors import UserError
 from pipeline.processes import group
-from pipeline.retraining import server
+from pipeline.retraining import own_server, server
 from pipeline.retraining.flow import retrain
+from pipeline.retraining.graph import GRACE
 
-START_SECONDS = 180  # a busy machine takes long to start a server for the first time
+POLL_SECONDS = 5.0
+OVERDUE = timedelta(minutes=1)  # a run that is this late was due while the schedule or its server was away
+EXAMPLE = "expected minute hour day month weekday, such as '0 3 * * 1'"
 
 
-def serve_schedule(folder: Path, cron: str, port: int, **parameters: Any) -> None:
-    """Serve the flow with the schedule `cron` until stopped. Raises UserError when `cron` is none."""
+def serve_schedule(folder: Path, cron: str, timezone: str, port: int, **parameters: Any) -> None:
+    """Serve the flow with the schedule `cron` in `timezone` until stopped. Raises UserError where one of them is none."""
+    schedule = parse_schedule(cron, timezone)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # stopped, or the terminal was closed: as by Ctrl-C
+        signal.signal(number, _interrupt)
     try:
-        CronSchedule(cron=cron)
+        with own_server.prefect_server(folder, port), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            name = f"{server.project_name(folder)}-schedule"
+            given, kind = {"folder": str(folder), **parameters}, EntrypointType.MODULE_PATH
+            deployment = retrain.to_deployment(name, schedule=schedule, entrypoint_type=kind, parameters=given).apply()
+            print(f"{name}: {cron} ({timezone}), Prefect at {_page()}; Ctrl-C stops it", flush=True)
+            _serve(folder, deployment)
+    except KeyboardInterrupt:
+        print("the schedule is stopped, a retraining at work with it; the next one goes on from its checkpoint", flush=True)
+
+
+def parse_schedule(cron: str, timezone: str) -> CronSchedule:
+    """Raises UserError for a line of other than five fields, one that never comes due, and an unknown time zone."""
+    from prefect.server.schemas.schedules import CronSchedule as ServerSchedule
+
+    if timezone not in available_timezones():
+        raise UserError(f"--timezone {timezone}: no such time zone; expected a name such as Europe/Vienna or UTC")
+    try:
+        if len(cron.split()) != 5 and not cron.startswith("@"):
+            raise ValueError(cron)
+        schedule = CronSchedule(cron=cron, timezone=timezone)
+    except ValueError:  # six fields would be read with seconds last, by others with seconds first
+        raise UserError(f"--cron '{cron}': not a cron line; {EXAMPLE}") from None
+    try:
+        dates = asyncio.run(ServerSchedule(cron=cron, timezone=timezone).get_dates(1))
     except ValueError:
-        raise UserError(f"--cron '{cron}': not a cron line; expected minute hour day month weekday, such as '0 3 * * 1'") from None
-    with _server(folder, port):
-        name, given = f"{server.project_name(folder)}-schedule", {"folder": str(folder), **parameters}
-        retrain.serve(name=name, cron=cron, parameters=given, pause_on_shutdown=False)
+        dates = []
+    if not dates:
+        raise UserError(f"--cron '{cron}': no such day ever comes; {EXAMPLE}")
+    return schedule
 
 
-@contextmanager
-def _server(folder: Path, port: int) -> Iterator[None]:
-    """A Prefect server on this machine for as long as the block lasts; none where PREFECT_API_URL names one.
+def _serve(folder: Path, deployment: UUID) -> None:
+    """Start the runs that are due, one at a time, until interrupted.
 
-    The temporary server that Prefect itself would start creates no scheduled runs. Raises UserError when the server does not start.
+    `Flow.serve` was tried. When the server does not answer for some four minutes it ends, and a retraining at work with it; when the server
+    is back, it starts all that became due meanwhile at once.
     """
-    if PREFECT_API_URL.value():
-        yield
-        return
-    address = f"http://127.0.0.1:{port}"
-    if _healthy(address):
-        raise UserError(f"a server runs on port {port} already: export PREFECT_API_URL={address}/api to use it, or choose another --port")
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with group(command, folder, capture=False) as process:
-        deadline = time.monotonic() + START_SECONDS
-        while not _healthy(address):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise UserError(f"the Prefect server did not start; is port {port} in use? choose another with --port")
-            time.sleep(0.2)
-        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
-            yield
+    away = False
+    while True:
+        try:
+            with get_client(sync_client=True) as client:
+                run = _next_due(client, deployment)
+            if away:
+                print("the Prefect server is back", flush=True)
+            away = False
+        except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+            if not away:
+                print(f"the Prefect server does not answer ({type(error).__name__}); it is asked again until it does", flush=True)
+            run, away = None, True
+        if run is None:
+            time.sleep(POLL_SECONDS)
+            continue
+        # Prefect's own command for one run: a process group, so that it ends with this one, however this one ends.
+        command = [sys.executable, "-m", "prefect", "flow-run", "execute", str(run)]
+        with group(command, folder, capture=False, grace=GRACE + 10) as process:
+            process.wait()
 
 
-def _healthy(address: str) -> bool:
-    try:
-        return bool(httpx.get(f"{address}/api/health", timeout=2).status_code == 200)
-    except httpx.HTTPError:
-        return False
+def _next_due(client: SyncPrefectClient, deployment: UUID) -> UUID | None:
+    """The run that is due, None while none is; of several, those that are long overdue are marked as skipped, but for the last."""
+    now = datetime.now(UTC)
+    runs = client.get_scheduled_flow_runs_for_deployments([deployment], scheduled_before=now)
+    due = sorted((run.expected_start_time, run.id) for run in runs if run.expected_start_time is not None)
+    overdue = [(since, run) for since, run in due[:-1] if now - since > OVERDUE]
+    for since, run in overdue:
+        why = f"skipped: it was due at {since:%d %b %H:%M:%S} UTC, when nobody was there to start it"
+        client.set_flow_run_state(run, Cancelled(name="Skipped", message=why), force=True)
+    return due[len(overdue)][1] if due else None
+
+
+def _page() -> str:
+    return str(PREFECT_API_URL.value()).removesuffix("/api")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

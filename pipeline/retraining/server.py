@@ -22,6 +22,7 @@ from prefect.states import Cancelled, Crashed, State
 
 from pipeline.errors import UserError
 from pipeline.processes import environment
+from pipeline.retraining.own_server import check_named_server
 from pipeline.retraining.workspace import Busy, git
 
 VARIABLE = "CTMR_PROJECT"  # by which prefect.yaml learns the name
@@ -29,32 +30,37 @@ AT_WORK = [StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 SILENT = timedelta(minutes=10)  # a run elsewhere that has given no sign of life for so long is dead (heartbeats come every 3 minutes)
 
 
-def repository_key(folder: Path) -> str:
-    """The same for every clone, on any machine: `name` in prefect.yaml and the first commit. One retraining at a time is for these.
+def first_commit(folder: Path) -> str:
+    """The commit that all clones began with, 12 digits; empty in a shallow clone, which does not know it.
 
     Raises UserError where `folder` is in no git repository with a commit.
     """
-    first = git(folder, "rev-list", "--max-parents=0", "HEAD", or_else="its history cannot be read").split()[0]
-    return f"{_given_name(folder)}-{first[:12]}"
+    if git(folder, "rev-parse", "--is-shallow-repository", or_else="no git repository that can be read") == "true":
+        return ""
+    return git(folder, "rev-list", "--max-parents=0", "HEAD", or_else="its history cannot be read").split()[0][:12]
 
 
 def project_name(folder: Path) -> str:
     """Of this folder alone: begins the names of its deployments and their pool, which know the folder. Lower case, digits and dashes."""
-    digest = hashlib.sha256(f"{repository_key(folder)} {folder.resolve()}".encode()).hexdigest()
-    return f"{_given_name(folder)}-{digest[:6]}"
+    digest = hashlib.sha256(f"{given_name(folder)}-{first_commit(folder)} {folder.resolve()}".encode()).hexdigest()
+    return f"{given_name(folder)}-{digest[:6]}"
 
 
 def claim(flow_run_id: UUID, name: str, repo: Path) -> list[str]:
     """Step forward as the one retraining of `repo`, whose lock this process holds, and call the flow run `name`.
 
+    One retraining at a time is for all clones of a repository, on any machine: those with the same `name` in prefect.yaml and the same
+    first commit. A shallow clone, which does not know its first commit, counts as a clone of every repository of its name.
+
     Gives the names of dead runs that were ended. Raises Busy when another one is at work on another machine or in another folder.
     """
-    repository, place = f"repository:{repository_key(repo)}", f"place:{socket.gethostname()}:{repo}"
+    project, first, place = f"project:{given_name(repo)}", first_commit(repo), f"place:{socket.gethostname()}:{repo}"
     with get_client(sync_client=True) as client:
         mine = client.read_flow_run(flow_run_id)
-        client.update_flow_run(flow_run_id, name=name, tags=[*{*mine.tags, repository, place}])
-        criteria = FlowRunFilter.model_validate({"state": {"type": {"any_": AT_WORK}}, "tags": {"all_": [repository]}})
-        others = [run for run in client.read_flow_runs(flow_run_filter=criteria) if run.id != flow_run_id]
+        client.update_flow_run(flow_run_id, name=name, tags=[*{*mine.tags, project, f"commit:{first}", place}])
+        criteria = FlowRunFilter.model_validate({"state": {"type": {"any_": AT_WORK}}, "tags": {"all_": [project]}})
+        at_work = [run for run in client.read_flow_runs(flow_run_filter=criteria) if run.id != flow_run_id]
+        others = [run for run in at_work if not first or {f"commit:{first}", "commit:"} & set(run.tags)]
         dead = [run for run in others if place in run.tags or _silent(client, run)]
         for run in dead:
             stopped = run.state_type == StateType.CANCELLING
@@ -74,6 +80,7 @@ def deploy(folder: Path) -> None:
     """
     if not PREFECT_API_URL.value():
         raise UserError("PREFECT_API_URL is not set; export it with the address of the server, such as http://SERVER:4200/api")
+    check_named_server(PREFECT_API_URL.value())
     pool = project_name(folder)
     env = environment({VARIABLE: pool})
     if subprocess.run(["prefect", "work-pool", "inspect", pool], cwd=folder, env=env, capture_output=True, check=False).returncode:
@@ -88,7 +95,8 @@ def _prefect(folder: Path, env: dict[str, str], *arguments: str, or_else: str) -
         raise UserError(f"{or_else}; see above")
 
 
-def _given_name(folder: Path) -> str:
+def given_name(folder: Path) -> str:
+    """`name` in prefect.yaml, else that of the folder, as a word of lower case, digits and dashes."""
     file = folder / "prefect.yaml"
     given = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("name") if file.is_file() else None
     return re.sub("[^a-z0-9]+", "-", str(given or folder.resolve().name).lower()).strip("-") or "project"

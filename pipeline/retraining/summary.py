@@ -18,31 +18,38 @@ OUTCOMES = {
     "repeated": "the same models as of an earlier training, whose decision stands",
     "no change": "nothing new, nothing done",
     "failed": "failed",
+    "lost": "ended while it registered; nothing was promoted",
     "cancelled": "stopped from outside",
 }
 _PURPOSE = {"train": "train", "val": "watch training", "test": "judge"}
 
 
-def read_results(folder: Path, record: Record, before: dict[str, str], now: dict[str, str]) -> None:
-    """Data, scores, decisions and run of the graph finished in `folder`; `outcome` becomes promoted, refused, or repeated where nothing was
-    decided.
-
-    `before` and `now`: digests of the champions' weights before and after register, by model. The same weights with the same scores keep
-    an earlier training's decision, so that this one's "champion" need not be true any more, or was true before.
-    """
+def read_data(folder: Path, record: Record) -> None:
+    """Data, scores and run of the graph that is finished in `folder` as far as evaluate."""
     record.source = read_json(folder / paths.SOURCE_JSON)
     record.fit = read_json(folder / paths.VALIDATION_JSON).get("counts", {})
     record.split = read_json(folder / paths.SPLIT_JSON).get("slices", {})
     names = [name for score in HEADLINE_SCORES for name in (score, f"{score}_low", f"{score}_high")]
     for direction, scores in read_json(folder / paths.METRICS_JSON).get("test", {}).items():
         record.scores[direction] = {name: scores[name] for name in names if isinstance(scores.get(name), int | float)}
+    record.run = {key: str(value) for key, value in read_json(folder / paths.RUN_JSON).items()}
+
+
+def read_results(folder: Path, record: Record, before: dict[str, str], now: dict[str, str]) -> None:
+    """As read_data, and the decisions; `outcome` becomes promoted, refused, or repeated where nothing was decided.
+
+    `before` and `now`: digests of the champions' weights before and after register, by model. The same weights with the same scores keep
+    an earlier training's decision, so that this one's "champion" need not be true any more, or was true before.
+    """
+    read_data(folder, record)
     versions = read_json(folder / paths.VERSIONS_JSON)
     record.decisions = {
         model: {"champion": entry["decision"]["promoted"], "weights": entry["weights"], "decision": entry["decision"], "notes": []}
         for model, entry in versions.items()
     }
-    record.run = {key: str(value) for key, value in read_json(folder / paths.RUN_JSON).items()}
-    promoted = [model for model, entry in record.decisions.items() if before.get(model) != now.get(model) == entry["weights"]]
+    promoted = record.promoted = [
+        model for model, entry in record.decisions.items() if before.get(model) != now.get(model) == entry["weights"]
+    ]
     ran = {"stage": "register", "outcome": "ran"}.items() <= record.stages[-1].items()
     repeated = not ran or any(entry["champion"] for entry in record.decisions.values())
     record.outcome = "promoted" if promoted else "repeated" if repeated else "refused"
@@ -130,8 +137,9 @@ def stage_table(record: Record, stages: list[str]) -> str:
 
 def _outcome(record: Record) -> str:
     """How it ended; with the models that were promoted, and the conditions that others failed."""
-    if record.outcome not in ("promoted", "refused", "waiting"):
-        return OUTCOMES[record.outcome]
+    if record.outcome not in ("promoted", "refused", "waiting") or not record.decisions:
+        became = f"{' and '.join(record.promoted)} became champion" if record.promoted else ""
+        return ", but ".join(filter(None, (OUTCOMES.get(record.outcome, ""), became)))
     return ", ".join(f"{model} {_verdict(decision, record.outcome == 'waiting')}" for model, decision in record.decisions.items())
 
 

@@ -30,6 +30,10 @@ class Busy(Exception):
     """Another retraining of this folder is at work."""
 
 
+class TrainingByHand(Busy):
+    """A person trains in this folder, by `dvc repro`."""
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The project in `repo` once more in `folder`, inside a git worktree; `base` is the commit it grew from."""
@@ -88,8 +92,39 @@ def prepare(repo: Path, name: str = "workspace", commit: str | None = None) -> W
     except (UserError, OSError):  # a process that was killed in git leaves its locks behind, for example
         shutil.rmtree(top, ignore_errors=True)
         _fill(repo, top, folder, base, tree)
+    # Whoever calls holds the lock, so that no DVC is at work here: its locks and notes are of killed processes, and may be damaged.
+    shutil.rmtree(folder / ".dvc/tmp", ignore_errors=True)
     _share_settings(repo, folder)
     return Workspace(repo, folder, base)
+
+
+def discard(repo: Path, name: str = "workspace") -> None:
+    """Remove the worktree `name`; `prepare` makes it anew. What it holds is in DVC's cache, or was of a stage that failed."""
+    shutil.rmtree(repo / paths.RETRAIN_WORK / name, ignore_errors=True)
+
+
+def left_behind(repo: Path, base: str) -> Workspace | None:
+    """The worktree as a retraining from the commit `base` left it, None where it is of another one. Raises UserError outside of git."""
+    top = repo / paths.RETRAIN_WORK / "workspace"
+    if not (top / ".git").exists():
+        return None
+    head = git(top, "rev-parse", "HEAD", or_else="the worktree is damaged")
+    prefix = git(repo, "rev-parse", "--show-prefix", or_else="its place in the repository cannot be told")
+    return Workspace(repo, top / prefix, base) if head == base else None
+
+
+def is_training(repo: Path) -> bool:
+    """Whether a training is at work in the project's own folder; the retraining asks while it has none itself."""
+    file = repo / paths.TRAINING_LOCK
+    if not file.is_file():
+        return False
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def share_checkpoints(workspace: Workspace) -> None:

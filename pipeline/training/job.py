@@ -57,7 +57,7 @@ def train(
             for _ in load_training(params, ranks).run(None, stop):
                 pass
             return
-        with hold_lock(paths.CHECKPOINTS / "training.lock", "training"):
+        with hold_lock(paths.TRAINING_LOCK, "training"):
             training = load_training(params, ranks)
             tracker = start_run(params, training.run_id)
             try:

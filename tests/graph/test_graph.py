@@ -134,3 +134,35 @@ def test_prefect_is_needed_by_four_files_only() -> None:
     code += "print(name in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.split() == ["False", "False"]
+
+
+def test_what_the_cache_lost_is_made_again(project: Path) -> None:
+    """As after `dvc gc -w`, which knows only what the user's own folder uses."""
+    _run_all(project)
+    for name in (".dvc/cache", "copied", "counted"):
+        subprocess.run(["rm", "-rf", name], cwd=project, check=True)
+    assert graph.unchanged_stages(project) == ["copy", "count"]
+    assert graph.checkout(project) == ["copy", "count"]
+    assert _run_all(project) == ["ran", "ran"]
+    assert graph.checkout(project) == []
+
+
+def test_outputs_that_the_cache_lacks_are_handed_to_it_again(project: Path) -> None:
+    _run_all(project)
+    subprocess.run(["rm", "-rf", ".dvc/cache/files"], cwd=project, check=True)
+    assert _run_all(project) == ["unchanged", "unchanged"]
+    assert list((project / ".dvc/cache/files").rglob("*.dir"))
+
+
+def test_a_cache_that_cannot_take_an_output_fails_the_stage(project: Path, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", full], capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system of its own size")
+    try:
+        subprocess.run([BIN / "dvc", "config", "cache.dir", full], cwd=project, check=True)
+        (project / "given").write_bytes(bytes(200_000))
+        with pytest.raises(graph.StageFailed, match=r"cache could not take copied; free space|No space left"):
+            graph.run_stage("copy", project, lambda _: None)
+    finally:
+        subprocess.run(["umount", full], check=True)

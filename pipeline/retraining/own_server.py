@@ -1,0 +1,140 @@
+"""A Prefect server for those who have none: started here, started again when it fails, gone when this process is gone.
+
+Prefect would start a temporary one by itself. It stays when its flow is killed, and creates no scheduled runs.
+"""
+
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from pipeline import paths
+from pipeline.errors import UserError
+from pipeline.privacy import mask_credentials
+from pipeline.processes import group
+
+START_SECONDS = 180  # a busy machine takes long to start a server for the first time
+ANSWER_SECONDS = 30  # a server that is named may just be starting
+SILENT_CHECKS = 12  # so many checks without an answer, then it is started again
+CHECK_SECONDS = 5.0
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+@contextmanager
+def prefect_server(folder: Path, port: int | None = None) -> Iterator[None]:
+    """The server that PREFECT_API_URL names; where it names none, one of our own on `port` (None: a free one) while the block lasts.
+
+    Raises UserError when the server that is named does not answer, or ours does not start.
+    """
+    _bypass_proxies()
+    if PREFECT_API_URL.value():
+        check_named_server(PREFECT_API_URL.value())
+        yield
+        return
+    _check_home()
+    if port is not None and is_healthy(f"http://127.0.0.1:{port}/api"):
+        raise UserError(
+            f"a server runs on port {port} already: export PREFECT_API_URL=http://127.0.0.1:{port}/api to use it, or choose another --port"
+        )
+    number = port or _free_port()
+    with OwnServer(folder, number, services=port is not None) as server, temporary_settings({PREFECT_API_URL: server.address}):
+        yield
+
+
+def is_healthy(address: str) -> bool:
+    """Whether the Prefect server whose API is at `address` answers."""
+    try:
+        return bool(httpx.get(f"{address.rstrip('/')}/health", timeout=5).status_code == 200)
+    except httpx.HTTPError:
+        return False
+
+
+class OwnServer:
+    """The server's process, watched by a thread for as long as the block lasts. `services`: whether it creates scheduled runs."""
+
+    def __init__(self, folder: Path, port: int, services: bool) -> None:
+        self.folder, self.port, self.address = folder, port, f"http://127.0.0.1:{port}/api"
+        self._command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), *([] if services else ["--no-services"])]
+        self._log = folder / paths.RETRAIN_WORK / ("schedule.log" if services else "server.log")
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._started, self._over = threading.Event(), threading.Event()
+        self._failed = False
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "OwnServer":
+        self._thread.start()
+        try:
+            while not self._started.wait(0.2):
+                if self._failed:
+                    raise UserError(f"the Prefect server did not start; is port {self.port} in use? see {self._log}")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        """Run the server, again and again until the block ends; this thread is its parent, whose end it does not survive."""
+        while not self._over.is_set() and not self._failed:
+            with group(self._command, self.folder, log=self._log) as process:
+                deadline = time.monotonic() + START_SECONDS
+                while not is_healthy(self.address):
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        self._failed = not self._started.is_set()
+                        break
+                    if self._over.wait(0.2):
+                        return
+                else:
+                    self._started.set()
+                    silent = 0
+                    while process.poll() is None and silent < SILENT_CHECKS and not self._over.wait(CHECK_SECONDS):
+                        silent = 0 if is_healthy(self.address) else silent + 1
+            if not self._over.is_set() and not self._failed:
+                print("the Prefect server ended; it is started again", flush=True)
+                self._over.wait(1)
+
+
+def check_named_server(address: str) -> None:
+    """Raises UserError when no Prefect server answers at `address`, that of its API."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while not is_healthy(address):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"PREFECT_API_URL={mask_credentials(address)}: no Prefect server answers there within {ANSWER_SECONDS} s; start it, or "
+                "unset PREFECT_API_URL to do without"
+            )
+        time.sleep(1)
+
+
+def _check_home() -> None:
+    """Raises UserError where Prefect cannot keep its database: it would try for ever."""
+    home = PREFECT_HOME.value()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise UserError(f"PREFECT_HOME={home}: cannot be written ({error.strerror}); name another folder in PREFECT_HOME") from None
+
+
+def _bypass_proxies() -> None:
+    """A server on this machine is not asked through the proxy that HTTP_PROXY or ALL_PROXY names for the world outside."""
+    for variable in ("NO_PROXY", "no_proxy"):
+        known = [host for host in os.environ.get(variable, "").split(",") if host]
+        os.environ[variable] = ",".join([*known, *(host for host in LOCAL if host not in known)])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
