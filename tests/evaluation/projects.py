@@ -43,7 +43,13 @@ def make_project(
         if paired:
             np.save(slices / f"truth_{modality}.npy", pictures[:paired])
         for row in range(len(pictures)):
-            facts = {"slice_id": f"{modality}{row}", "group": f"patient {row // 2}", "contrast": ("t1", "t2")[row % 2]}
+            facts = {
+                "slice_id": f"{modality}{row}",
+                "path": f"{modality}/{row}.png",
+                "frame": 0,
+                "group": f"patient {row // 2}",
+                "contrast": ("t1", "t2")[row % 2],
+            }
             seen = {"intensity_low": 0.0, "intensity_high": window if modality == "ct" else 1.0}
             rows.append({"split": "test", "modality": modality, "row": row, "pair": row if row < paired else -1, **facts, **seen})
     pd.DataFrame(rows).to_parquet(slices / "index.parquet")
