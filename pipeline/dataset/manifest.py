@@ -74,9 +74,9 @@ def build(raw: Path = paths.RAW, workers: int | None = None, meanwhile: Callable
     listed = pairs.read(raw)
     table["pair"] = match_slices(table, listed)
     places = {path: pair["place"] for pair in listed for path in (pair["ct"], pair["mr"])}
-    table["pair_place"] = np.where(table["pair"] >= 0, table["path"].map(places).fillna(""), "")
+    table["pair_place"] = [places[path] if pair >= 0 else "" for path, pair in zip(table["path"], table["pair"], strict=True)]
     said = layout.read_table(raw / paths.FILES_CSV.name)
-    table["patient"] = table["path"].map({path: patient for path, (patient, _) in said.items()}).fillna("")
+    table["patient"] = [said.get(path, ("", ""))[0] for path in table["path"]]
     contrasts = {path: contrast for path, (_, contrast) in said.items() if contrast}
     contrasts |= {pair["mr"]: pair["contrast"] for pair in listed if pair["contrast"]}
     told = table["path"].isin(list(contrasts)) & (table["contrast_confidence"] < 1)
@@ -85,7 +85,7 @@ def build(raw: Path = paths.RAW, workers: int | None = None, meanwhile: Callable
     table.loc[told, "contrast_confidence"] = 1.0
     # A subject named in pairs.csv ties its slices together where nothing else does.
     subjects = {path: f"pairs:{pair['group']}" for pair in listed if pair["group"] for path in (pair["ct"], pair["mr"])}
-    table["group_key"] = table["group_key"].mask(table["group_key"] == "", table["path"].map(subjects).fillna(""))
+    table["group_key"] = [key or subjects.get(path, "") for key, path in zip(table["group_key"], table["path"], strict=True)]
     return table
 
 

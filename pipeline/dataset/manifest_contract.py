@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.dataset import expectations
 from pipeline.dataset.drift import MEASURES, values_of
-from pipeline.dataset.expectations import WARNING, Expectation
+from pipeline.dataset.expectations import FAILING, WARNING, Expectation
 from pipeline.dataset.quality import OK, shares
 from pipeline.domain import MODALITIES
 from pipeline.params import Quality
@@ -104,15 +104,28 @@ def _pairs(judged: "pd.DataFrame", pairs: list[dict[str, str]]) -> list[dict[str
     if not pairs:
         return []
     listed, sound = set(judged["path"]), set(judged.loc[judged["status"] == OK, "path"])
-    rows = [{"pair": f"{pair['ct']} and {pair['mr']}", "sides": {pair["ct"], pair["mr"]}} for pair in pairs]
-    table = pd.DataFrame({"pair": [row["pair"] for row in rows]})
-    table["listed"] = [row["sides"] <= listed for row in rows]
-    table["sound"] = [row["sides"] <= sound for row in rows]
-    held = [
-        Expectation("ColumnValuesToBeInSet", "pairs.csv names files that are there", {"column": "listed", "value_set": [True]}),
-        Expectation("ColumnValuesToBeInSet", "both pictures of a pair are fit for use", {"column": "sound", "value_set": [True]}, WARNING),
-    ]
-    return expectations.check("pairs", table, held)
+    matched = set(judged.loc[judged["pair"] >= 0, "path"])
+    table = pd.DataFrame({"pair": [f"{pair['ct']} and {pair['mr']}" for pair in pairs]})
+    table["place"] = [pair.get("place", "test") for pair in pairs]
+    for name, paths in (("listed", listed), ("sound", sound), ("matched", matched)):
+        table[name] = [{pair["ct"], pair["mr"]} <= paths for pair in pairs]
+    there = {"column": "listed", "value_set": [True]}
+    fit = {"column": "sound", "value_set": [True]}
+    overlap = {"column": "matched", "value_set": [True]}
+    results = expectations.check(
+        "pairs",
+        table,
+        [
+            Expectation("ColumnValuesToBeInSet", "pairs.csv names files that are there", there),
+            Expectation("ColumnValuesToBeInSet", "both pictures of a pair are fit for use", fit, WARNING),
+        ],
+    )
+    for place, severity in (("test", FAILING), ("any", WARNING)):
+        mine = table[(table["place"] == place) & table["listed"]]
+        if len(mine):
+            meaning = "the volumes of a pair share places in the patient" + ("" if place == "test" else ", those found by the layout")
+            results += expectations.check("pairs", mine, [Expectation("ColumnValuesToBeInSet", meaning, overlap, severity)])
+    return results
 
 
 def _reference(sound: "pd.DataFrame", reference: dict[str, Any]) -> list[dict[str, Any]]:

@@ -101,13 +101,13 @@ def fill(
     prepared = pd.DataFrame(_run(jobs, preprocess, workers, meanwhile))
     index = pd.concat([index, prepared.drop(columns=STORED)], axis=1)
     index["pair"] = _number_pairs(index)
-    index["alignment"] = index["pair"].map(_write_truth(folder, index, preprocess, raw, workers))
+    index["offset"] = index["pair"].map(_write_truth(folder, index, preprocess, raw, workers))
     return index.rename(columns={"height": "source_height", "width": "source_width"}), prepared[STORED]
 
 
 COLUMNS = [
     "slice_id", "modality", "split", "row", "path", "frame", "group", "contrast", "contrast_confidence", "source_height", "source_width",
-    "crop_top", "crop_left", "crop_side", "rotation", "intensity_low", "intensity_high", "pair", "alignment",
+    "crop_top", "crop_left", "crop_side", "rotation", "intensity_low", "intensity_high", "pair", "offset",
 ]  # fmt: skip
 
 
@@ -122,12 +122,12 @@ def _number_pairs(index: "pd.DataFrame") -> "pd.Series":
 def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preprocess, raw: Path, workers: int | None) -> dict[int, float]:
     """The other modality of each paired slice, on the pixels and cut by the box of the slice that gets translated.
 
-    Gives how well the heads of each pair overlap, 0..1 (Dice of their outlines), the worse of both ways.
+    Gives how far apart the heads of each pair lie, as a share of the head's side, the larger of both ways.
     """
     paired = index[index["pair"] >= 0].sort_values("pair")
-    alignment: dict[int, float] = {}
+    offsets: dict[int, float] = {}
     if paired.empty:
-        return alignment
+        return offsets
     sides = {modality: paired[paired["modality"] == modality].to_dict("records") for modality in paths.MODALITIES}
     shape, dtype = (len(sides["ct"]), preprocess.pixels, preprocess.pixels), slice_arrays.stored_type(preprocess.bits)
     for modality, given in (("ct", "mr"), ("mr", "ct")):
@@ -140,8 +140,8 @@ def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preproc
             for row, (truth, source) in enumerate(zip(sides[modality], sides[given], strict=True))
         ]  # fmt: skip
         for row, line in enumerate(_run(jobs, preprocess, workers)):
-            alignment[row] = min(line["alignment"], alignment.get(row, 1.0))
-    return alignment
+            offsets[row] = max(line["offset"], offsets.get(row, 0.0))
+    return offsets
 
 
 def box_of(line: dict[Hashable, Any]) -> Box:
@@ -203,7 +203,7 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArr
             "stored_head": float(prepared.mask.mean()),
         }
         if job.partner:
-            line["alignment"] = _dice(outline.mask(slice_.pixels.shape), _outline(job.partner.outline).mask(slice_.pixels.shape))
+            line["offset"] = _offset(outline.mask(slice_.pixels.shape), _outline(job.partner.outline).mask(slice_.pixels.shape))
         results.append((slice_arrays.quantise(prepared.array, slice_arrays.stored_type(preprocess.bits)), line))
     return results
 
@@ -240,6 +240,7 @@ def _outline(points: list[float]) -> Outline:
     return Outline(np.reshape(points, (-1, 2)))
 
 
-def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Overlap of two masks, 0..1 (Dice)."""
-    return float(2 * (one & other).sum() / max(1, one.sum() + other.sum()))
+def _offset(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Distance between the middles of two masks of a head, as a share of its side (the root of its area)."""
+    middles = [np.argwhere(mask).mean(axis=0) for mask in (one, other) if mask.any()]
+    return float(np.linalg.norm(middles[0] - middles[1]) / np.sqrt(one.sum())) if len(middles) == 2 else 1.0

@@ -41,7 +41,7 @@ def onto_grid(volume: Volume, target: Volume) -> tuple[Volume, NDArray[np.bool_]
         step = np.linalg.norm(volume.affine[:3, 2])
         found[2] = np.interp(found[2] * step, volume.offsets, np.arange(len(volume.offsets)), left=-1, right=len(volume.offsets))
     last = np.array(volume.voxels.shape)[:, None] - 1
-    inside = ((found >= -0.5) & (found <= last + 0.5)).all(axis=0).reshape(shape)
+    inside = np.asarray(((found >= -0.5) & (found <= last + 0.5)).all(axis=0)).reshape(shape)
     values = ndimage.map_coordinates(volume.voxels, np.clip(found, 0, last), order=1, output=np.float32).reshape(shape)
     values[~inside] = volume.voxels.min()
     return replace(volume, voxels=values, affine=target.affine, offsets=target.offsets, colours=()), inside

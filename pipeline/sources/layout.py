@@ -73,6 +73,8 @@ def find(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosi
             f" found {_glance(root)}"
         )
     shared = len(os.path.commonprefix([above for _, _, _, above, _ in found]))  # noqa: RUF071  # of tuples: so many folders tell nothing
+    if all(above and patients.is_own(below) for _, _, _, above, below in found):  # of one patient alone, whose folder is the name
+        shared = min(shared, *(len(above) - 1 for _, _, _, above, _ in found))
     names = _Names()
     places = []
     for file, modality, split, above, below in found:

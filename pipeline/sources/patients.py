@@ -102,8 +102,12 @@ def _folders(path: Path4) -> tuple[str, ...]:
 def _own_folder(path: Path4) -> str:
     """`p01/ct.mha` and `p01/mr.mha`: the folder."""
     _, above, below, _ = path
-    own = above and len(below) == 1 and below[0].split(".")[0].lower() in ("ct", "mr", "mri")
-    return "/".join(_folders(path)) if own else ""
+    return "/".join(_folders(path)) if above and is_own(below) else ""
+
+
+def is_own(below: tuple[str, ...]) -> bool:
+    """Whether a path below the modality is a file that is called after it: the folder that it lies in is its patient's."""
+    return len(below) == 1 and below[0].split(".")[0].lower() in ("ct", "mr", "mri")
 
 
 def _patient_folder(path: Path4) -> str:

@@ -24,6 +24,7 @@ def manifest() -> pd.DataFrame:
     table["path"] = [f"{modality}/{number}.png" for number, modality in enumerate(table["modality"])]
     table["status"], table["file_modality"], table["sha256"] = "ok", "", table["path"]
     table["phash"] = [f"{number:064x}" for number in range(40)]
+    table["pair"] = [{0: 0, 20: 0, 1: 1, 21: 1, 2: 2, 22: 2}.get(number, -1) for number in range(40)]
     table["group_key"] = [f"patient {number % 10}" for number in range(40)]
     table["ct_likelihood"] = np.where(table["modality"] == "ct", 0.9, 0.1)
     table["saturated"], table["head_share"] = 0.05, random.uniform(0.4, 0.5, 40)
@@ -34,7 +35,7 @@ def manifest() -> pd.DataFrame:
 
 
 REFERENCE = drift.statistics(manifest())
-PAIRS = [{"ct": "ct/0.png", "mr": "mr/20.png"}, {"ct": "ct/1.png", "mr": "mr/21.png"}]
+PAIRS = [{"ct": f"ct/{n}.png", "mr": f"mr/{20 + n}.png", "place": "any" if n == 2 else "test"} for n in range(3)]
 SOURCE = Provenance("folder", "Slices of a folder", "1", "0", {"ct": 20, "mr": 20})
 CT, MR = slice(0, 19), slice(20, 39)
 
@@ -57,6 +58,8 @@ DATA_BREAKS = {
     "most pictures in mr/ look like MR (are the folders exchanged?)": change(MR, ct_likelihood=0.8),
     "no patient has most slices of a modality": change(slice(20, 33), group_key="patient 3"),
     "pairs.csv names files that are there": change(slice(1, 1), path="ct/elsewhere.png"),
+    "the volumes of a pair share places in the patient": change(slice(1, 1), pair=-1),
+    "the volumes of a pair share places in the patient, those found by the layout": change(slice(2, 2), pair=-1),
     "both pictures of a pair are fit for use": change(slice(20, 20), status="quarantined"),
     **{
         f"{modality.upper()} lies in the bulk of the reference: {meaning}": change(rows, **values)
@@ -72,6 +75,7 @@ CRITICAL_DATA = {meaning for meaning in DATA_BREAKS if "folders exchanged" in me
     "share of quarantined slices",
     "no file that was downloaded is missing",
     "pairs.csv names files that are there",
+    "the volumes of a pair share places in the patient",
 }
 
 
@@ -113,7 +117,7 @@ def index() -> pd.DataFrame:
     ]
     table = pd.DataFrame(lines)
     table["pair"] = np.where(table["split"] == "test", table["number"], -1)
-    return table.assign(alignment=np.where(table["pair"] >= 0, 0.95, np.nan), crop_side=100.0, intensity_low=0.0, intensity_high=1.0)
+    return table.assign(offset=np.where(table["pair"] >= 0, 0.02, np.nan), crop_side=100.0, intensity_low=0.0, intensity_high=1.0)
 
 
 def stored() -> pd.DataFrame:
@@ -132,7 +136,7 @@ SLICES_BREAKS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, Path], object]] =
     "no group crosses splits": lambda index, stored, folder: change(slice(0, 0), group="test 1")(index),
     "no picture is in two splits": lambda index, stored, folder: change(slice(0, 0), sha256="test ct 1")(index),
     "pairs are for testing only": lambda index, stored, folder: change(slice(0, 0), pair=0)(index),
-    "the heads of a pair lie in one place": lambda index, stored, folder: change(slice(16, 16), alignment=0.5)(index),
+    "the heads of a pair lie in one place": lambda index, stored, folder: change(slice(16, 16), offset=0.2)(index),
     "no split is empty": lambda index, stored, folder: change(slice(8, 11), split="test", group="later")(index),
     "an array has a row for each line of the index": lambda index, stored, folder: write_arrays(folder, rows=3),
     "pictures have preprocess.pixels": lambda index, stored, folder: write_arrays(folder, pixels=PIXELS * 2),
