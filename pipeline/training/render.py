@@ -28,6 +28,9 @@ class Looks:
     free: float = 0.3  # share of MR looks that no sequence has
     strength: float = 1.0  # of all that scanners and files do; 0: clean pictures
     windowed: float = 0.5  # share of CT inputs of which only a display window is known, as in an 8-bit picture
+    # HU that black and white of such a picture are taken for, where no file says its window; its own is then near it, but not it.
+    # None: each file says its window, brain or wide.
+    read_as: tuple[float, float] | None = None
     by_millimetres: float = 0.5  # share of pairs on a grid of fixed pixel size; the others are framed by their head, as pictures are
     field_of_view: float = 256.0  # mm a side of the grid of fixed pixel size
     margin: float = 0.04  # free border around a head that is framed by itself, share of its side
@@ -163,23 +166,26 @@ def _draw_ct_input(ct: Tensor, depth: Tensor, mask: Tensor, stays: Tensor, looks
     count = len(ct)
     pictures = scanner.acquire_ct(ct, depth, mask, looks.strength, random)
     pictures = torch.where(stays > 0, pictures, AIR).clamp(LOWEST, HIGHEST)
-    window = draw_windows(count, looks.windowed, random)
-    low, high = window.view(count, 2, 1, 1, 1).unbind(1)
-    windowed = (high - low) < HIGHEST - LOWEST
+    display = draw_windows(count, random, wide=looks.read_as is None)
+    low, high = display.view(count, 2, 1, 1, 1).unbind(1)
     grey = scanner.squeeze(((pictures - low) / (high - low)).clamp(0, 1), 0.3 * looks.strength, random)
-    return torch.where(windowed, low + grey * (high - low), pictures), window
+    known = display if looks.read_as is None else torch.stack([torch.full_like(display[:, 0], end) for end in looks.read_as], 1)
+    low, high = known.view(count, 2, 1, 1, 1).unbind(1)
+    whole = torch.stack([torch.full_like(display[:, 0], end) for end in (LOWEST, HIGHEST)], 1)
+    windowed = uniform((count, 1), random) < looks.windowed
+    picture = torch.where(windowed.view(-1, 1, 1, 1), low + grey * (high - low), pictures)
+    return picture, torch.where(windowed, known, whole)
 
 
-def draw_windows(count: int, share: float, random: torch.Generator) -> Tensor:
-    """Lowest and highest HU (N, 2) that files know: mostly a brain window, now and then a wide one; the whole range but for `share`."""
+def draw_windows(count: int, random: torch.Generator, wide: bool = True) -> Tensor:
+    """Lowest and highest HU (N, 2) that pictures show: a brain window, or now and then a wide one."""
     level, width = 38 + 5 * normal((count,), random), (85 + 14 * normal((count,), random)).clamp(50, 130)
-    middling, bone = 60 + 60 * uniform((count,), random), 300 + 300 * uniform((count,), random)
-    kind = uniform((count,), random)
-    level = torch.where(kind < 0.75, level, torch.where(kind < 0.9, middling, bone))
-    width = torch.where(kind < 0.75, width, torch.where(kind < 0.9, 3 * middling, 4.5 * bone))
-    known = torch.stack([level - width / 2, level + width / 2], 1)
-    whole = torch.stack([torch.full_like(level, LOWEST), torch.full_like(level, HIGHEST)], 1)
-    return torch.where(uniform((count, 1), random) < share, known, whole)
+    if wide:
+        middling, bone = 60 + 60 * uniform((count,), random), 300 + 300 * uniform((count,), random)
+        kind = uniform((count,), random)
+        level = torch.where(kind < 0.75, level, torch.where(kind < 0.9, middling, bone))
+        width = torch.where(kind < 0.75, width, torch.where(kind < 0.9, 3 * middling, 4.5 * bone))
+    return torch.stack([level - width / 2, level + width / 2], 1)
 
 
 def _draw_mr_input(mr: Tensor, mask: Tensor, stays: Tensor, looks: Looks, ends: tuple[float, float], random: torch.Generator) -> Tensor:

@@ -124,6 +124,19 @@ def test_a_window_censors_what_lies_outside(heads: Heads) -> None:
     assert (drawn.ct.amax((1, 2, 3)) > high.view(-1)).any()  # truth goes on beyond it
 
 
+def test_a_picture_that_does_not_say_its_window_is_read_through_the_one_it_is_taken_for(heads: Heads) -> None:
+    """Brain stays near its Hounsfield units, a little wrong, since the picture's own window differs a little from 0..80 HU."""
+    drawn = render(heads, 64, Looks(windowed=1.0, read_as=(0.0, 80.0), cut=0), PERCENTILES, seeded(2))
+    assert torch.equal(drawn.window, torch.tensor([[0.0, 80.0]] * 3))
+    brain = (drawn.ct > 20) & (drawn.ct < 45)
+    difference = torch.stack(
+        [(display - truth)[inside].mean() for display, truth, inside in zip(drawn.ct_input, drawn.ct, brain, strict=True)]
+    )
+    assert (difference.abs() < 20).all()
+    assert difference.std() > 0.5
+    assert (drawn.ct_input[drawn.ct < -500] < 15).all()
+
+
 def test_a_look_without_a_name_weighs_nothing_from_ct_to_mr(heads: Heads) -> None:
     free, named = (render(heads, 64, Looks(free=share), PERCENTILES, seeded(3)) for share in (1.0, 0.0))
     assert not free.contrast.any()
