@@ -51,7 +51,7 @@ def user_errors() -> Iterator[None]:
 def describe_os_error(error: OSError) -> str | None:
     """One line for an error of the system that the user can mend; None for any other."""
     what = _MENDABLE.get(error.errno or 0)
-    return what and f"{error.filename or 'writing an output'}: {what}"
+    return what and f"{error.filename or 'the disk, or shared memory in /dev/shm'}: {what}"
 
 
 def read_error(file: Path) -> UserError | None:

@@ -3,8 +3,10 @@
 Stopped means: Ctrl-C, SIGTERM, a closed terminal, or the end of the dvc that started it (kill -9 of dvc alone would leave it running).
 """
 
+import configparser
 import hashlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -25,6 +27,8 @@ from pipeline.processes import dvc_above
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ORPHAN_SECONDS = 60.0  # for a stage without its dvc to save and end
 CODE = Path(__file__).parents[1]
+MIB = 2**20
+ROOM = 16 * MIB  # for dvc.lock and the rest of DVC's files, beside the outputs themselves
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def running(name: str, *, saves: bool = False) -> Iterator[Stage]:
         params = parse(read_yaml(paths.PARAMS), str(paths.PARAMS))
         yield Stage(params, stop)
         _check_unchanged(name, before, inputs(name))
+        _check_room(name)
 
 
 def sweep() -> None:
@@ -56,9 +61,15 @@ def sweep() -> None:
     atomic.sweep(*paths.WRITTEN_IN, *(folder for folder in paths.CHECKPOINTS.glob("*") if folder.is_dir()))
 
 
+def read_graph(name: str) -> dict[str, Any]:
+    """What dvc.yaml says of the stage `name`; nothing where the stage is run in a folder without it."""
+    graph: dict[str, Any] = yaml.load(Path("dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"].get(name) or {}
+    return graph
+
+
 def inputs(name: str) -> dict[str, Any]:
     """The stage's params by their dotted names, and its dependencies: code by its digest, data by the time of its last change."""
-    graph = yaml.load(Path("dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"].get(name) or {}
+    graph = read_graph(name)
     knobs = flatten(read_yaml(paths.PARAMS) or {})
     sections = tuple(graph.get("params", ()))
     found: dict[str, Any] = {
@@ -80,6 +91,24 @@ def _check_unchanged(name: str, before: dict[str, Any], after: dict[str, Any]) -
         if old != new:
             what = f"{key} changed from {old} to {new}" if key.startswith("params.yaml") else f"{key} changed"
             raise UserError(f"{what} while {name} ran, so its outputs are of neither; run dvc repro again")
+
+
+def _check_room(name: str) -> None:
+    """DVC copies the outputs into its cache; where the disk is too full for that it says so, and goes on as if they were there."""
+    config = configparser.ConfigParser(strict=False, interpolation=None)
+    config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    if "link" in config.get("cache", "type", fallback="copy").replace("reflink", ""):
+        return  # moved into the cache and linked back
+    cache = Path(".dvc") / config.get("cache", "dir", fallback="cache")
+    place = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    outs = [Path(out if isinstance(out, str) else next(iter(out))) for out in read_graph(name).get("outs", ())]
+    files = (file for out in outs for file in (out.rglob("*") if out.is_dir() else [out]) if file.is_file())
+    needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(place).free
+    if free < needed + ROOM:
+        raise UserError(
+            f"{cache}: {free / MIB:.0f} MiB are free on its disk, and DVC needs {(needed + ROOM) / MIB:.0f} to keep what {name} made; "
+            "free some and run again"
+        )
 
 
 @contextmanager

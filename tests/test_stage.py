@@ -7,16 +7,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from pipeline import atomic
 from pipeline.params import Params
+from pipeline.stage import running
 
 PROJECT = Path(__file__).parents[1]
 WORK = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from pipeline import atomic
 from pipeline.stage import running
 with running("download") as stage, atomic.new_folder(Path("data/raw")) as folder:
@@ -121,6 +125,26 @@ def test_what_it_does_not_depend_on_may_be_edited(project: Path) -> None:
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 0, printed
     assert left(project) == [".gitignore", "raw"] or left(project) == ["raw"]
+
+
+def test_outputs_that_dvc_could_not_keep_are_an_error(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=20 * 2**20))
+    for megabytes, ending in ((1, 0), (10, 2)):
+        try:
+            with running("download"), atomic.new_folder(Path("data/raw")) as folder:
+                (folder / "picture.png").write_bytes(bytes(megabytes * 2**20))
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        assert code == ending
+    line = "error: .dvc/cache: 20 MiB are free on its disk, and DVC needs 26 to keep what download made; free some and run again\n"
+    assert capsys.readouterr().err == line
+    (project / ".dvc/config.local").write_text("[cache]\n    type = hardlink,symlink\n")
+    with running("download"):
+        pass
 
 
 def change(project: Path, section: str, knob: str, value: object) -> None:

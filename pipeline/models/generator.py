@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.domain import CONTRASTS, Direction
@@ -115,5 +115,4 @@ def build_generator(model: Model, direction: str) -> Generator:
 
 def save_weights(path: Path, module: nn.Module) -> None:
     """Write the weights of `module` as safetensors, on the CPU and contiguous, so that the same weights give the same bytes."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}, path)
-    path.chmod(0o644)  # safetensors leaves it for nobody else to read
+    path.write_bytes(save({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}))

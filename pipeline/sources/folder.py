@@ -1,7 +1,6 @@
 """Source `folder`: slices from a directory or archive of the user's own."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ def fetch(data: Data, target: Path) -> Fetched:
     if source.is_dir():
         facts = copy_tree(source, target, title, data.patient)
     else:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacked.") as unpacked:
-            archive.extract(source, Path(unpacked))
-            facts = copy_tree(Path(unpacked), target, title, data.patient)
+        with atomic.scratch_folder(target.parent, "unpacked") as unpacked:
+            archive.extract(source, unpacked)
+            facts = copy_tree(unpacked, target, title, data.patient)
     return Fetched("Slices of a folder", facts=facts)
 
 
@@ -46,9 +45,9 @@ def look(data: Data, used: Provenance | None) -> News:
         raise UserError(_NOT_FOUND.format(_place(data))) from None
     known = _recall(memory)
     if known.get("content") != now:
-        with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".look.") as folder:
-            fetch(data, Path(folder))
-            known = {"content": now, "sha256": provenance.digest(Path(folder))}
+        with atomic.scratch_folder(Path.cwd(), "look") as folder:
+            fetch(data, folder)
+            known = {"content": now, "sha256": provenance.digest(folder)}
         atomic.write_json(memory, known)
     new = used is None or known["sha256"] != used.sha256
     state = "has images, none in use yet" if used is None else "has changed" if new else "is unchanged"

@@ -1,0 +1,197 @@
+"""Kill `dvc repro` at random moments, many times, and see that the next one makes everything good.
+
+    python benchmarks/kill_drill.py --rounds 200          # about a minute a round on two idle cores; by hand
+
+Each round starts the whole graph with the smallest settings in a project of its own, cold (nothing but the code) or warm (one knob
+changed), and sends SIGKILL after a random time: to dvc with all it started, to dvc alone, or to the stage alone. That is done up to three
+times in a row. Then `dvc repro` must end well: outputs with the bytes of an undisturbed project, one version of each model in the registry
+for each training, no run left RUNNING, no temporary file or folder, no process.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from pipeline import presets
+from pipeline.atomic import WRITING
+
+SOURCE = Path(__file__).parents[1]
+OUTPUTS = (
+    "data",
+    "models/ct_to_mr.safetensors",
+    "models/mr_to_ct.safetensors",
+    "models/model.json",
+    "reports/split.json",
+    "reports/evaluate",
+)
+CHANGES = ("train.seed=3", "train.lambda_cycle=2.0", "preprocess.margin=0.06", "evaluate.examples=3")  # a warm round makes one of them
+MOST_KILLS = 3
+
+
+@dataclass
+class Drill:
+    """A project in `folder`, and what undisturbed projects gave, by the seed in use."""
+
+    folder: Path
+    expected: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    seconds: float = 0.0  # that the undisturbed cold run took
+
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        site = {"DVC_SITE_CACHE_DIR": str(self.folder.parent / "dvc-site")}
+        return {**os.environ, **site, "PATH": path, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", "CTMR_SALT": "the drill's salt"}
+
+    def make(self) -> None:
+        """A copy of every file that git knows, with the smallest settings, in a repository of its own."""
+        listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=SOURCE, capture_output=True, text=True, check=True)
+        for name in filter(None, listed.stdout.split("\0")):
+            if (SOURCE / name).is_file():
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(SOURCE / name, self.folder / name)
+        (self.folder / "dvc.lock").unlink(missing_ok=True)
+        self.change()
+        identity = ("-c", "user.name=drill", "-c", "user.email=drill@example.org")
+        for command in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "-m", "drill")):
+            subprocess.run(["git", *command], cwd=self.folder, check=True)
+
+    def change(self, *settings: str) -> None:
+        small = ("train.images=16", "train.teacher.images=16", "train.checkpoint_seconds=0.1")
+        presets.apply(["smoke"], [*small, *settings], self.folder / "params.yaml", SOURCE / "presets")
+
+    def empty(self) -> None:
+        """Remove all that ever was made."""
+        for name in ("data", "models", "reports", "checkpoints", "mlruns", ".dvc/cache", ".dvc/tmp"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        (self.folder / "dvc.lock").unlink(missing_ok=True)
+        (self.folder / "mlruns").mkdir()
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        log = (self.folder.parent / "log").open("ab")
+        return subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def finish(self) -> str:
+        """Run the graph to its end; what is wrong, "" when nothing is."""
+        (self.folder.parent / "log").unlink(missing_ok=True)
+        if self.start().wait(timeout=1800) != 0:
+            return "dvc repro failed: " + (self.folder.parent / "log").read_text(errors="replace")[-1500:]
+        return ""
+
+    def outputs(self) -> dict[str, bytes]:
+        places = [self.folder / name for name in OUTPUTS]
+        files = (file for place in places for file in (place.rglob("*") if place.is_dir() else [place]) if file.is_file())
+        return {file.relative_to(self.folder).as_posix(): file.read_bytes() for file in files if file.name != ".gitignore"}
+
+
+def kill(process: "subprocess.Popen[bytes]", whom: str) -> None:
+    """SIGKILL to `whom`: everything, dvc, or the stage (what dvc started); wait until all of the session are gone."""
+    members = list(session(process.pid))
+    victims = {"all": members, "dvc": [m for m in members if m.pid == process.pid], "stage": [m for m in members if m.pid != process.pid]}
+    for member in victims[whom]:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait(timeout=300)
+    end = time.monotonic() + 90
+    while any(session(process.pid)):
+        if time.monotonic() > end:
+            raise AssertionError(f"processes outlive dvc: {[member.cmdline() for member in session(process.pid)]}")
+        time.sleep(0.1)
+
+
+def session(leader: int) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+
+
+def faults(drill: Drill, key: str) -> Iterator[str]:
+    """What is not as it must be after a round."""
+    expected, found = drill.expected[key], drill.outputs()
+    differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if differing:
+        yield f"other bytes: {', '.join(differing[:5])}"
+    hidden = [file for file in drill.folder.rglob(f".*{WRITING}*") if ".git" not in file.parts]
+    if hidden:
+        yield f"left behind: {', '.join(str(file.relative_to(drill.folder)) for file in hidden[:5])}"
+    with sqlite3.connect(drill.folder / "mlruns/mlflow.db") as store:
+        running = store.execute("select run_uuid from runs where status = 'RUNNING'").fetchall()
+        doubled = store.execute(
+            "select name, value, count(*) from model_version_tags where key = 'weights_digest' group by 1, 2 having count(*) > 1"
+        )
+        if running:
+            yield f"runs left RUNNING: {len(running)}"
+        if twice := doubled.fetchall():
+            yield f"one training registered twice: {twice}"
+
+
+def play(drill: Drill, dice: random.Random) -> tuple[str, list[str]]:
+    """One round; what was done, and what is wrong after it."""
+    cold = dice.random() < 0.5
+    setting = "" if cold else dice.choice(CHANGES)
+    if cold:
+        drill.empty()
+    drill.change(*filter(None, [setting]))
+    done = ["cold" if cold else setting]
+    for _ in range(dice.randint(1, MOST_KILLS)):
+        process, moment, whom = drill.start(), dice.uniform(0.3, drill.seconds * (1 if cold else 0.7)), dice.choice(("all", "dvc", "stage"))
+        try:
+            process.wait(timeout=moment)
+            done.append("ended by itself")
+        except subprocess.TimeoutExpired:
+            kill(process, whom)
+            done.append(f"{whom} at {moment:.1f} s")
+    wrong = drill.finish()
+    return ", ".join(done), [wrong] if wrong else list(faults(drill, setting))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    dice, counted = random.Random(asked.seed), Counter[str]()
+    with tempfile.TemporaryDirectory(prefix="ctmr-drill-") as place:
+        drill = Drill(Path(place) / "project")
+        drill.make()
+        for setting in ("", *CHANGES):
+            drill.change(*filter(None, [setting]))
+            began = time.monotonic()
+            assert not (wrong := drill.finish()), wrong
+            drill.seconds = drill.seconds or time.monotonic() - began
+            drill.expected[setting] = drill.outputs()
+        print(f"undisturbed: {drill.seconds:.0f} s from nothing", flush=True)
+        for number in range(1, asked.rounds + 1):
+            done, wrong_now = play(drill, dice)
+            counted["kills"] += done.count(" at ")
+            counted["wrong"] += bool(wrong_now)
+            print(f"round {number}: {done}: {'; '.join(wrong_now) or 'good'}", flush=True)
+    print(f"{asked.rounds} rounds, {counted['kills']} kills: {counted['wrong']} rounds with a fault")
+    raise SystemExit(bool(counted["wrong"]))
+
+
+if __name__ == "__main__":
+    main()
