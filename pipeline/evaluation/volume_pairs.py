@@ -1,7 +1,7 @@
 """Pairs of volumes: MR translated to CT in Hounsfield units, scored voxel by voxel on the true CT's grid, beside bulk densities."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from pipeline.domain import MODALITIES, SCORES, Modality
 from pipeline.errors import UserError
-from pipeline.evaluation.bulk_density import AIR, BULK_DENSITIES, largest_piece
+from pipeline.evaluation.alignment import COARSE, estimate_shift
+from pipeline.evaluation.bulk_density import BULK_DENSITIES, largest_piece
 from pipeline.evaluation.intervals import compare
 from pipeline.evaluation.plausibility import HEAD
 from pipeline.evaluation.results import summarise
 from pipeline.evaluation.scoring import MODEL
-from pipeline.evaluation.volume_grid import COARSE, estimate_shift, resample
 from pipeline.evaluation.volume_scores import VOLUME_SCORES, VolumeTranslation, score_volume
 from pipeline.formats.slices import LIMITS
 from pipeline.formats.table import read_volume, recognise
 from pipeline.formats.volume import Volume
+from pipeline.imaging.regrid import onto_grid, same_grid
 from pipeline.sources.layout import mask_of, stem
 
 if TYPE_CHECKING:
@@ -80,10 +81,9 @@ def find_volume_pairs(raw: Path, slices: "pd.DataFrame") -> list[VolumePair]:
     for _, rows in both.groupby(["path_ct", "path_mr"]):
         if rows["frame_ct"].nunique() >= LEAST_PLANES:
             line = rows.iloc[0]
-            ct = PurePosixPath(line["path_ct"])
-            mask = raw / mask_of(ct)
-            name = stem(ct.relative_to(Modality.CT))
-            pairs.append(VolumePair(name, raw / ct, raw / line["path_mr"], str(line["group_ct"]), mask if mask.is_file() else None))
+            place = PurePosixPath(line["path_ct"])
+            name, mask = stem(place.relative_to(Modality.CT)), raw / mask_of(place)
+            pairs.append(VolumePair(name, raw / place, raw / line["path_mr"], str(line["group_ct"]), mask if mask.is_file() else None))
     return pairs
 
 
@@ -110,16 +110,30 @@ def _score_pair(pair: VolumePair, translate: Translate) -> tuple[dict[str, dict[
     body = recognise(pair.mask).read_volume(pair.mask, LIMITS).voxels > 0 if pair.mask else largest_piece(ct.voxels > HEAD)
     if body.shape != ct.voxels.shape:
         raise UserError(f"{pair.name}: mask {body.shape} and CT {ct.voxels.shape} differ in size")
-    on_ct, reached = resample(mr.voxels, mr, ct, float(mr.voxels.min()))
+    on_ct, reached = _on_grid(mr.voxels, mr, ct)
     mask = body & reached
     if mask.sum() < LEAST_OVERLAP * body.sum() or not mask.any():
         share = mask.sum() / max(1, body.sum())
         raise UserError(f"{pair.name}: the MR shows {share:.0%} of the head in the CT, at least {LEAST_OVERLAP:.0%} are needed")
     predictions = {MODEL: translate(mr)} | {method: assign(mr.voxels) for method, assign in BULK_DENSITIES.items()}
     scores = {
-        method: score_volume(VolumeTranslation(resample(prediction, mr, ct, AIR)[0], ct.voxels, mask, ct.voxel_size))
+        method: score_volume(VolumeTranslation(_on_grid(prediction, mr, ct)[0], ct.voxels, mask, ct.voxel_size))
         for method, prediction in predictions.items()
     }
     shift = estimate_shift(on_ct, ct.voxels, mask, ct.voxel_size)
     warning = f"misaligned: the MR fits better when moved by {shift:g} mm" if shift >= MISALIGNED else ""
     return scores, warning
+
+
+def _on_grid(voxels: NDArray[np.float32], volume: Volume, target: Volume) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """`voxels`, which lie on those of `volume`, on the voxels of `target`; and which of these lie inside. Raises UserError."""
+    moved = replace(volume, voxels=voxels)
+    if same_grid(moved, target):
+        return voxels, np.ones(voxels.shape, bool)
+    try:
+        result, inside = onto_grid(moved, target)
+    except ValueError as error:
+        raise UserError(f"{volume.source} and {target.source}: {error}, so one cannot be laid on the other") from None
+    if not inside.any():
+        raise UserError(f"{volume.source} and {target.source} do not overlap in millimetres; register them first")
+    return result.voxels, inside
