@@ -144,11 +144,12 @@ def translate(
     model: Annotated[str | None, typer.Option(help="Such as mr-to-ct@champion, mr-to-ct/3, or a folder with model.json.")] = None,
     contrast: Annotated[str | None, typer.Option(help="MR contrast wanted: t1, t2, flair or pd.")] = None,
     uncertainty: Annotated[Path | None, typer.Option(help="File for a map of the uncertainty, 0 to 1; picture or NIfTI.")] = None,
+    ct_values: Annotated[str, typer.Option(help="What the values of a CT are: auto, hu, offset-1024 or grey (a display window).")] = "auto",
 ) -> None:
     """Translate brain slices or volumes to the other modality, in the same geometry."""
     from pipeline.serving.translate_files import translate_files
 
-    translate_files(source, target, to, model, contrast, uncertainty)
+    translate_files(source, target, to, model, contrast, uncertainty, ct_values)
 
 
 @app.command()

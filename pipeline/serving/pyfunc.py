@@ -16,7 +16,6 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from pipeline.errors import UserError
 from pipeline.formats.slices import Slice
-from pipeline.formats.table import read_volume
 from pipeline.serving.translator import Translator
 
 
@@ -37,7 +36,7 @@ class TranslationModel(PythonModel):  # type: ignore[misc]
         """
         params = params or {}
         if params.get("image"):
-            slices, physical = _decode_image(params["image"])
+            slices, physical = _decode_image(self.translator, params["image"])
         else:
             physical = _is_physical(params.get("unit", "picture"))
             slices = _as_slices(np.asarray(model_input), "hu" if physical and self.translator.source == "ct" else "grey")
@@ -67,7 +66,7 @@ def _check_picture_range(slices: list[Slice]) -> None:
         )
 
 
-def _decode_image(image: str) -> tuple[list[Slice], bool]:
+def _decode_image(translator: Translator, image: str) -> tuple[list[Slice], bool]:
     try:
         content = base64.b64decode(image, validate=True)
     except binascii.Error:
@@ -75,7 +74,7 @@ def _decode_image(image: str) -> tuple[list[Slice], bool]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image"
         file.write_bytes(content)
-        volume = read_volume(file)
+        volume = translator.read(file)
     return volume.slices, volume.calibrated
 
 

@@ -2,38 +2,48 @@
 
 import time
 from pathlib import Path
+from typing import cast
 
 from pipeline.errors import UserError
 from pipeline.formats.table import look_into
+from pipeline.formats.values import CT_VALUES, CtValues
 from pipeline.serving.model_choice import choose_translator
 from pipeline.serving.translator import Summary, Translator
 
 
 def translate_files(
-    source: Path, target: Path, to: str, model: str | None = None, contrast: str | None = None, uncertainty: Path | None = None
+    source: Path,
+    target: Path,
+    to: str,
+    model: str | None = None,
+    contrast: str | None = None,
+    uncertainty: Path | None = None,
+    ct_values: str = "auto",
 ) -> None:
     """Translate `source` and print what was done. `model` as in `choose_translator`.
 
-    `uncertainty`: file for the uncertainty of one picture or NIfTI volume.
+    `uncertainty`: file for the uncertainty of one picture or NIfTI volume. `ct_values`: what the numbers of a CT are.
     Raises UserError for whatever the user can mend; of a folder of files, those that cannot be translated are named at the end.
     """
     if not source.exists():
         raise UserError(f"{source}: not found")
     if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
         raise UserError(f"{target}: would write into what is being translated; name another place")
+    if ct_values not in CT_VALUES:
+        raise UserError(f"--ct-values {ct_values}: expected {', '.join(CT_VALUES)}")
     began = time.monotonic()
     translator = choose_translator(model, to)
     tasks, set_aside = _list_tasks(source, target)
     if uncertainty is not None and len(tasks) > 1:
         raise UserError(f"--uncertainty {uncertainty}: one file for {len(tasks)}; translate one picture or volume at a time")
-    summaries, failures = _translate_all(translator, tasks, contrast, uncertainty)
+    summaries, failures = _translate_all(translator, tasks, contrast, uncertainty, cast(CtValues, ct_values))
     for line in set_aside:
         print(f"not read: {line}")
     _print_summary(translator, summaries, failures, target, time.monotonic() - began)
 
 
 def _translate_all(
-    translator: Translator, tasks: list[tuple[Path, Path]], contrast: str | None, uncertainty: Path | None
+    translator: Translator, tasks: list[tuple[Path, Path]], contrast: str | None, uncertainty: Path | None, ct_values: CtValues
 ) -> tuple[list[Summary], list[str]]:
     """What was translated, and a line for each file that could not be. A single file's error is raised instead."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -49,7 +59,7 @@ def _translate_all(
                 display.update(bar, advance=step, total=total)
 
             try:
-                summaries.append(translator.translate(path_in, path_out, contrast, advance, uncertainty))
+                summaries.append(translator.translate(path_in, path_out, contrast, advance, uncertainty, ct_values))
             except UserError as error:
                 if len(tasks) == 1:
                     raise

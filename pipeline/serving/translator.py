@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.domain import CONTRASTS, Direction, Modality
 from pipeline.errors import UserError
-from pipeline.formats.slices import Slice
+from pipeline.formats.slices import LIMITS, Limits, OtherModality, Slice
 from pipeline.formats.synthetic import Label, Synthetic
 from pipeline.formats.table import read_volume
 from pipeline.formats.table import write as write_file
+from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
 from pipeline.imaging import head, intensity
 from pipeline.imaging.prepare import NoHead, Prepared, prepare
@@ -152,6 +153,19 @@ class Translator:
                 empty = np.zeros(shape, np.float32)
                 translation.uncertainty.append(empty if prepared is None else self._put_back(next(spreads), prepared, shape, "grey"))
 
+    def read(self, path: Path, ct_values: CtValues = "auto", limits: Limits = LIMITS) -> Volume:
+        """What is to be translated: the one reader of command, page and pyfunc.
+
+        Raises UserError as `read_volume`, and OtherModality for what already is what this model makes.
+        """
+        volume = read_volume(path, self.source, ct_values, limits)
+        if volume.modality == self.target:
+            raise OtherModality(
+                f"{path}: {self.target.upper()} by its header or its values; this model translates {self.source.upper()},"
+                f" another makes {self.source.upper()} of it (--to {self.source})"
+            )
+        return volume
+
     def translate_volume(
         self, volume: Volume, contrast: str | None = None, progress: Progress | None = None, with_uncertainty: bool = False
     ) -> Translation:
@@ -168,14 +182,21 @@ class Translator:
         return write_file(volume, synthetic, path_in, path_out)
 
     def translate(
-        self, path_in: Path, path_out: Path, contrast: str | None = None, progress: Progress | None = None, uncertainty: Path | None = None
+        self,
+        path_in: Path,
+        path_out: Path,
+        contrast: str | None = None,
+        progress: Progress | None = None,
+        uncertainty: Path | None = None,
+        ct_values: CtValues = "auto",
     ) -> Summary:
         """Translate a picture, a DICOM file or series (folder) or a NIfTI volume and write the result, in its format, to `path_out`.
 
-        `uncertainty`: where to write the uncertainty, 0..1, as a picture or NIfTI volume. Raises UserError for what cannot be read or
-        shows no head, and for an uncertainty asked for with DICOM, which has no place for it.
+        `ct_values`: what the numbers of a CT are, where they do not tell. `uncertainty`: where to write the uncertainty, 0..1, as a
+        picture or NIfTI volume. Raises UserError for what cannot be read or shows no head, and for an uncertainty asked for with DICOM,
+        which has no place for it.
         """
-        volume = read_volume(path_in, self.source)
+        volume = self.read(path_in, ct_values)
         if uncertainty is not None and volume.format == "DICOM":
             raise UserError(f"{path_in}: uncertainty is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
         translation = self.translate_volume(volume, contrast, progress, uncertainty is not None)

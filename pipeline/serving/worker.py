@@ -20,7 +20,8 @@ import psutil
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError, describe_os_error
-from pipeline.formats.table import named, read_volume
+from pipeline.formats.slices import Limits
+from pipeline.formats.table import named
 from pipeline.formats.volume import Volume
 from pipeline.imaging import intensity
 from pipeline.processes import die_with_parent
@@ -198,10 +199,8 @@ def _report_defect(error: Exception) -> Refused:
 def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bounds, report: Callable[[int, int], None]) -> Finished:
     files = sorted((task.folder / "in").iterdir())
     source = files[0] if len(files) == 1 else task.folder / "in"
-    volume = read_volume(source, translator.source)
+    volume = translator.read(source, limits=Limits(slices=bounds.slices, voxels=bounds.pixels))
     height, width = volume.slices[0].pixels.shape
-    if len(volume.slices) > bounds.slices or len(volume.slices) * height * width > bounds.pixels:
-        raise UserError(f"{len(volume.slices)} slices of {width} × {height} pixels are too many here; use ctmr translate")
     began, done = time.monotonic(), 0
 
     def count(step: int, total: int) -> None:

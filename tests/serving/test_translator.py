@@ -12,6 +12,7 @@ import SimpleITK
 from PIL import Image
 
 from pipeline.errors import UserError
+from pipeline.formats.slices import OtherModality
 from pipeline.imaging.prepare import NoHead
 from pipeline.serving.translator import Translator
 from tests.serving import examinations
@@ -132,7 +133,9 @@ def test_slices_without_a_head_stay_empty_and_are_counted(to_ct: Translator, hea
 
 def test_a_ct_given_to_a_model_for_mr_is_named(to_ct: Translator, heads, tmp_path: Path) -> None:
     examinations.dicom_series(tmp_path / "ct", heads[0], "CT")
-    assert "CT by their header" in to_ct.translate(tmp_path / "ct", tmp_path / "out").warnings[0]
+    with pytest.raises(OtherModality, match=r"CT by its header or its values; this model translates MR, .*--to mr"):
+        to_ct.translate(tmp_path / "ct", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_translated_says_why(to_ct: Translator, to_mr: Translator, heads, tmp_path: Path) -> None:
