@@ -98,7 +98,7 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
     header["vox_offset"] = 0  # where it belongs; extensions are not taken over
     if original is None:
         header.set_xyzt_units("mm")
-    image = kind(numbers, volume.affine, header)
+    image: Any = kind(numbers, volume.affine, header)
     target.parent.mkdir(parents=True, exist_ok=True)
     if single:
         content = image.to_bytes()
@@ -158,13 +158,13 @@ def _geometry(header: Any, path: Path, limits: Limits) -> tuple[tuple[int, int, 
         raise Unreadable(f"{path}: no volume (shape {shape})")
     if kind.kind not in "iuf":
         raise Unreadable(f"{path}: voxels of type {kind}; expected one number each")
-    shape3 = (*shape, 1)[:3]
-    check_shape(path, shape3, limits)
+    columns, rows, slices = (*shape, 1)[:3]
+    check_shape(path, (columns, rows, slices), limits)
     try:
         nearest_axes(affine)
     except ValueError:
         raise Unreadable(f"{path}: its orientation (affine) is not usable; set sform or qform with your converter") from None
-    return shape3, kind, affine
+    return (columns, rows, slices), kind, affine
 
 
 def _scaled(numbers: NDArray[Any], slope: float | None, inter: float | None, path: Path) -> tuple[NDArray[np.float32], Unit]:

@@ -53,7 +53,7 @@ def read_numbers(file: BinaryIO, path: Path, kind: np.dtype, count: int, offset:
             raise Truncated(f"{path}: shorter than its header says; copy it again")
         at += skipped
     numbers = np.empty(count, kind)
-    view = memoryview(numbers.view(np.uint8))
+    view = memoryview(numbers.view(np.uint8).data)
     done = 0
     while done < length:
         some = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]

@@ -123,7 +123,7 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
     try:
         with tifffile.TiffFile(path) as file:
             for page in file.pages:
-                limits.check(path, *page.shape[:2], len(file.pages))
+                limits.check(path, page.shape[0], page.shape[1], len(file.pages))
             check_unpacked(path, sum(page.size for page in file.pages))
             slices: list[Slice] = []
             for page in file.pages:

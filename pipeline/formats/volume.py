@@ -152,7 +152,7 @@ def check_shape(path: Path, shape: tuple[int, ...], limits: Limits) -> None:
 def as_values(numbers: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], Unit]:
     """Numbers of a file as float32, and what they are: bytes are grey in 0..1, others "raw". Raises as `without_gaps`."""
     if numbers.dtype == np.uint8:
-        return numbers / np.float32(255), "grey"
+        return np.asarray(numbers / np.float32(255), np.float32), "grey"
     return without_gaps(numbers.astype(np.float32), path), "raw"
 
 
