@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import Contrast
-from pipeline.phantom.anatomy import FIELD_OF_VIEW, Subject, cut, draw_subject
+from pipeline.phantom.anatomy import BOTTOM, FIELD_OF_VIEW, TOP, Subject, cut, draw_subject
 from pipeline.phantom.atlas import load_atlas
 from pipeline.phantom.lesions import Lesion
 from pipeline.phantom.sequences import draw_sequence
@@ -98,9 +98,9 @@ def simulate_shares(seed: int, pixels: int) -> tuple[Shares, dict[str, float]]:
     The facts: `position`, `thickness` in mm, and where the head lies: its centre `down` and `right` of the grid's middle, its longer
     `side`, mm.
     """
-    subject, g = draw_subject(seed), np.random.default_rng([seed, 10])
+    subject, g = draw_subject(seed, lesion_chance=0.5), np.random.default_rng([seed, 10])
     while True:
-        position, thickness = float(g.uniform(*POSITIONS)), float(g.uniform(*THICKNESS))
+        position, thickness = _draw_position(subject, g), float(g.uniform(*THICKNESS))
         plane = cut(subject, position, FINE, FIELD_OF_VIEW / FINE, thickness)
         if (plane.head < 0).sum() * plane.frame.grid_spacing**2 >= SMALLEST:
             break
@@ -116,6 +116,15 @@ def simulate_shares(seed: int, pixels: int) -> tuple[Shares, dict[str, float]]:
         "side": max(bottom - top, right - left) * shares.spacing,
     }
     return shares, facts
+
+
+def _draw_position(subject: Subject, g: np.random.Generator) -> float:
+    """A height of a slice; through the lesion in most subjects that have one, since few slices at random would show it."""
+    lesion = subject.lesion
+    if lesion is None or g.random() < 0.3:
+        return float(g.uniform(*POSITIONS))
+    height = lesion.centre[2] + 0.6 * min(lesion.radius, 30) * g.uniform(-1, 1)
+    return float((height - BOTTOM) / (TOP - BOTTOM))
 
 
 def simulate_many(seeds: Sequence[int], *, size: int = 256, contrast: str | None = None, workers: int = 1) -> Iterator[Head]:

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline import phantom
 from pipeline.phantom import anatomy, lesions
-from pipeline.phantom.heads import draw_head
+from pipeline.phantom.heads import draw_head, simulate_shares
 from pipeline.phantom.tissues import Tissue
 
 SIZE = 128
@@ -96,6 +96,14 @@ def test_lesions_show(kind: lesions.Kind) -> None:
 def test_some_subjects_have_lesions_and_most_have_none() -> None:
     share = np.mean([anatomy.draw_subject(seed).lesion is not None for seed in range(300)])
     assert 0.2 < share < 0.5
+
+
+def test_slices_that_teach_often_show_a_lesion_and_always_a_head() -> None:
+    drawn = [simulate_shares(seed, 64) for seed in range(40)]
+    lesion = [np.isin(shares.tissue, range(Tissue.OEDEMA, Tissue.CAVITY + 1)) & (shares.weight > 127) for shares, _ in drawn]
+    assert 0.2 < np.mean([pixels.sum() > 5 for pixels in lesion]) < 0.6
+    assert all((shares.depth > 0).sum() * shares.spacing**2 > 2000 for shares, _ in drawn)
+    assert all(100 < facts["side"] < 260 or facts["position"] > 0.85 for _, facts in drawn)
 
 
 def test_unknown_contrast_is_refused() -> None:
