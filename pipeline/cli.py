@@ -55,6 +55,7 @@ _MODE = typer.Option(help="if_changed | always | warm_start (go on from the cham
 _SET = typer.Option("--set", metavar="KEY=VALUE", help="Change one knob for this retraining only; repeatable.")
 _NOTIFY = typer.Option(help="Whom to tell: an http(s) address, or TYPE/NAME of a Prefect block; repeatable.")
 _TIMEOUT = typer.Option("--timeout", metavar="STAGE=MINUTES", help="Longest time for a stage; repeatable.")
+_KEEP = typer.Option(help="How many of the newest retrainings stay whole; ctmr prune for the older ones afterwards. Default: all.")
 _BRANCH = typer.Option(help="Commit each retraining on this branch as well.")
 
 
@@ -65,11 +66,14 @@ def retrain(
     notify: Annotated[list[str] | None, _NOTIFY] = None,
     branch: Annotated[str | None, _BRANCH] = None,
     timeout: Annotated[list[str] | None, _TIMEOUT] = None,
+    keep: Annotated[int | None, _KEEP] = None,
 ) -> None:
     """Retrain in a worktree of its own where data, params or code changed; no server has to be started."""
     from pipeline.retraining.flow import parse_minutes, retrain_here
 
-    retrain_here(paths.project_root(), mode=mode, settings=set_, notify=notify, branch=branch, timeout_minutes=parse_minutes(timeout))
+    retrain_here(
+        paths.project_root(), mode=mode, settings=set_, notify=notify, branch=branch, timeout_minutes=parse_minutes(timeout), keep=keep
+    )
 
 
 @app.command()
@@ -82,12 +86,20 @@ def schedule(
     notify: Annotated[list[str] | None, _NOTIFY] = None,
     branch: Annotated[str | None, _BRANCH] = None,
     timeout: Annotated[list[str] | None, _TIMEOUT] = None,
+    keep: Annotated[int | None, _KEEP] = None,
 ) -> None:
     """Retrain by schedule on this machine until stopped; a run that is due while another still goes is skipped."""
     from pipeline.retraining.flow import parse_minutes
     from pipeline.retraining.schedule import serve_schedule
 
-    parameters = {"mode": mode, "settings": set_, "notify": notify, "branch": branch, "timeout_minutes": parse_minutes(timeout)}
+    parameters = {
+        "mode": mode,
+        "settings": set_,
+        "notify": notify,
+        "branch": branch,
+        "timeout_minutes": parse_minutes(timeout),
+        "keep": keep,
+    }
     serve_schedule(paths.project_root(), cron, timezone, port, **parameters)
 
 
@@ -114,6 +126,19 @@ def reproduce(name: Annotated[str, typer.Argument(help="A retraining, as ctmr hi
 
     if not rebuild(paths.project_root(), name):
         raise typer.Exit(2)
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(help="How many of the newest retrainings stay whole.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed, and how much it is.")] = False,
+) -> None:
+    """Remove what old retrainings left: experiments, models without an alias, checkpoints, unused cache."""
+    from pipeline.retraining.prune import prune as remove_unneeded
+
+    root = paths.project_root()
+    os.chdir(root)
+    remove_unneeded(root, keep, dry_run)
 
 
 @app.command()

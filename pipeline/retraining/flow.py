@@ -18,7 +18,7 @@ from prefect.states import Completed, Failed, State
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.processes import ends_with_parent
-from pipeline.retraining import own_server, server, summary, tell, workspace
+from pipeline.retraining import own_server, prune, server, summary, tell, workspace
 from pipeline.retraining.graph import StageFailed
 from pipeline.retraining.history import Record
 from pipeline.retraining.steps import Mode, Retraining, report_interrupted
@@ -36,6 +36,7 @@ def retrain(
     approval_hours: float = 72,
     timeout_minutes: dict[str, float] | None = None,
     again_seconds: list[float] | None = None,
+    keep: int | None = None,
 ) -> "State[Record]":
     """Retrain the project in `folder`, in a worktree of its own, where there is reason to.
 
@@ -49,6 +50,7 @@ def retrain(
         approval_hours: With register.promotion manual: how long a person may take to approve.
         timeout_minutes: Longest time for a stage, by its name, such as {"train": 0.5}; default 120, for train a week.
         again_seconds: Waits before a source that cannot be reached is tried again; default 30, 120 and 600.
+        keep: How many of the newest retrainings stay whole; what older ones left is removed afterwards, as `ctmr prune` does. None: all.
     """
     repo = (folder or paths.project_root()).resolve()
     context = FlowRunContext.get()
@@ -66,7 +68,10 @@ def retrain(
         with ends_with_parent() if deployment.id else nullcontext(), workspace.hold_lock(repo, f"{record.name}, since {began:%d %b %H:%M}"):
             record.notes += [f"An earlier retraining, {name}, was lost." for name in server.claim(run.id, record.name, repo)]
             record.notes += report_interrupted(repo, notify or [])
-            return _run(retraining, notify or [])
+            state = _run(retraining, notify or [])
+            if keep is not None and record.commit:
+                _prune(repo, keep)
+            return state
     except TrainingByHand as other:
         return _skip(str(other))
     except Busy as other:
@@ -96,6 +101,16 @@ def _run(retraining: Retraining, targets: list[str]) -> "State[Any]":
             retraining.hide()
             tell.publish(retraining.repo, record, retraining.stages, retraining.work, targets)
     return Completed(name=record.outcome.capitalize(), message=summary.headline(record), data=record)
+
+
+def _prune(repo: Path, keep: int) -> None:
+    """Remove what old retrainings left. A fault in that is a warning: the retraining is done."""
+    try:
+        unneeded = prune.find_unneeded(repo, keep)
+        prune.remove(repo, unneeded)
+        get_run_logger().info("pruned:\n%s", unneeded)
+    except (UserError, OSError) as error:
+        get_run_logger().warning("not pruned: %s", error)
 
 
 def retrain_here(folder: Path, **parameters: Any) -> None:

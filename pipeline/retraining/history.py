@@ -20,6 +20,7 @@ from pipeline.retraining.workspace import Workspace, git
 from pipeline.tables import print_table
 
 _HEADING = "Retraining record:"
+RECORD = "record.json"
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Record:
 
     `news`: what looking for new data gave. `source` and `old_source`: source.json of the data it used, and of that before. `fit`: how many
     images are fit for use, and why others are not. `split`: slices of each part. `promoted`: models that this one made champion.
+    `commit`, `experiment`: where DVC keeps it, and under which name, which a person may have changed.
     `registering`: an intent, written before register begins, with the digests of the `champions` then and of the `weights` to register, by
     model. Where it is still set and no retraining is at work, nobody has seen what became of it.
     """
@@ -58,13 +60,19 @@ class Record:
     error: str = ""
     last_lines: list[str] = field(default_factory=list)
     commit: str = ""
+    experiment: str = ""
 
 
 def write(repo: Path, record: Record) -> Path:
     """Keep the record in reports/retrain; gives the folder for it and what belongs to it. The summary is the .md file beside that."""
-    folder = repo / paths.RETRAIN_REPORT / record.name.removeprefix("retrain-")
-    write_json(folder / "record.json", asdict(record))
+    folder = folder_of(repo, record)
+    write_json(folder / RECORD, asdict(record))
     return folder
+
+
+def folder_of(repo: Path, record: Record) -> Path:
+    """Where its record lies, and copies of its report."""
+    return repo / paths.RETRAIN_REPORT / record.name.removeprefix("retrain-")
 
 
 def save(workspace: Workspace, record: Record, branch: str | None) -> str:
@@ -114,7 +122,7 @@ def all_records(repo: Path) -> list[Record]:
             commit = scm.get_ref(str(experiment))
             message = scm.resolve_commit(commit).message
             if _HEADING in message and (record := _parse(message.partition(_HEADING)[2], f"experiment {experiment.name}")):
-                record.commit = commit
+                record.commit, record.experiment = commit, experiment.name
                 records[record.name] = record
     finally:
         scm.close()
@@ -130,9 +138,9 @@ def find(repo: Path, name: str) -> Record:
     """The retraining `name`, which ended with models. Raises UserError when there is none."""
     known = [record for record in all_records(repo) if record.commit]
     for record in known:
-        if record.name == name:
+        if name in (record.name, record.experiment):
             return record
-    names = ", ".join(record.name for record in known[-5:]) or "none yet"
+    names = ", ".join(record.experiment for record in known[-5:]) or "none yet"
     raise UserError(f"retraining {name}: not among those with models ({names}); ctmr history lists them")
 
 
@@ -225,7 +233,7 @@ def _commit(folder: Path, tree: str, parent: str, message: str) -> str:
 
 
 def _reports(repo: Path) -> list[Record]:
-    files = sorted((repo / paths.RETRAIN_REPORT).glob("*/record.json"))
+    files = sorted((repo / paths.RETRAIN_REPORT).glob(f"*/{RECORD}"))
     return [record for file in files if (record := _parse(file.read_text(encoding="utf-8", errors="replace"), str(file)))]
 
 

@@ -147,13 +147,6 @@ def test_what_the_cache_lost_is_made_again(project: Path) -> None:
     assert graph.checkout(project) == []
 
 
-def test_outputs_that_the_cache_lacks_are_handed_to_it_again(project: Path) -> None:
-    _run_all(project)
-    subprocess.run(["rm", "-rf", ".dvc/cache/files"], cwd=project, check=True)
-    assert _run_all(project) == ["unchanged", "unchanged"]
-    assert list((project / ".dvc/cache/files").rglob("*.dir"))
-
-
 def test_a_cache_that_cannot_take_an_output_fails_the_stage(project: Path, tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()

@@ -51,6 +51,7 @@ def test_a_retraining_is_an_experiment_that_carries_its_record(repo: Path) -> No
     record.commit = history.save(work, record, "retrained")
     again = _record("2", outcome="refused")
     history.save(work, again, "retrained")
+    record.experiment = "retrain-1"
     assert history.find(repo, "retrain-1") == record
     assert [known.name for known in history.all_records(repo)] == ["retrain-1", "retrain-2"]
     log = subprocess.run(["git", "log", "--format=%s", "retrained"], cwd=repo, capture_output=True, text=True, check=True).stdout
