@@ -1,55 +1,77 @@
 """Time and memory of the evaluation of 60 and of 240 registered pairs at 256×256, both ways, small generator (ResNet-6, width 16).
 
-By hand, on an idle machine: python benchmarks/evaluate.py. Each runs in a process of its own; its peak memory is that of the process.
+python benchmarks/evaluate.py [PAIRS ...], on an idle machine. Simulated heads go through the graph's own stages first, which is not timed;
+the generators are untrained. Each evaluation runs in a process of its own; its peak memory is that of the process.
 """
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-SIZE, HEADS = 256, 12  # simulated heads, repeated mirrored, moved and darkened
+REPOSITORY = Path(__file__).parents[1]
+SLICES_PER_HEAD = 4
 
 
-def main() -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("pairs", "wall s", "user CPU s", "peak memory MiB", title="evaluation both ways, 256×256; bar: 240 in 90 s on 2 cores")
+def main(counts: list[int]) -> None:
+    print("pairs  wall s  user CPU s  peak memory MiB   (bar: 240 in 90 s on 2 cores)")
     with tempfile.TemporaryDirectory() as scratch:
-        for count in (60, 240):
-            make(Path(scratch, str(count)), count)
+        for count in counts:
+            project = Path(scratch, str(count))
+            prepare_project(project, count)
             before, began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime, time.perf_counter()
-            command = [sys.executable, __file__, "score"]
-            printed = subprocess.run(command, cwd=Path(scratch, str(count)), check=True, stdout=subprocess.PIPE, text=True).stdout
+            peak = run(project, sys.executable, __file__, "--score").strip().splitlines()[-1]
             wall, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-            table.add_row(str(count), f"{wall:.0f}", f"{used:.0f}", printed.strip().splitlines()[-1])
-    Console().print(table)
+            print(f"{count:5}  {wall:6.0f}  {used:10.0f}  {peak:>15}", flush=True)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
-def make(folder: Path, count: int) -> None:
-    """A project with `count` registered pairs."""
-    from pipeline import phantom
-    from tests.evaluation import projects
-    from tests.training import jobs
+def prepare_project(folder: Path, count: int) -> None:
+    """A project in `folder` with `count` registered test pairs, as the preprocess stage leaves it, and untrained generators."""
+    import torch
 
-    heads = [phantom.render_pair(phantom.simulate(seed, size=SIZE), seed) for seed in range(HEADS)]
-    images = {name: np.stack([varied(heads[n % HEADS][side], n // HEADS) for n in range(count)]) for side, name in enumerate(("ct", "mr"))}
-    model = jobs.PARAMS.model.model_copy(update={"generator": "resnet_6", "generator_width": 16})
-    projects.make_project(folder, images, model=model)
+    from pipeline import paths, presets
+    from pipeline.atomic import write_json
+    from pipeline.domain import DIRECTIONS
+    from pipeline.models.generator import build_generator, save_weights
+    from pipeline.params import load
+
+    folder.mkdir()
+    for name in ("params.yaml", "dvc.yaml", "presets"):
+        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copyfile
+        copy(REPOSITORY / name, folder / name)
+    settings = {
+        "data.phantom.subjects": 8,
+        "data.phantom.test_subjects": -(-count // SLICES_PER_HEAD),
+        "data.phantom.slices": SLICES_PER_HEAD,
+        "data.phantom.pixels": 256,
+        "preprocess.pixels": 256,
+        "preprocess.teacher_pairs": 0,
+        "train.teacher.images": 0,
+        "model.generator": "resnet_6",
+        "model.generator_width": 16,
+    }
+    presets.apply([], [f"{key}={value}" for key, value in settings.items()], folder / "params.yaml", folder / "presets")
+    for stage in ("download", "validate", "split", "preprocess"):
+        run(folder, sys.executable, "-m", f"stages.{stage}")
+    params, models = load(folder / "params.yaml"), folder / paths.MODELS
+    models.mkdir()
+    torch.manual_seed(0)
+    for direction in DIRECTIONS:
+        save_weights(models / f"{direction}.safetensors", build_generator(params.model, direction))
+    sections = {"model": params.model.model_dump(mode="json"), "preprocess": params.preprocess.model_dump(mode="json")}
+    files = {direction: {"weights": f"{direction}.safetensors"} for direction in DIRECTIONS}
+    write_json(models / "model.json", sections | {"directions": files})
 
 
-def varied(picture: np.ndarray, turn: int) -> np.ndarray:
-    moved = np.roll(picture[:, :: -1 if turn % 2 else 1], turn, axis=turn % 2)
-    return (moved * (1 - 0.01 * turn)).astype(np.uint8)
+def run(folder: Path, *command: str) -> str:
+    """What `command` prints, run in `folder` with the code of this repository."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def score() -> None:
@@ -62,4 +84,5 @@ def score() -> None:
 
 
 if __name__ == "__main__":
-    score() if sys.argv[1:] == ["score"] else main()
+    sys.path.insert(0, str(REPOSITORY))
+    score() if sys.argv[1:] == ["--score"] else main([int(count) for count in sys.argv[1:]] or [60, 240])

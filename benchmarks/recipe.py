@@ -11,14 +11,12 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from pipeline.domain import SCORES
+from pipeline.domain import DIRECTIONS, SCORES
 from pipeline.evaluation.intervals import compare
 
 REPOSITORY = Path(__file__).parents[1]
@@ -42,8 +40,7 @@ VARIANTS = {
     ],
 }  # fmt: skip
 TRUTH = ("mae", "correlation", "ssim")
-LOOKS = ("texture_frechet", "texture_kernel", "spread", "gradient_correlation", "cycle_mae")
-DIRECTIONS = {"ct_to_mr": "CT→MR", "mr_to_ct": "MR→CT"}
+WITHOUT_TRUTH = ("texture_frechet", "texture_kernel", "spread", "gradient_correlation", "cycle_mae")
 
 
 def main() -> None:
@@ -57,47 +54,47 @@ def main() -> None:
     parser.add_argument(
         "--against", choices=list(VARIANTS), help="compare the others with this one on the registered pairs, slice by slice"
     )
-    asked = parser.parse_args()
-    base = asked.work / "base"
+    options = parser.parse_args()
+    base = options.work / "base"
     if not (base / "data/slices/index.parquet").is_file():
-        asked.work.mkdir(parents=True, exist_ok=True)
+        options.work.mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(base)], check=True)
         run(base, "ctmr", "preset", "kaggle-cpu")
-        run(base, "ctmr", "preset", "folder", "--set", f"data.folder={asked.archive.resolve()}")
+        run(base, "ctmr", "preset", "folder", "--set", f"data.folder={options.archive.resolve()}")
         run(base, "dvc", "repro", "preprocess")
-    after = [name for name in asked.variants if VARIANTS[name][:1] == AFTER]
-    first = [name for name in asked.variants if name not in after]
+    after = [name for name in options.variants if VARIANTS[name][:1] == AFTER]
+    first = [name for name in options.variants if name not in after]
     if after and "short teacher" not in first:
         first.insert(0, "short teacher")
     for names in (first, after):
         with ThreadPoolExecutor(2) as workers:
-            jobs = [workers.submit(train, asked, name, seed) for name in names for seed in asked.seeds]
+            jobs = [workers.submit(train, options, name, seed) for name in names for seed in options.seeds]
         for job in jobs:
             job.result()
-    show("Registered pairs", asked, "reports/pairs", TRUTH, lambda figures, direction: figures["test"][direction])
-    show("Test slices of the archive", asked, "reports/evaluate", LOOKS, lambda figures, direction: figures["test"][direction])
-    if asked.against:
-        show_differences(asked)
+    print_scores("Registered pairs", options, "reports/pairs", TRUTH)
+    print_scores("Test slices of the archive", options, "reports/evaluate", WITHOUT_TRUTH)
+    if options.against:
+        print_differences(options)
 
 
-def train(asked: argparse.Namespace, name: str, seed: int) -> None:
-    folder = place(asked, name, seed)
+def train(options: argparse.Namespace, name: str, seed: int) -> None:
+    folder = place(options, name, seed)
     if not (folder / "models/model.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(asked.work / "base", folder, symlinks=True)
+        shutil.copytree(options.work / "base", folder, symlinks=True)
         changes = [f"train.seed={seed}", *VARIANTS[name]]
         if VARIANTS[name][:1] == AFTER:
-            changes.append(f"train.start_from={place(asked, 'short teacher', seed).resolve() / 'models'}")
+            changes.append(f"train.start_from={place(options, 'short teacher', seed).resolve() / 'models'}")
         run(folder, "ctmr", "preset", *(part for change in changes for part in ("--set", change)))
         run(folder, "dvc", "repro", "train")
     if not (folder / "reports/evaluate/metrics.json").is_file():
         run(folder, sys.executable, "-m", "stages.evaluate")
     if not (folder / "reports/pairs/metrics.json").is_file():
-        run(folder, "ctmr", "evaluate", str(asked.pairs.resolve()), "--patient", asked.patient)
+        run(folder, "ctmr", "evaluate", str(options.pairs.resolve()), "--patient", options.patient)
 
 
-def place(asked: argparse.Namespace, name: str, seed: int) -> Path:
-    folder: Path = asked.work / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
+def place(options: argparse.Namespace, name: str, seed: int) -> Path:
+    folder: Path = options.work / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
     return folder
 
 
@@ -109,28 +106,28 @@ def run(folder: Path, *command: str) -> None:
         subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=True)
 
 
-def show(title: str, asked: argparse.Namespace, report: str, scores: tuple[str, ...], of: Callable[[Any, str], dict[str, float]]) -> None:
+def print_scores(title: str, options: argparse.Namespace, report: str, scores: tuple[str, ...]) -> None:
     """A Markdown table: mean over the seeds, and their extremes."""
-    print(f"\n{title}, {len(asked.seeds)} seeds\n\n| | {' | '.join(scores)} |\n| --- |{' --- |' * len(scores)}")
-    for direction, label in DIRECTIONS.items():
-        for name in asked.variants:
-            files = [place(asked, name, seed) / report / "metrics.json" for seed in asked.seeds]
-            found = [of(json.loads(file.read_text(encoding="utf-8")), direction) for file in files]
-            cells = [cell([one[score] for one in found]) for score in scores]
-            print(f"| {label}, {name} | {' | '.join(cells)} |")
+    print(f"\n{title}, {len(options.seeds)} seeds\n\n| | {' | '.join(scores)} |\n| --- |{' --- |' * len(scores)}")
+    for direction in DIRECTIONS:
+        for name in options.variants:
+            files = [place(options, name, seed) / report / "metrics.json" for seed in options.seeds]
+            seeds = [json.loads(file.read_text(encoding="utf-8"))["test"][direction] for file in files]
+            cells = [cell([test[score] for test in seeds]) for score in scores]
+            print(f"| {direction.title}, {name} | {' | '.join(cells)} |")
 
 
-def show_differences(asked: argparse.Namespace) -> None:
+def print_differences(options: argparse.Namespace) -> None:
     """A Markdown table: paired differences on the registered pairs, means over seeds, then over patients, with 95 % intervals."""
     scores = TRUTH[:2]
-    comparisons = len(DIRECTIONS) * len(scores) * (len(asked.variants) - 1)
-    print(f"\nDifference to {asked.against}\n\n| | {' | '.join(scores)} |\n| --- |{' --- |' * len(scores)}")
-    for direction, label in DIRECTIONS.items():
-        base = per_slice(asked, asked.against, direction)
-        for name in asked.variants:
-            if name == asked.against:
+    comparisons = len(DIRECTIONS) * len(scores) * (len(options.variants) - 1)
+    print(f"\nDifference to {options.against}\n\n| | {' | '.join(scores)} |\n| --- |{' --- |' * len(scores)}")
+    for direction in DIRECTIONS:
+        base = per_slice(options, options.against, direction)
+        for name in options.variants:
+            if name == options.against:
                 continue
-            rows = per_slice(asked, name, direction).join(base.add_suffix("_base"))
+            rows = per_slice(options, name, direction).join(base.add_suffix("_base"))
             cells = []
             for score in scores:
                 differences = (rows[score] - rows[f"{score}_base"]).to_numpy()
@@ -139,12 +136,12 @@ def show_differences(asked: argparse.Namespace) -> None:
                 )
                 assert comparison is not None
                 cells.append(f"{comparison.difference} {comparison.verdict}")
-            print(f"| {label}, {name} | {' | '.join(cells)} |")
+            print(f"| {direction.title}, {name} | {' | '.join(cells)} |")
 
 
-def per_slice(asked: argparse.Namespace, name: str, direction: str) -> pd.DataFrame:
+def per_slice(options: argparse.Namespace, name: str, direction: str) -> pd.DataFrame:
     """Scores of each registered slice, means over the seeds, with its patient."""
-    tables = [pd.read_parquet(place(asked, name, seed) / "reports/pairs/per_slice.parquet") for seed in asked.seeds]
+    tables = [pd.read_parquet(place(options, name, seed) / "reports/pairs/per_slice.parquet") for seed in options.seeds]
     rows = pd.concat([table[(table["direction"] == direction) & (table["method"] == "model")] for table in tables])
     return rows.groupby("slice_id").agg({**dict.fromkeys(TRUTH, "mean"), "group": "first"})
 
