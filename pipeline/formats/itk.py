@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline import privacy
 from pipeline.atomic import scratch_folder
 from pipeline.errors import UserError
+from pipeline.formats.silence import silent_process
 from pipeline.formats.slices import LIMITS, Limits, Truncated, Unreadable, check_unpacked
 from pipeline.formats.synthetic import Synthetic, check_name
 from pipeline.formats.volume import Volume, as_values, check_shape, nearest_axes
@@ -170,7 +171,8 @@ def _decode(path: Path, header: Header) -> tuple[NDArray[np.generic], NDArray[np
         reader.SetFileName(str(shown))
         SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
         try:
-            image = reader.Execute()
+            with silent_process():
+                image = reader.Execute()
         except RuntimeError:
             raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
     array = SimpleITK.GetArrayFromImage(image)

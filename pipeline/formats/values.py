@@ -234,7 +234,7 @@ def _commonest(values: NDArray[np.float32]) -> float:
     """Middle of the fullest of bins ten wide (thousandths of the range where that is wide), smoothed over three."""
     low, high = float(values.min()), float(values.max())
     bins = int(np.clip((high - low) / 10, 1, 1000))
-    counts, edges = np.histogram(values, bins=bins)
+    counts, edges = np.histogram(values.astype(np.float64), bins=bins)
     best = int(np.convolve(counts, (1, 1, 1), "same").argmax())
     return float(edges[best] + edges[best + 1]) / 2
 

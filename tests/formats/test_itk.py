@@ -95,12 +95,13 @@ def test_a_header_alone_is_named_as_such(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])
-def test_truncated(ending: str, packed: bool, tmp_path: Path) -> None:
+def test_truncated_is_one_error_and_nothing_else(ending: str, packed: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / f"a{ending}"
     SimpleITK.WriteImage(image(np.tile(VALUES, (4, 4, 4))), str(path), packed)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(Truncated, match=r"shorter than its header|ends too early"):
         table.read_volume(path)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])

@@ -1,7 +1,8 @@
 """Feed mutated files to every reader, the series sorter, the archive code and the folder source; only UserError may come out.
 
-Run by hand from the project's root: `python tests/fuzz/mutate_files.py --minutes 10`. Seeds are the files that pydicom and nibabel ship
-and files made here; a mutation flips, overwrites, cuts, repeats or moves bytes, or splices two seeds. Work is done in child processes, so
+Run by hand from the project's root: `python -m tests.fuzz.mutate_files --minutes 10`. Seeds are the files that pydicom and nibabel ship
+and files made here; a mutation flips, overwrites, cuts, repeats or moves bytes, splices two seeds, or changes what the header says
+(headers.py). What can be read is also written, in its own format and in another. Work is done in child processes, so
 that a crash of a C decoder, a hang or a hunger for memory is caught and counted like any other finding. Findings are kept in `--keep`.
 """
 
@@ -20,14 +21,22 @@ import time
 import traceback
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import nibabel
 import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.formats import table
+from pipeline.formats.synthetic import Label, Synthetic
+from pipeline.formats.table import named
+from pipeline.formats.volume import Volume
+from pipeline.phantom import simulate_subject
 from pipeline.sources import archive, folder
+from tests.formats.dicom_files import write as write_dicom
+from tests.fuzz.headers import CHANGES
 
 SECONDS = 20  # for one input; more is a hang
 MEMORY = 3 * 2**30
@@ -36,7 +45,6 @@ MAX_SEED = 200_000  # bytes: larger seeds take longer and find no more
 
 def seeds(scratch: Path) -> list[tuple[str, bytes]]:
     """(suffix, content) of sound files of every kind."""
-    import nibabel
     import pydicom.data.data_manager
     from PIL import Image
 
@@ -57,6 +65,7 @@ def seeds(scratch: Path) -> list[tuple[str, bytes]]:
                 )
                 picture.save(packed, {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".bmp": "BMP"}[suffix])
                 found.append((suffix, packed.getvalue()))
+    found += made_here(scratch) * 20
     files = {f"set/{name}/{number}.png": os.urandom(200) for name in ("trainA", "trainB") for number in range(3)}
     with zipfile.ZipFile(scratch / "a.zip", "w", zipfile.ZIP_DEFLATED) as opened:
         for name, content in files.items():
@@ -68,6 +77,22 @@ def seeds(scratch: Path) -> list[tuple[str, bytes]]:
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
     return found + [("".join(file.suffixes), file.read_bytes()) for file in sorted(scratch.iterdir())] * 6
+
+
+def made_here(scratch: Path) -> list[tuple[str, bytes]]:
+    """A head as a volume of every format, a DICOM slice of it, and MR intensities."""
+    head = np.stack([slice_.ct for slice_ in simulate_subject(5, [0.5, 0.6], size=64)])
+    voxels = head.transpose(2, 1, 0).astype(np.int16)
+    place = scratch.parent / "made"
+    place.mkdir(exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-2, -2, 5, 1])), place / "a.nii")
+    volume = table.read_volume(place / "a.nii", "ct")
+    synthetic = Synthetic(volume.voxels, "hu", Label("mr-to-ct"), "", (40, 80))
+    for ending in (".mha", ".nrrd", ".mgz", ".nii.gz"):
+        table.write(volume, synthetic, place / "a.nii", place / f"a{ending}")
+    write_dicom(place / "a.dcm", (head[0] + 1024).astype(np.int16), 12.0)
+    write_dicom(place / "b.dcm", np.abs(head[0]).astype(np.uint16), 12.0, Modality="MR")
+    return [("".join(file.suffixes), file.read_bytes()) for file in sorted(place.iterdir())]
 
 
 def mutate(chance: random.Random, content: bytes, other: bytes) -> bytes:
@@ -100,7 +125,7 @@ def mutate(chance: random.Random, content: bytes, other: bytes) -> bytes:
     return bytes(data)
 
 
-def take(suffix: str, content: bytes, scratch: Path) -> str:
+def take(suffix: str, content: bytes, modality: str, scratch: Path) -> str:
     """What became of the input: "read", or the kind of UserError. Anything else is raised."""
     file = scratch / f"input{suffix}"
     file.write_bytes(content)
@@ -111,23 +136,55 @@ def take(suffix: str, content: bytes, scratch: Path) -> str:
             (target / "tree").mkdir(parents=True)
             archive.extract(file, target / "tree")
             folder.copy_tree(target / "tree", target, "fuzz")
-        else:
-            for one in table.read_slices(file):
-                assert one.pixels.ndim == 2
-                assert one.pixels.dtype == np.float32
-            table.read_volume(file)
+            return "read"
+        with contextlib.suppress(UserError):  # the whole may be read where the slices cannot, and the other way round
+            for slice_ in table.read_slices(file, modality):
+                assert slice_.pixels.ndim == 2
+                assert slice_.pixels.dtype == np.float32
+                assert np.isfinite(slice_.pixels).all()
+        source = file
+        if suffix == ".dcm":
+            source = _series(file, scratch / "series")
+        _write_again(table.read_volume(source, modality), source, scratch / "out")
         return "read"
     except UserError as error:
         return type(error).__name__
+
+
+def _series(file: Path, place: Path) -> Path:
+    """The file among four sound slices of its series, as far as it has one."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for number in range(4):
+        write_dicom(place / f"{number}.dcm", np.full((16, 16), number, np.int16), 5.0 * number)
+    shutil.copy(file, place / "mutated.dcm")
+    return place
+
+
+def _write_again(volume: Volume, source: Path, place: Path) -> None:
+    """What was read, written as a translation would be."""
+    assert np.isfinite(volume.voxels).all()
+    voxels = np.clip(volume.voxels, -1000, 3000)
+    synthetic = Synthetic(voxels, "hu", Label("mr-to-ct", "1", "abc"), "", (40, 80))
+    if volume.format == "picture":
+        synthetic = replace(synthetic, voxels=np.clip(voxels, 0, 1), unit="grey")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for name in ("own", "other.mha"):
+        target = place / (f"own{named(volume.format).ENDINGS[0]}" if name == "own" and not source.is_dir() else name)
+        if volume.format == "picture" and voxels.shape[2] > 1:
+            target = place / "own.tif"
+        with contextlib.suppress(UserError):  # of a geometry that the other format cannot hold, say
+            table.write(volume, synthetic, source, target)
 
 
 def child(inputs: Connection, outputs: Connection, scratch: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY + 4 * 2**30, MEMORY + 4 * 2**30))
     sys.stderr = io.StringIO()
     while True:
-        suffix, content = inputs.recv()
+        suffix, content, modality = inputs.recv()
         try:
-            outputs.send((take(suffix, content, scratch), ""))
+            outputs.send((take(suffix, content, modality, scratch), ""))
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             outputs.send((f"CRASH {type(error).__name__} at {Path(place.filename).name}:{place.lineno}", traceback.format_exc()))
@@ -158,10 +215,15 @@ def main() -> None:
                 theirs_in.close()
                 theirs_out.close()
             suffix, content = chance.choice(known)
-            content = mutate(chance, content, chance.choice(known)[1])
+            change = CHANGES.get(suffix)
+            if change and chance.random() < 0.5:
+                with contextlib.suppress(Exception):  # pydicom will not write some of it
+                    content = change(chance, content)
+            if not change or chance.random() < 0.5:
+                content = mutate(chance, content, chance.choice(known)[1])
             detail, result = "", "CRASH of the process"
             try:
-                ours_in.send((suffix, content))
+                ours_in.send((suffix, content, chance.choice(("ct", "mr", ""))))
                 if ours_out.poll(SECONDS):
                     result, detail = ours_out.recv()
                 else:
