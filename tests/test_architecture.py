@@ -25,8 +25,8 @@ FLOORS: tuple[set[str], ...] = (
 )
 # On one floor, packages know nothing of each other, but for these.
 BESIDE = {("serving", "tracking"), ("retraining", "tracking"), ("sources", "formats")}
-# Lower than their floor allows: networks know params and the words of the field, phantoms are drawn without knowing who wants them.
-ONLY = {"models": {GROUND}, "phantom": {GROUND}}
+# Less than their floor allows: networks know no formats and sources, phantoms are drawn without knowing who wants them.
+ONLY = {"models": {GROUND, "imaging"}, "phantom": {GROUND}}
 # Libraries that one package alone talks to.
 AT_HOME = {
     "mlflow": {"tracking", "serving/pyfunc.py"},
