@@ -4,6 +4,7 @@ Results come back to the process that asked, which alone writes: functions give 
 """
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -60,7 +61,7 @@ def _on_processes(
     while done < len(tasks):
         careful = done < suspects_end
         batch = tasks[done:suspects_end] if careful else tasks[done:]
-        with ProcessPoolExecutor(1 if careful else workers, mp_context=get_context("fork"), initializer=die_with_parent) as pool:
+        with ProcessPoolExecutor(1 if careful else workers, mp_context=get_context("fork"), initializer=_begin_worker) as pool:
             try:
                 for result in _in_order(pool, function, batch, 1 if careful else AHEAD * workers, meanwhile):
                     done, deaths = done + 1, 0
@@ -75,6 +76,14 @@ def _on_processes(
                 if not careful:
                     suspects_end = min(len(tasks), done + AHEAD * workers)
         meanwhile = None
+
+
+def _begin_worker() -> None:
+    """Leave it to the process that asked to end in order when it is stopped by hand, and end with it."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with_parent()
 
 
 def _in_order(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import yaml
 
@@ -89,6 +90,41 @@ def test_control_c_in_dvc_repro_shows_no_traceback(project: Path) -> None:
     assert "error: download was stopped; dvc repro begins it again" in printed
     assert "Traceback" not in printed
     assert left(project) == []
+
+
+WORKERS = """
+import time
+from pathlib import Path
+from pipeline.parallel import in_parallel
+from pipeline.stage import running
+
+def work(task):
+    Path("begun").touch()
+    time.sleep(0.2)
+
+if __name__ == "__main__":
+    with running("download"):
+        list(in_parallel(work, range(1000), 2))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_its_workers_end_with_it_without_a_word(project: Path, number: signal.Signals) -> None:
+    (project / "work.py").write_text(WORKERS)
+    process = start(project, sys.executable, "work.py")
+    os.killpg(process.pid, number)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (2, "error: download was stopped; dvc repro begins it again\n")
+
+
+def test_its_workers_end_when_it_is_killed(project: Path) -> None:
+    (project / "work.py").write_text(WORKERS)
+    process = start(project, sys.executable, "work.py")
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert workers
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
 def test_it_ends_with_the_dvc_that_started_it(project: Path) -> None:
