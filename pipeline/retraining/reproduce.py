@@ -15,6 +15,7 @@ from pipeline.retraining.graph import checkout, load_stage, open_graph, run_stag
 from pipeline.retraining.history import Record
 from pipeline.retraining.summary import read_json
 from pipeline.retraining.workspace import Busy, Workspace
+from pipeline.tracking.store import sqlite_uri
 
 LEFT_OUT = ("download", "register")  # not repeated: the source, and the registry
 
@@ -44,7 +45,7 @@ def _rebuild(work: Workspace, record: Record) -> None:
         raise UserError(f"{record.name}: its files from the source are no longer in DVC's cache; dvc pull may bring them")
     store = work.repo / paths.RETRAIN_WORK / "reproduce.mlflow/mlflow.db"
     shutil.rmtree(store.parent, ignore_errors=True)
-    env = {**work.env, "MLFLOW_TRACKING_URI": f"sqlite:///{store}", "DVC_EXP_NAME": f"again {record.name}"}
+    env = {**work.env, "MLFLOW_TRACKING_URI": sqlite_uri(store), "DVC_EXP_NAME": f"again {record.name}"}
     for stage in stage_names(work.folder):
         if stage not in LEFT_OUT:
             print(f"== {stage}", flush=True)

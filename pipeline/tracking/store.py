@@ -3,6 +3,7 @@
 `$MLFLOW_TRACKING_URI` names the store; without it, an SQLite file in the project's mlruns/ with the artifacts beside it.
 """
 
+import glob
 import logging
 import os
 import socket
@@ -13,7 +14,7 @@ from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pipeline import paths
 from pipeline.atomic import new_file
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 EXPERIMENT = "ctmr"
 PATIENCE = 5.0  # seconds until a server counts as away, or a database as locked by another program
 _SQLITE = "sqlite:///"
+_SQLITE_ENCODED = "sqlite+pysqlite:///file:"  # with the driver named, MLflow does not take it for a path and make its folders
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def tracking_uri() -> str:
     """Address of the MLflow store: `$MLFLOW_TRACKING_URI`, else SQLite in mlruns/."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{paths.home() / paths.MLRUNS / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(paths.home() / paths.MLRUNS / "mlflow.db")
 
 
 def is_server(uri: str) -> bool:
@@ -42,7 +44,14 @@ def is_server(uri: str) -> bool:
 
 def database_file(uri: str) -> Path | None:
     """The SQLite file behind `uri`, None for other stores."""
+    if uri.startswith(_SQLITE_ENCODED):
+        return Path(unquote(uri.removeprefix(_SQLITE_ENCODED).partition("?")[0]))
     return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+
+
+def sqlite_uri(file: Path) -> str:
+    """The address of an SQLite file; percent-encoded where its path holds a `?`, which would end it."""
+    return f"{_SQLITE_ENCODED}{quote(str(file))}?uri=true" if "?" in str(file) else f"{_SQLITE}{file}"
 
 
 def artifact_folder(uri: str) -> Path:
@@ -98,13 +107,13 @@ def _make_database(file: Path) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):  # two processes that make it at once would each lose the other's first run
-        for left in file.parent.glob(f".{file.stem}.*{file.suffix}*"):  # by a process that was killed: the lock is ours
+        for left in file.parent.glob(f".{glob.escape(file.stem)}.*{file.suffix}*"):  # by a process that was killed: the lock is ours
             left.unlink()
         if file.exists():
             return
         with new_file(file) as beside:
-            making = mlflow.MlflowClient(f"{_SQLITE}{beside}")
-            making.create_experiment(EXPERIMENT, artifact_folder(f"{_SQLITE}{file}").as_uri(), _EXPERIMENT_TAGS)
+            making = mlflow.MlflowClient(sqlite_uri(beside))
+            making.create_experiment(EXPERIMENT, artifact_folder(sqlite_uri(file)).as_uri(), _EXPERIMENT_TAGS)
 
 
 def check_database(file: Path) -> None:
