@@ -52,7 +52,7 @@ def stretch(pictures: Tensor, mask: Tensor, low: float, high: float) -> Tensor:
 
 
 def acquire_mr(clean: Tensor, mask: Tensor, strength: float, random: torch.Generator) -> Tensor:
-    """Magnitude pictures of tissue signals: shading by the coil, uneven tissue, resolution, ghosts of motion, stripes, Rician noise.
+    """Magnitude pictures of tissue signals: shading by the coil, uneven tissue, fold-over, resolution, ghosts of motion, stripes, noise.
 
     `clean` in about 0..1. `strength` scales how far everything goes; 0 gives the signals back.
     """
@@ -60,7 +60,7 @@ def acquire_mr(clean: Tensor, mask: Tensor, strength: float, random: torch.Gener
     shade = draw_field(clean.shape, 4, strength * (0.03 + 0.25 * uniform((count,), random)), random)
     grain = draw_field(clean.shape, 24, strength * 0.06 * uniform((count,), random), random)  # tissues are not all of a piece
     pictures = clean * shade.add_(grain).exp_()
-    spectrum = torch.fft.fft2(pictures)
+    spectrum = torch.fft.fft2(_add_fold(pictures, strength, random))
     for axis, size in ((-2, clean.shape[-2]), (-1, clean.shape[-1])):
         frequency = torch.fft.fftfreq(size, device=device).abs() * 2
         cutoff = 1 - strength * 0.55 * uniform((count, 1), random) ** 2
@@ -74,6 +74,21 @@ def acquire_mr(clean: Tensor, mask: Tensor, strength: float, random: torch.Gener
     real = signal.real + noise * normal(clean.shape, random)
     imaginary = signal.imag + noise * normal(clean.shape, random)
     return torch.sqrt(real.square() + imaginary.square())
+
+
+def _add_fold(pictures: Tensor, strength: float, random: torch.Generator) -> Tensor:
+    """What lies beyond a field of view that is too narrow, folded over to the other side of the picture; in 6 % of pictures."""
+    count, _, height, width = pictures.shape
+    amount = strength * (uniform((count, 1, 1, 1), random) < 0.06)
+    view = 0.7 + 0.2 * uniform((count, 1), random)  # of the picture's side, along its rows
+    at = torch.arange(height, device=pictures.device)
+    folded = torch.zeros_like(pictures)
+    for direction in (-1, 1):
+        source = at + direction * (view * height).round().long()
+        inside = ((source >= 0) & (source < height)).view(count, 1, height, 1)
+        rows = source.clamp(0, height - 1).view(count, 1, height, 1).expand(-1, -1, -1, width)
+        folded = folded + pictures.gather(2, rows) * inside
+    return pictures + amount * folded
 
 
 def _add_ghost(spectrum: Tensor, strength: float, random: torch.Generator) -> Tensor:

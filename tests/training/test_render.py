@@ -172,6 +172,19 @@ def test_without_strength_a_scanner_changes_nothing() -> None:
     torch.testing.assert_close(scanner.acquire_ct(hounsfield, -pictures * 50, mask, 0.0, seeded()), hounsfield, atol=0.05, rtol=0)
 
 
+def test_every_fault_of_an_mr_scanner_is_drawn_now_and_then() -> None:
+    """Of a small bright square, an echo on the same axis (ghost or fold-over), or stripes everywhere, in some of many pictures."""
+    square, mask = torch.zeros(200, 1, 64, 64), torch.ones(200, 1, 64, 64)
+    square[:, :, 2:6, 30:34] = 1
+    drawn = scanner.acquire_mr(square, mask, 1.0, seeded(1))
+    far = drawn[:, 0, 40:60, 28:36].amax((1, 2))  # where the square's row lands when the field of view is 0.7 to 0.9 of the side
+    assert 0.02 < (far > 0.5).float().mean() < 0.12, "fold-over"
+    level = drawn[:, 0].flatten(1).median(1).values
+    assert 0.005 < level.median() < 0.06, "Rician noise lifts what is dark"
+    peak = drawn.amax((1, 2, 3))
+    assert peak.std() > 0.05, "shading and resolution"
+
+
 def test_blur_has_the_width_that_is_asked_for() -> None:
     point = torch.zeros(2, 1, 33, 33)
     point[:, :, 16, 16] = 1
