@@ -96,16 +96,25 @@ def read_volume(path: Path, modality: str = "", ct_values: CtValues = "auto", li
     series with several pictures in one place (echoes, time points), since that is no single volume.
     """
     if path.is_dir():
-        files, set_aside = _sorted_out(path)
-        series = [file for file, format_ in files if format_.NAME == dicom.NAME]
-        volume = dicom.read_series(path, series, limits)
-        others = [file for file, format_ in files if format_.NAME != dicom.NAME]
-        if others or set_aside:
-            volume.warnings.append(f"{len(others) + len(set_aside)} other files in the folder are no DICOM and were not read")
+        volume = _read_folder(path, limits)
     else:
         path, format_ = _with_header(path)
         volume = format_.read_volume(path, limits)
     return values.interpret_volume(volume, modality, ct_values)
+
+
+def _read_folder(folder: Path, limits: Limits) -> Volume:
+    """The DICOM series in a folder, or the only volume in it. Raises UserError as `read_volume`."""
+    files, set_aside = _sorted_out(folder)
+    series = [file for file, format_ in files if format_.NAME == dicom.NAME]
+    if not series and len(files) == 1:
+        file, format_ = files[0]
+        return format_.read_volume(file, limits)
+    volume = dicom.read_series(folder, series, limits)
+    others = len(files) - len(series) + len(set_aside)
+    if others:
+        volume.warnings.append(f"{others} other files in the folder are no DICOM and were not read")
+    return volume
 
 
 def look_into(folder: Path) -> Contents:
