@@ -1,17 +1,20 @@
-"""Work spread over the cores of this machine, or any other executor; results in order, so that their number never shows in them.
+"""Work spread over this machine's cores, a Dask cluster or any other executor; results in order, so that nothing shows where it ran.
 
-Results come back to the process that asked, which alone writes: functions give values and touch no shared file.
+Results come back to the process that asked, which alone writes: functions give values and touch no shared file. With
+`$DASK_SCHEDULER_ADDRESS` set, the cluster does the work; it is how a run is executed, never a param.
 """
 
 import os
 import signal
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pipeline.errors import UserError
 from pipeline.processes import die_with_parent
@@ -19,8 +22,10 @@ from pipeline.processes import die_with_parent
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 TRIES = 3  # so many workers may die on a task
 AHEAD = 4  # tasks per worker that are handed out before their turn: no worker waits, and memory stays flat
+REPORT_SECONDS = 10.0  # between lines on how far the work is
 
 
 def in_parallel(
@@ -32,21 +37,33 @@ def in_parallel(
     executor: Executor | None = None,
     name: Callable[[Task], str] = str,
 ) -> Iterator[Result]:
-    """function(task) for every task, in order, on `workers` processes (default: one per core that this process may use; 1: here).
+    """function(task) for every task, in order, on `workers` processes (default: the cluster, else a process for each core; 1: here).
 
     `executor`: where to work instead, `workers` then being how many work there; `function` and tasks must be picklable.
     `meanwhile` is called once in this process while the others work: a slow import, say. A task whose worker is killed (by the system,
     for memory) runs again; a task on which `TRIES` workers died is a UserError that says what `name(task)` calls it.
     """
     tasks = list(tasks)
+    cores = len(os.sched_getaffinity(0))
     if executor is not None:
-        yield from _in_order(executor, function, tasks, AHEAD * (workers or os.cpu_count() or 1), meanwhile)
-        return
-    workers = min(workers or len(os.sched_getaffinity(0)), len(tasks))
-    if workers <= 1:
-        yield from map(function, tasks)
+        results = in_order(executor, function, tasks, AHEAD * (workers or cores), meanwhile)
+    elif workers is None and os.environ.get(SCHEDULER) and len(tasks) > 1:
+        from pipeline import cluster  # needs distributed, an extra
+
+        results = cluster.run(os.environ[SCHEDULER], function, tasks, meanwhile, name)
+    elif min(workers or cores, len(tasks)) > 1:
+        results = _on_processes(function, tasks, min(workers or cores, len(tasks)), meanwhile, name)
     else:
-        yield from _on_processes(function, tasks, workers, meanwhile, name)
+        results = map(function, tasks)
+    yield from _reported(results, len(tasks))
+
+
+def name_killer(task: str) -> UserError:
+    """The error for an input on which workers die."""
+    return UserError(
+        f"{task}: {TRIES} worker processes were killed on this input, most likely for want of memory; free some, or remove this input,"
+        " then run again"
+    )
 
 
 def _on_processes(
@@ -63,16 +80,13 @@ def _on_processes(
         batch = tasks[done:suspects_end] if careful else tasks[done:]
         with ProcessPoolExecutor(1 if careful else workers, mp_context=get_context("fork"), initializer=_begin_worker) as pool:
             try:
-                for result in _in_order(pool, function, batch, 1 if careful else AHEAD * workers, meanwhile):
+                for result in in_order(pool, function, batch, 1 if careful else AHEAD * workers, meanwhile):
                     done, deaths = done + 1, 0
                     yield result
             except BrokenProcessPool:
                 deaths = deaths + 1 if careful else 1
                 if deaths >= TRIES:
-                    raise UserError(
-                        f"{name(tasks[done])}: {TRIES} worker processes were killed on this input, most likely for want of memory;"
-                        " free some, or remove this input, then run again"
-                    ) from None
+                    raise name_killer(name(tasks[done])) from None
                 if not careful:
                     suspects_end = min(len(tasks), done + AHEAD * workers)
         meanwhile = None
@@ -86,8 +100,15 @@ def _begin_worker() -> None:
     die_with_parent()
 
 
-def _in_order(
-    executor: Executor,
+class Submits(Protocol):
+    """What hands out a task: any executor of concurrent.futures."""
+
+    def submit(self, function: Callable[[Task], Result], task: Task, /) -> "Future[Result]":
+        """A future with `result` and `cancel`."""
+
+
+def in_order(
+    executor: Submits,
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
     ahead: int,
@@ -107,3 +128,16 @@ def _in_order(
     finally:
         for future in handed_out:
             future.cancel()
+
+
+def _reported(results: Iterable[Result], count: int) -> Iterator[Result]:
+    """The results as they are; on work that takes long, a line now and then that says how far it is."""
+    began = reported = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        yield result
+        now = time.monotonic()
+        if now - reported >= REPORT_SECONDS and done < count:
+            rate = done / (now - began)
+            left = (count - done) / rate
+            print(f"{done} of {count} parts done, {rate:.3g} a second, {left / 60:.0f} min left", file=sys.stderr, flush=True)
+            reported = now

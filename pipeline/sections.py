@@ -54,8 +54,8 @@ class Phantom(Section):
 class Data(Section):
     """download: where slices come from."""
 
-    source: Literal["phantom", "kaggle", "folder"] = "phantom"
-    """phantom (simulated here, no download) | kaggle | folder"""
+    source: Literal["phantom", "kaggle", "folder", "url"] = "phantom"
+    """phantom (simulated here, no download) | kaggle | folder | url"""
     mr_contrast: Literal["any", "t1", "t2", "flair", "pd"] = "any"
     """any | t1 | t2 | flair | pd: use only MR slices of this contrast, as files say it or as it is estimated"""
     patient: str = "auto"
@@ -63,6 +63,8 @@ class Data(Section):
     kaggle: Kaggle = Kaggle()
     folder: str | None = None
     """for source folder: a directory or archive in the Kaggle layout, or with ct/ and mr/; pairs.csv is optional"""
+    url: str | None = None
+    """for source url: s3://, gs:// or https:// address of a folder or archive as above; credentials from the environment"""
     phantom: Phantom = Phantom()
 
     @field_validator("patient")
@@ -82,6 +84,10 @@ class Data(Section):
     def _folder_named(self) -> "Data":
         if self.source == "folder" and not self.folder:
             raise ValueError("source is folder, so data.folder must name a directory or archive")
+        if self.source == "url" and not (self.url and "://" in self.url):
+            raise ValueError("source is url, so data.url must be an address such as s3://bucket/folder")
+        if self.url and "@" in self.url.partition("://")[2].partition("/")[0]:
+            raise ValueError("data.url holds credentials, which belong in the environment or the storage's own file, not in params.yaml")
         return self
 
 

@@ -26,6 +26,17 @@ def main() -> None:
                     ) from None
                 print(f"warning: data.folder = {data['folder']}: not found; going on with the data that was downloaded", file=sys.stderr)
                 return
+        if data["source"] == "url":
+            from pipeline.params import load
+            from pipeline.sources.url import listing_digest
+
+            try:
+                content["listing"] = listing_digest(load().data)
+            except UserError as error:
+                if not error.retryable or not paths.CONTENT.is_file() or not paths.RAW.is_dir():
+                    raise
+                print(f"warning: {error}; going on with the data that was downloaded", file=sys.stderr)
+                return
         atomic.write_json(paths.CONTENT, content)
 
 

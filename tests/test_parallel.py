@@ -1,8 +1,11 @@
 """Work spread over processes: in order, whatever the number of workers, and no worker that is killed loses anything."""
 
 import itertools
+import logging
 import os
+import re
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.parallel import AHEAD, in_parallel
+from pipeline.parallel import AHEAD, SCHEDULER, in_parallel
 
 
 def double(number: int) -> int:
@@ -62,3 +65,83 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
 def test_an_input_that_kills_every_worker_is_named_in_one_line() -> None:
     with pytest.raises(UserError, match=r"^scan 5: 3 worker processes were killed on this input, most likely for want of memory"):
         list(in_parallel(be_killed_at_5, range(40), 2, name="scan {}".format))
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Dask scheduler with two workers of one thread each, in processes of their own."""
+    distributed = pytest.importorskip("distributed")
+    folder = tmp_path_factory.mktemp("dask")
+    with distributed.LocalCluster(
+        2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(folder), silence_logs=logging.CRITICAL
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def on_dask(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(SCHEDULER, scheduler)
+    return scheduler
+
+
+def whereabouts(number: int) -> tuple[int, int, str]:
+    return number, os.getpid(), str(Path.cwd())
+
+
+def be_slow(number: int) -> int:
+    time.sleep(0.02)
+    return number
+
+
+def read(file: Path) -> str:
+    return file.read_text()
+
+
+def test_a_cluster_does_the_work_in_the_projects_folder(on_dask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = list(in_parallel(whereabouts, range(40)))
+    assert [number for number, _, _ in results] == list(range(40))
+    assert {folder for _, _, folder in results} == {str(tmp_path)}
+    assert os.getpid() not in {process for _, process, _ in results}
+
+
+def test_files_of_the_project_are_the_same_there(on_dask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        Path(f"{number}.txt").write_text(str(number))
+    files = [Path(f"{number}.txt") for number in range(3)]
+    assert list(in_parallel(read, files)) == ["0", "1", "2"]
+    with pytest.raises(UserError, match=r"a worker on .* has no gone.txt; all hosts must see the same data"):
+        list(in_parallel(read, [*files, Path("gone.txt")]))
+
+
+def test_an_input_that_kills_every_worker_of_a_cluster_is_named(on_dask: str) -> None:
+    with pytest.raises(UserError, match=r"^scan 5: 3 worker processes were killed on this input"):
+        list(in_parallel(be_killed_at_5, range(10), name="scan {}".format))
+
+
+def test_a_lost_worker_of_a_cluster_loses_nothing(on_dask: str, tmp_path: Path) -> None:
+    tasks = [(number, tmp_path / "killed") for number in range(20)]
+    assert list(in_parallel(be_killed_once, tasks)) == list(range(20))
+    assert (tmp_path / "killed").exists()
+
+
+def test_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setenv(SCHEDULER, "tcp://127.0.0.1:1")
+    monkeypatch.setattr("pipeline.cluster.WAIT_SECONDS", 4.0)
+    with pytest.raises(UserError, match=r"DASK_SCHEDULER_ADDRESS = tcp://127.0.0.1:1: no Dask scheduler answers") as error:
+        list(in_parallel(double, range(3)))
+    assert error.value.retryable
+
+
+def test_workers_with_other_code_are_refused(on_dask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.code_digest.__code__", (lambda: os.environ.get("DASK_WORKER_NAME", "here")).__code__)
+    with pytest.raises(UserError, match=r"the Dask worker tcp://.* runs other code of ctmr|cannot import ctmr"):
+        list(in_parallel(double, range(3)))
+
+
+def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("pipeline.parallel.REPORT_SECONDS", 0.1)
+    list(in_parallel(be_slow, range(20), 1))
+    assert re.search(r"^\d+ of 20 parts done, \d+(\.\d+)? a second, 0 min left$", capsys.readouterr().err, re.MULTILINE)

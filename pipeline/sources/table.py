@@ -17,6 +17,7 @@ SOURCES = {
     "phantom": "pipeline.sources.phantom",
     "kaggle": "pipeline.sources.kaggle",
     "folder": "pipeline.sources.folder",
+    "url": "pipeline.sources.url",
 }
 
 

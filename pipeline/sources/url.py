@@ -1,0 +1,200 @@
+"""Source `url`: slices from object storage or a web server (s3://, gs://, https://, ... by fsspec): a folder of objects, or one archive.
+
+What was fetched stays in `~/.cache/ctmr` (or `$CTMR_CACHE`): only objects that are new or changed are fetched again, and a large one goes
+on where it broke. Credentials come from the usual places of each storage (environment, ~/.aws, ...); none is shown or kept.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import filelock
+
+from pipeline import atomic, privacy
+from pipeline.errors import UserError
+from pipeline.params import Data
+from pipeline.sources import archive, folder
+from pipeline.sources.provenance import Fetched, News, Provenance
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+CACHE_VARIABLE = "CTMR_CACHE"
+BATCH = 64  # objects fetched at a time
+LARGE = 64 * 2**20  # bytes; larger objects are fetched in pieces, so that a broken connection loses little
+PIECE = 8 * 2**20
+_EXTRAS = "pip install 'ctmr[storage]'"
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object: its key in the storage, its name below the address, its size in bytes, and a mark that changes with its content."""
+
+    key: str
+    name: str
+    size: int
+    mark: str
+
+
+def fetch(data: Data, target: Path) -> Fetched:
+    """Fetch what is new at `data.url` and copy its images into `target`, sorted by modality and split.
+
+    Raises UserError, retryable where the storage cannot be reached, when it refuses, holds nothing or is of unknown layout.
+    """
+    title = _title(data)
+    with _errors(title):
+        storage, root = _open(data)
+        objects = _list(storage, root, title)
+        copy = _copy_of(data)
+        copy.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(copy.with_name(f"{copy.name}.lock")):
+            _update(storage, objects, copy)
+            if len(objects) == 1 and objects[0].name.lower().endswith(archive.SUFFIXES):
+                with atomic.new_folder(copy.with_name(f"{copy.name}.unpacked")) as unpacked:
+                    archive.extract(copy / objects[0].name, unpacked)
+                    facts = folder.copy_tree(unpacked, target, title, data.patient)
+            else:
+                facts = folder.copy_tree(copy, target, title, data.patient)
+    return Fetched(title, facts={**facts, "listing": _digest(objects)})
+
+
+def look(data: Data, used: Provenance | None) -> News:
+    """Compare names, sizes and marks of the objects with those of the data in use; nothing is fetched."""
+    listing = listing_digest(data)
+    new = used is None or used.facts.get("listing") != listing
+    state = "has images, none in use yet" if used is None else "has changed" if new else "is unchanged"
+    return News(new, f"{_title(data)} {state}")
+
+
+def listing_digest(data: Data) -> str:
+    """Digest of names, sizes and marks of all objects at `data.url`. Raises UserError as `fetch`."""
+    title = _title(data)
+    with _errors(title):
+        storage, root = _open(data)
+        return _digest(_list(storage, root, title))
+
+
+def _title(data: Data) -> str:
+    return f"Objects at {privacy.mask_credentials(str(data.url))}"
+
+
+def _open(data: Data) -> "tuple[AbstractFileSystem, str]":
+    assert data.url is not None  # params refuse it
+    try:
+        from fsspec.core import url_to_fs
+
+        storage, root = url_to_fs(data.url)
+    except ImportError as error:
+        raise UserError(f"{_title(data)}: this needs a library that is not installed ({error.name}); {_EXTRAS}") from None
+    except ValueError as error:
+        raise UserError(f"{_title(data)}: {error}") from None
+    storage.invalidate_cache()
+    return storage, root
+
+
+def _list(storage: "AbstractFileSystem", root: str, title: str) -> list[Object]:
+    """Every object at `root`, by name; `root` itself where it is one."""
+    info = storage.info(root)
+    found = {root: info} if info["type"] == "file" else storage.find(root, detail=True)
+    objects = []
+    for key, facts in sorted(found.items()):
+        name = key.removeprefix(root).strip("/") or PurePosixPath(key.split("?")[0]).name
+        if facts["type"] != "file" or name.endswith("/") or any(part.startswith(".") for part in PurePosixPath(name).parts):
+            continue
+        mark = next((str(facts[mark]) for mark in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if facts.get(mark)), "")
+        objects.append(Object(key, name, int(facts.get("size") or 0), mark))
+    if not objects:
+        raise UserError(f"{title}: nothing there; check data.url")
+    return objects
+
+
+def _copy_of(data: Data) -> Path:
+    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache/ctmr")
+    return cache / hashlib.sha256(str(data.url).encode()).hexdigest()[:24]
+
+
+def _update(storage: "AbstractFileSystem", objects: list[Object], copy: Path) -> None:
+    """Bring the copy to what the storage holds: what is new is fetched, what is gone is removed. A mark beside a file says what it is."""
+    wanted = {copy / item.name: item for item in objects}
+    for file in [file for file in copy.rglob("*") if file.is_file()]:
+        if not file.name.startswith(".") and file not in wanted:
+            file.unlink()
+            _seal(file).unlink(missing_ok=True)
+    missing = [(file, item) for file, item in wanted.items() if not _is_whole(file, item)]
+    for file, _ in missing:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    small = [(file, item) for file, item in missing if item.size < LARGE]
+    for start in range(0, len(small), BATCH):
+        batch = small[start : start + BATCH]
+        parts = [_part(file, item) for file, item in batch]
+        storage.get([item.key for _, item in batch], [str(part) for part in parts])
+        for (file, item), part in zip(batch, parts, strict=True):
+            _finish(part, file, item)
+    for file, item in missing:
+        if item.size >= LARGE:
+            _fetch_large(storage, item, _part(file, item))
+            _finish(_part(file, item), file, item)
+
+
+def _fetch_large(storage: "AbstractFileSystem", item: Object, part: Path) -> None:
+    """Append what is missing to `part`, which belongs to this very content of the object."""
+    with storage.open(item.key, "rb") as remote, part.open("ab") as local:
+        remote.seek(local.tell())
+        while piece := remote.read(PIECE):
+            local.write(piece)
+
+
+def _is_whole(file: Path, item: Object) -> bool:
+    """Whether the copy of an object is there; storages that give no mark are fetched again."""
+    seal = _seal(file)
+    return bool(item.mark) and file.is_file() and file.stat().st_size == item.size and seal.is_file() and seal.read_text() == item.mark
+
+
+def _finish(part: Path, file: Path, item: Object) -> None:
+    if item.size and part.stat().st_size != item.size:
+        size = part.stat().st_size
+        part.unlink()
+        raise UserError(f"{file.name}: {size} bytes came instead of {item.size}; run again", retryable=True)
+    part.replace(file)
+    _seal(file).write_text(item.mark)
+
+
+def _seal(file: Path) -> Path:
+    return file.with_name(f".{file.name}.mark")
+
+
+def _part(file: Path, item: Object) -> Path:
+    return file.with_name(f".{file.name}.{hashlib.sha256(item.mark.encode()).hexdigest()[:8]}.part")
+
+
+def _digest(objects: list[Object]) -> str:
+    return hashlib.sha256("\n".join(f"{item.name}\0{item.size}\0{item.mark}" for item in objects).encode()).hexdigest()
+
+
+@contextmanager
+def _errors(title: str) -> Iterator[None]:
+    """What storages raise as one line; no text of theirs, which may hold signed addresses."""
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{title}: no such bucket, folder or file; check data.url") from None
+    except PermissionError:
+        raise UserError(f"{title}: access denied (403); give credentials in the usual place of this storage, such as ~/.aws") from None
+    except Exception as error:
+        if not _is_of_network(error):
+            raise
+        raise UserError(f"{title}: cannot be reached ({type(error).__name__}); check the network, then run again", retryable=True) from None
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """Whether an error comes from the storage's client: OSError without a local file, or one of the client's own."""
+    modules = ("aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "fsspec", "requests", "asyncio")
+    if isinstance(error, OSError) and error.filename is None and not isinstance(error, BlockingIOError):
+        return error.errno not in (28, 122)  # a full disk is no fault of the network
+    return type(error).__module__.split(".")[0] in modules or isinstance(error, TimeoutError)
