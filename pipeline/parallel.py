@@ -61,8 +61,8 @@ def in_parallel(
 def name_killer(task: str) -> UserError:
     """The error for an input on which workers die."""
     return UserError(
-        f"{task}: {TRIES} worker processes were killed on this input, most likely for want of memory; free some, or remove this input,"
-        " then run again"
+        f"{task}: one worker process after the other was killed on this input, most likely for want of memory; free some, or remove this"
+        " input, then run again"
     )
 
 

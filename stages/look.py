@@ -27,11 +27,10 @@ def main() -> None:
                 print(f"warning: data.folder = {data['folder']}: not found; going on with the data that was downloaded", file=sys.stderr)
                 return
         if data["source"] == "url":
-            from pipeline.params import load
-            from pipeline.sources.url import listing_digest
+            from pipeline.sources.storage import listing_digest
 
             try:
-                content["listing"] = listing_digest(load().data)
+                content["listing"] = listing_digest(data["url"])
             except UserError as error:
                 if not error.retryable or not paths.CONTENT.is_file() or not paths.RAW.is_dir():
                     raise

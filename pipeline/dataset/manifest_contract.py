@@ -104,10 +104,11 @@ def _pairs(judged: "pd.DataFrame", pairs: list[dict[str, str]]) -> list[dict[str
     if not pairs:
         return []
     listed, sound = set(judged["path"]), set(judged.loc[judged["status"] == OK, "path"])
+    readable = listed - set(judged.loc[judged["complaint"] != "", "path"])
     matched = set(judged.loc[judged["pair"] >= 0, "path"])
     table = pd.DataFrame({"pair": [f"{pair['ct']} and {pair['mr']}" for pair in pairs]})
     table["place"] = [pair.get("place", "test") for pair in pairs]
-    for name, paths in (("listed", listed), ("sound", sound), ("matched", matched)):
+    for name, paths in (("listed", listed), ("sound", sound), ("matched", matched), ("readable", readable)):
         table[name] = [{pair["ct"], pair["mr"]} <= paths for pair in pairs]
     there = {"column": "listed", "value_set": [True]}
     fit = {"column": "sound", "value_set": [True]}
@@ -121,7 +122,7 @@ def _pairs(judged: "pd.DataFrame", pairs: list[dict[str, str]]) -> list[dict[str
         ],
     )
     for place, severity in (("test", FAILING), ("any", WARNING)):
-        mine = table[(table["place"] == place) & table["listed"]]
+        mine = table[(table["place"] == place) & table["readable"]]
         if len(mine):
             meaning = "the volumes of a pair share places in the patient" + ("" if place == "test" else ", those found by the layout")
             results += expectations.check("pairs", mine, [Expectation("ColumnValuesToBeInSet", meaning, overlap, severity)])

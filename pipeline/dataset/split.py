@@ -203,7 +203,8 @@ def _complain_if_empty(table: "pd.DataFrame") -> None:
             if not (mine["split"] == name).any():
                 raise UserError(
                     f"split: no {modality.upper()} slices for {name}: {len(mine)} sound ones form {mine['group'].nunique()} groups, and at "
-                    f"least 3 that are not all paired are needed; add images, or lower split.near_duplicate_bits"
+                    "least 3 that are not all paired are needed, since a patient stays in one split; add images, or see data.patient and "
+                    "split.near_duplicate_bits"
                 )
 
 

@@ -6,19 +6,17 @@ on where it broke. Credentials come from the usual places of each storage (envir
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
 
-from pipeline import atomic, privacy
+from pipeline import atomic
 from pipeline.errors import UserError
 from pipeline.params import Data
 from pipeline.sources import archive, folder
 from pipeline.sources.provenance import Fetched, News, Provenance
+from pipeline.sources.storage import Object, digest, list_objects, listing_digest, opened, title_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -27,17 +25,6 @@ CACHE_VARIABLE = "CTMR_CACHE"
 BATCH = 64  # objects fetched at a time
 LARGE = 64 * 2**20  # bytes; larger objects are fetched in pieces, so that a broken connection loses little
 PIECE = 8 * 2**20
-_EXTRAS = "pip install 'ctmr[storage]'"
-
-
-@dataclass(frozen=True)
-class Object:
-    """One object: its key in the storage, its name below the address, its size in bytes, and a mark that changes with its content."""
-
-    key: str
-    name: str
-    size: int
-    mark: str
 
 
 def fetch(data: Data, target: Path) -> Fetched:
@@ -45,11 +32,11 @@ def fetch(data: Data, target: Path) -> Fetched:
 
     Raises UserError, retryable where the storage cannot be reached, when it refuses, holds nothing or is of unknown layout.
     """
-    title = _title(data)
-    with _errors(title):
-        storage, root = _open(data)
-        objects = _list(storage, root, title)
-        copy = _copy_of(data)
+    assert data.url is not None  # params refuse it
+    title = title_of(data.url)
+    with opened(data.url) as (storage, root):
+        objects = list_objects(storage, root, title)
+        copy = _copy_of(data.url)
         copy.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(copy.with_name(f"{copy.name}.lock")):
             _update(storage, objects, copy)
@@ -59,62 +46,21 @@ def fetch(data: Data, target: Path) -> Fetched:
                     facts = folder.copy_tree(unpacked, target, title, data.patient)
             else:
                 facts = folder.copy_tree(copy, target, title, data.patient)
-    return Fetched(title, facts={**facts, "listing": _digest(objects)})
+    return Fetched(title, facts={**facts, "listing": digest(objects)})
 
 
 def look(data: Data, used: Provenance | None) -> News:
     """Compare names, sizes and marks of the objects with those of the data in use; nothing is fetched."""
-    listing = listing_digest(data)
+    assert data.url is not None
+    listing = listing_digest(data.url)
     new = used is None or used.facts.get("listing") != listing
     state = "has images, none in use yet" if used is None else "has changed" if new else "is unchanged"
-    return News(new, f"{_title(data)} {state}")
+    return News(new, f"{title_of(data.url)} {state}")
 
 
-def listing_digest(data: Data) -> str:
-    """Digest of names, sizes and marks of all objects at `data.url`. Raises UserError as `fetch`."""
-    title = _title(data)
-    with _errors(title):
-        storage, root = _open(data)
-        return _digest(_list(storage, root, title))
-
-
-def _title(data: Data) -> str:
-    return f"Objects at {privacy.mask_credentials(str(data.url))}"
-
-
-def _open(data: Data) -> "tuple[AbstractFileSystem, str]":
-    assert data.url is not None  # params refuse it
-    try:
-        from fsspec.core import url_to_fs
-
-        storage, root = url_to_fs(data.url)
-    except ImportError as error:
-        raise UserError(f"{_title(data)}: this needs a library that is not installed ({error.name}); {_EXTRAS}") from None
-    except ValueError as error:
-        raise UserError(f"{_title(data)}: {error}") from None
-    storage.invalidate_cache()
-    return storage, root
-
-
-def _list(storage: "AbstractFileSystem", root: str, title: str) -> list[Object]:
-    """Every object at `root`, by name; `root` itself where it is one."""
-    info = storage.info(root)
-    found = {root: info} if info["type"] == "file" else storage.find(root, detail=True)
-    objects = []
-    for key, facts in sorted(found.items()):
-        name = key.removeprefix(root).strip("/") or PurePosixPath(key.split("?")[0]).name
-        if facts["type"] != "file" or name.endswith("/") or any(part.startswith(".") for part in PurePosixPath(name).parts):
-            continue
-        mark = next((str(facts[mark]) for mark in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if facts.get(mark)), "")
-        objects.append(Object(key, name, int(facts.get("size") or 0), mark))
-    if not objects:
-        raise UserError(f"{title}: nothing there; check data.url")
-    return objects
-
-
-def _copy_of(data: Data) -> Path:
+def _copy_of(address: str) -> Path:
     cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache/ctmr")
-    return cache / hashlib.sha256(str(data.url).encode()).hexdigest()[:24]
+    return cache / hashlib.sha256(address.encode()).hexdigest()[:24]
 
 
 def _update(storage: "AbstractFileSystem", objects: list[Object], copy: Path) -> None:
@@ -169,32 +115,3 @@ def _seal(file: Path) -> Path:
 
 def _part(file: Path, item: Object) -> Path:
     return file.with_name(f".{file.name}.{hashlib.sha256(item.mark.encode()).hexdigest()[:8]}.part")
-
-
-def _digest(objects: list[Object]) -> str:
-    return hashlib.sha256("\n".join(f"{item.name}\0{item.size}\0{item.mark}" for item in objects).encode()).hexdigest()
-
-
-@contextmanager
-def _errors(title: str) -> Iterator[None]:
-    """What storages raise as one line; no text of theirs, which may hold signed addresses."""
-    try:
-        yield
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{title}: no such bucket, folder or file; check data.url") from None
-    except PermissionError:
-        raise UserError(f"{title}: access denied (403); give credentials in the usual place of this storage, such as ~/.aws") from None
-    except Exception as error:
-        if not _is_of_network(error):
-            raise
-        raise UserError(f"{title}: cannot be reached ({type(error).__name__}); check the network, then run again", retryable=True) from None
-
-
-def _is_of_network(error: BaseException) -> bool:
-    """Whether an error comes from the storage's client: OSError without a local file, or one of the client's own."""
-    modules = ("aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "fsspec", "requests", "asyncio")
-    if isinstance(error, OSError) and error.filename is None and not isinstance(error, BlockingIOError):
-        return error.errno not in (28, 122)  # a full disk is no fault of the network
-    return type(error).__module__.split(".")[0] in modules or isinstance(error, TimeoutError)

@@ -22,7 +22,7 @@ def manifest() -> pd.DataFrame:
     random = np.random.default_rng(0)
     table = pd.DataFrame({"modality": ["ct"] * 20 + ["mr"] * 20})
     table["path"] = [f"{modality}/{number}.png" for number, modality in enumerate(table["modality"])]
-    table["status"], table["file_modality"], table["sha256"] = "ok", "", table["path"]
+    table["status"], table["file_modality"], table["sha256"], table["complaint"] = "ok", "", table["path"], ""
     table["phash"] = [f"{number:064x}" for number in range(40)]
     table["pair"] = [{0: 0, 20: 0, 1: 1, 21: 1, 2: 2, 22: 2}.get(number, -1) for number in range(40)]
     table["group_key"] = [f"patient {number % 10}" for number in range(40)]
