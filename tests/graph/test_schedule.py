@@ -26,27 +26,28 @@ def test_a_wrong_schedule_is_one_line(tmp_path: Path) -> None:
     assert "error: --cron 'sometimes'" in ended.stdout.splitlines()[-1]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
     project = copy_project(tmp_path, "smoke", *TINY)
     port = free_port()
     server = Server(f"http://127.0.0.1:{port}/api")
     with _make_schedule(project, port, tmp_path / "printed") as process:
         until(lambda: server.healthy() and _states(server), "a run by schedule", 180)
-        until(lambda: {"Promoted", "Refused"} & set(_states(server)), "the end of one that trained")
+        until(lambda: {"Promoted", "Refused"} & set(_states(server)), "the end of one that trained", 1200)
         (deployment,) = server.ask("POST", "/deployments/filter", {})
         assert deployment["name"] == f"{project_name(project.folder)}-schedule"
         second = project.run("ctmr", "schedule", "--port", str(port), expect=2)
         assert f"runs on port {port} already" in second.stdout
 
         project.settings(None, "train.images=8000")
-        until(lambda: any(_trains(server, run) for run in server.runs()), "training by the next run")
+        until(lambda: any(_trains(server, run) for run in server.runs()), "training by the next run", 600)
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C goes to all that the terminal's job has started
         process.wait(60)
     assert not server.healthy()
     assert _left(project) == []
     printed = (tmp_path / "printed").read_text()
     assert "Traceback" not in printed
+    assert "the schedule is stopped" in printed
     with closing(sqlite3.connect(tmp_path / "prefect/prefect.db")) as database:
         assert database.execute("SELECT active FROM deployment_schedule").fetchall() == [(1,)]
         assert database.execute("SELECT paused FROM deployment").fetchall() == [(0,)]
