@@ -32,7 +32,7 @@ EXAMPLE = "expected minute hour day month weekday, such as '0 3 * * 1'"
 def serve_schedule(folder: Path, cron: str, timezone: str, port: int, **parameters: Any) -> None:
     """Serve the flow with the schedule `cron` in `timezone` until stopped. Raises UserError where one of them is none."""
     schedule = parse_schedule(cron, timezone)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # stopped, or the terminal was closed: as by Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # Ctrl-C, stopped, or the terminal was closed
         signal.signal(number, _interrupt)
     try:
         with own_server.prefect_server(folder, port), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
@@ -89,7 +89,7 @@ def _serve(folder: Path, deployment: UUID) -> None:
             continue
         # Prefect's own command for one run: a process group, so that it ends with this one, however this one ends.
         command = [sys.executable, "-m", "prefect", "flow-run", "execute", str(run)]
-        with group(command, folder, capture=False, grace=GRACE + 10) as process:
+        with group(command, folder, env={"PREFECT_API_URL": str(PREFECT_API_URL.value())}, capture=False, grace=GRACE + 10) as process:
             process.wait()
 
 

@@ -1,13 +1,18 @@
 """The Prefect flow by `ctmr retrain`, on a temporary server of its own; and the UI's command."""
 
+import os
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.graph.prefect_server import until
@@ -81,4 +86,48 @@ def _answers(address: str) -> bool:
         with urllib.request.urlopen(address, timeout=2) as page:
             return b"MLflow" in page.read()
     except OSError:
+        return False
+
+
+LONG = ("train.images=8000", "train.checkpoint_seconds=0.5", "preprocess.teacher_pairs=0", "train.teacher.images=0")
+
+
+@pytest.fixture(scope="module")
+def long_training(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return copy_project(tmp_path_factory.mktemp("stopped"), "smoke", *LONG)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "signals",
+    [(signal.SIGINT,), (signal.SIGINT, signal.SIGINT), (signal.SIGHUP,), (signal.SIGTERM,)],
+    ids=["once", "twice", "closed", "ended"],
+)
+def test_however_a_retraining_is_stopped_it_ends_in_one_line_with_a_checkpoint(long_training: Project, signals: tuple[int, ...]) -> None:
+    project, log = long_training, long_training.folder.parent / "printed"
+    with log.open("wb") as file:
+        env = {**project.environment(), "PREFECT_API_URL": ""}
+        process = subprocess.Popen([BIN / "ctmr", "retrain"], cwd=project.folder, env=env, stdout=file, stderr=file, start_new_session=True)
+    try:
+        until(lambda: "step 3" in log.read_text(), "training", 600)
+        for number in signals:
+            os.killpg(process.pid, number)  # as the terminal does it
+            time.sleep(0.5)
+        assert process.wait(60) == 2
+    finally:
+        process.kill()
+        process.wait()
+    printed = log.read_text()
+    assert printed.splitlines()[-1].startswith("error: stopped; training left a checkpoint")
+    assert "Traceback" not in printed
+    assert list((project.folder / "checkpoints").glob("*/*.pt"))
+    with closing(sqlite3.connect(project.folder / "mlruns/mlflow.db")) as store:
+        assert {status for (status,) in store.execute("SELECT status FROM runs")} == {"KILLED"}
+    until(lambda: not [p for p in psutil.process_iter() if _belongs(p, project)], "the end of all", 60)
+
+
+def _belongs(process: psutil.Process, project: Project) -> bool:
+    try:
+        return process.environ().get("PREFECT_HOME") == project.env["PREFECT_HOME"] and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
         return False

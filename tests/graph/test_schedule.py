@@ -32,7 +32,7 @@ def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
     port = free_port()
     server = Server(f"http://127.0.0.1:{port}/api")
     with _make_schedule(project, port, tmp_path / "printed") as process:
-        until(lambda: server.healthy() and _states(server), "a run by schedule", 180)
+        until(lambda: server.healthy() and _states(server), "a run by schedule", 400)
         until(lambda: {"Promoted", "Refused"} & set(_states(server)), "the end of one that trained", 1200)
         (deployment,) = server.ask("POST", "/deployments/filter", {})
         assert deployment["name"] == f"{project_name(project.folder)}-schedule"
