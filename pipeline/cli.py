@@ -191,11 +191,11 @@ def evaluate(
     from pipeline.evaluation.registered_pairs import evaluate_pairs
     from pipeline.evaluation.terminal import print_scores
     from pipeline.params import load
-    from pipeline.serving.translator import hounsfield_translation
+    from pipeline.serving.translator import hounsfield_translations
 
     pairs, out, model = pairs.resolve(), out.resolve(), model.resolve() if model.is_dir() else model
     os.chdir(paths.project_root())
-    print_scores(evaluate_pairs(pairs, out, load(), hounsfield_translation(model), model, patient, contrast))
+    print_scores(evaluate_pairs(pairs, out, load(), hounsfield_translations(model), model, patient, contrast))
     print(f"see {out / paths.REPORT_HTML.name}")
 
 

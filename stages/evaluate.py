@@ -12,7 +12,7 @@ def main() -> None:
         from pipeline.evaluation.report import evaluate
         from pipeline.evaluation.volume_pairs import find_volume_pairs, score_volume_pairs
         from pipeline.models.inference import load_preprocess
-        from pipeline.serving.translator import hounsfield_translation
+        from pipeline.serving.translator import hounsfield_translations
         from pipeline.tracking.evaluation_log import log_evaluation
 
         slice_arrays.verify(params.preprocess)
@@ -20,7 +20,7 @@ def main() -> None:
 
         index = slice_arrays.load_index()
         pairs = find_volume_pairs(paths.RAW, index[index["split"] == "test"])
-        volumes = score_volume_pairs(pairs, hounsfield_translation(paths.MODELS)) if pairs else None
+        volumes = score_volume_pairs(pairs, hounsfield_translations(paths.MODELS)) if pairs else None
         evaluation = evaluate(params.evaluate, volumes=volumes)
         log_evaluation(evaluation.metrics, evaluation.folder)
         for direction in DIRECTIONS:

@@ -3,6 +3,7 @@
 import csv
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ def evaluate_pairs(
     source: Path,
     target: Path,
     params: Params,
-    translate: Translate,
+    translations: Mapping[str, Translate],
     models: Path = paths.MODELS,
     patient: str | None = None,
     contrast: str | None = None,
@@ -35,7 +36,7 @@ def evaluate_pairs(
 
     `source`: folder or archive with ct/ and mr/, and pairs.csv, or the same file names in both. `patient`: regular expression whose
     first group, found in a file's name, is the patient, where pairs.csv does not say it. `contrast`: that of all MR; else what pairs.csv
-    says, else the estimate, on which the slices of a patient vote. Volumes are scored whole too, as `translate` makes them.
+    says, else the estimate, on which the slices of a patient vote. Volumes are scored whole too, by `translations`.
     Raises UserError on bad options or input, or where there are no pairs.
     """
     _check_options(patient, contrast)
@@ -49,7 +50,7 @@ def evaluate_pairs(
         index, _ = prepare_slices.fill(slices, pairs, load_preprocess(models), raw)
         prepare_slices.write_index(slices, index)
         whole = find_volume_pairs(raw, index)
-        volumes = score_volume_pairs(whole, translate) if whole else None
+        volumes = score_volume_pairs(whole, translations) if whole else None
         return report.evaluate(params.evaluate, target, slices, models, f"registered pairs from {source.name}", volumes)
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 from pipeline import paths
 from pipeline.domain import SCORES, Direction, Interval
 from pipeline.evaluation.baselines import LABELS as BASELINES
-from pipeline.evaluation.bulk_density import LABELS as BULK_DENSITIES
 from pipeline.evaluation.results import COMPARED, score_cell, score_label
 from pipeline.evaluation.volume_pairs import ERROR
+from pipeline.evaluation.volume_pairs import LABELS as VOLUME_BASELINES
 from pipeline.evaluation.volume_scores import VOLUME_SCORES
 from pipeline.sources import provenance
 
@@ -97,14 +97,14 @@ def _lesions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _volumes(direction: Direction, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores of whole volumes: a row a score, the model beside bulk densities."""
-    methods = [scores["test"], *(scores["baselines"][name] for name in BULK_DENSITIES)]
-    verdicts = [scores["difference"].get(name, {}).get(f"{ERROR}_verdict", "–") for name in BULK_DENSITIES]
+    """Scores of whole volumes: a row a score, the model beside trivial methods."""
+    methods = [scores["test"], *(scores["baselines"][name] for name in VOLUME_BASELINES)]
+    verdicts = [scores["difference"].get(name, {}).get(f"{ERROR}_verdict", "–") for name in VOLUME_BASELINES]
     return {
         "title": direction.title,
         "pairs": scores["test"]["pairs"],
         "groups": scores["test"]["groups"],
-        "methods": ["This model", *BULK_DENSITIES.values()],
+        "methods": ["This model", *VOLUME_BASELINES.values()],
         "rows": [{"name": score_label(name), "cells": [score_cell(method, name) for method in methods]} for name in VOLUME_SCORES],
         "verdicts": verdicts,
         "warnings": [f"{pair}: {warning}" for pair, warning in scores["warnings"].items()],

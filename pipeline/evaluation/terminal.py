@@ -33,7 +33,7 @@ def print_scores(evaluation: Evaluation) -> None:
 
 
 def print_volumes(direction: Direction, volumes: Mapping[str, Any]) -> None:
-    """The model and bulk densities side by side, a row a score, and what a person should know of single pairs."""
+    """The model and trivial methods side by side, a row a score, and what a person should know of single pairs."""
     test, baselines = volumes["test"], volumes["baselines"]
     print(f"{direction.title}: {test['pairs']} volumes of {test['groups']} groups, in the body, 95 % intervals")
     rows = [(score_label(name), *(score_cell(scores, name) for scores in (test, *baselines.values()))) for name in VOLUME_SCORES]

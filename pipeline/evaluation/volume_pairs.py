@@ -1,6 +1,6 @@
-"""Pairs of volumes: MR translated to CT in Hounsfield units, scored voxel by voxel on the true CT's grid, beside bulk densities."""
+"""Pairs of volumes: MR translated to CT in Hounsfield units, scored voxel by voxel on the true CT's grid, beside trivial methods."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from pipeline.domain import MODALITIES, SCORES, Modality
 from pipeline.errors import UserError
 from pipeline.evaluation.alignment import COARSE, estimate_shift
 from pipeline.evaluation.bulk_density import BULK_DENSITIES, largest_piece
+from pipeline.evaluation.bulk_density import LABELS as BULK_LABELS
 from pipeline.evaluation.intervals import compare
 from pipeline.evaluation.plausibility import HEAD
 from pipeline.evaluation.results import summarise
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 Translate = Callable[[Volume], NDArray[np.float32]]  # an MR volume to CT in HU on the same voxels
 ERROR = "volume_mae_hu"
+MEAN = "mean_picture"
+LABELS = {MEAN: "Mean picture of the training CT", **BULK_LABELS}  # of the baselines, in the order in which people see them
 LEAST_PLANES = 8  # fewer are slices, which are scored as such
 LEAST_OVERLAP = 0.5  # share of the body that the MR must show
 MISALIGNED = 2 * COARSE  # mm
@@ -53,7 +56,7 @@ class VolumeScores:
 
     def to_metrics(self) -> dict[str, Any]:
         """What metrics.json holds of them: scores of model and baselines over patients, differences with verdicts, warnings."""
-        methods = {method: self.rows[self.rows["method"] == method] for method in (MODEL, *BULK_DENSITIES)}
+        methods = {method: self.rows[self.rows["method"] == method] for method in (MODEL, *LABELS)}
         model = methods.pop(MODEL)
         metrics: dict[str, Any] = {
             "test": summarise(model) | {"pairs": len(model), "groups": int(model["group"].nunique())},
@@ -63,7 +66,7 @@ class VolumeScores:
         }
         for method, rows in methods.items():
             both = model.merge(rows, on="pair", suffixes=("", "_baseline"))
-            differences = (both[ERROR] - both[f"{ERROR}_baseline"]).to_numpy()
+            differences = (both[ERROR] - both[f"{ERROR}_baseline"]).to_numpy(np.float64)
             lower = SCORES[ERROR].lower_is_better
             comparison = compare(differences, both["group"].tolist(), lower_is_better=lower, comparisons=len(methods))
             if comparison is not None:
@@ -87,24 +90,27 @@ def find_volume_pairs(raw: Path, slices: "pd.DataFrame") -> list[VolumePair]:
     return pairs
 
 
-def score_volume_pairs(pairs: Sequence[VolumePair], translate: Translate) -> VolumeScores:
-    """Translate the MR of each pair and score it on the CT's grid. Raises UserError naming the pair that cannot be scored."""
+def score_volume_pairs(pairs: Sequence[VolumePair], translations: Mapping[str, Translate]) -> VolumeScores:
+    """Translate the MR of each pair by every one of `translations` (MODEL, MEAN) and bulk densities; score them on the CT's grid.
+
+    A pair whose CT is a picture of a window is left out with a warning. Raises UserError naming the pair that cannot be scored else.
+    """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     warnings = {}
     for pair in pairs:
-        scores, warning = _score_pair(pair, translate)
+        scores, warning = _score_pair(pair, translations)
         rows += [{"pair": pair.name, "group": pair.group, "method": method, **values} for method, values in scores.items()]
         if warning:
             warnings[pair.name] = warning
     return VolumeScores(pd.DataFrame(rows, columns=["pair", "group", "method", *VOLUME_SCORES]), warnings)
 
 
-def _score_pair(pair: VolumePair, translate: Translate) -> tuple[dict[str, dict[str, float]], str]:
+def _score_pair(pair: VolumePair, translations: Mapping[str, Translate]) -> tuple[dict[str, dict[str, float]], str]:
     ct, mr = read_volume(pair.ct, Modality.CT), read_volume(pair.mr, Modality.MR)
     if ct.unit != "hu":
-        raise UserError(f"{pair.name}: the CT is not in Hounsfield units, so nothing can be scored in them")
+        return {}, "left out: its CT is not in Hounsfield units"
     if ct.voxel_size is None:
         raise UserError(f"{pair.name}: the CT does not say how large its voxels are")
     body = recognise(pair.mask).read_volume(pair.mask, LIMITS).voxels > 0 if pair.mask else largest_piece(ct.voxels > HEAD)
@@ -115,7 +121,8 @@ def _score_pair(pair: VolumePair, translate: Translate) -> tuple[dict[str, dict[
     if mask.sum() < LEAST_OVERLAP * body.sum() or not mask.any():
         share = mask.sum() / max(1, body.sum())
         raise UserError(f"{pair.name}: the MR shows {share:.0%} of the head in the CT, at least {LEAST_OVERLAP:.0%} are needed")
-    predictions = {MODEL: translate(mr)} | {method: assign(mr.voxels) for method, assign in BULK_DENSITIES.items()}
+    predictions = {method: translate(mr) for method, translate in translations.items()}
+    predictions |= {method: assign(mr.voxels) for method, assign in BULK_DENSITIES.items()}
     scores = {
         method: score_volume(VolumeTranslation(_on_grid(prediction, mr, ct)[0], ct.voxels, mask, ct.voxel_size))
         for method, prediction in predictions.items()

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -239,11 +240,17 @@ class Translator:
         return warnings
 
 
-def hounsfield_translation(models: Path) -> Callable[[Volume], Images]:
-    """A function from an MR volume to CT in HU on the same voxels, by the models in a folder, which are loaded when they are needed."""
+def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images]]:
+    """Functions from an MR volume to CT in HU on the same voxels: by the models in a folder, and by the mean of the training slices.
 
-    def translate(volume: Volume) -> Images:
-        translation = Translator.from_folder(models, Direction.MR_TO_CT).translate_volume(volume)
-        return volume.stored(np.stack(translation.images))
+    All is loaded when it is needed.
+    """
+    from pipeline.evaluation.mean_picture import mean_picture
 
-    return translate
+    def translate(volume: Volume, mean: bool) -> Images:
+        translator = Translator.from_folder(models, Direction.MR_TO_CT)
+        if mean:
+            translator.generator = mean_picture(translator.target)
+        return volume.stored(np.stack(translator.translate_volume(volume).images))
+
+    return {"model": partial(translate, mean=False), "mean_picture": partial(translate, mean=True)}

@@ -41,7 +41,8 @@ def perfect(mr: Volume) -> np.ndarray:
 
 
 def score(ct: Path, mr: Path, translate: Callable[[Volume], np.ndarray] = perfect, **options: Path):
-    return score_volume_pairs([VolumePair("head", ct, mr, "patient", **options)], translate)
+    translations = {"model": translate, "mean_picture": lambda volume: np.full_like(volume.voxels, -1000)}
+    return score_volume_pairs([VolumePair("head", ct, mr, "patient", **options)], translations)
 
 
 def test_a_perfect_translation_beats_bulk_densities(tmp_path: Path) -> None:
@@ -94,3 +95,10 @@ def test_pairs_that_cannot_be_scored_are_one_line(tmp_path: Path) -> None:
         score(ct, save(tmp_path / "part.nii.gz", as_mr(head())[:, :, 50:]))
     with pytest.raises(UserError, match="differ in size"):
         score(ct, save(tmp_path / "mr.nii.gz", as_mr(head())), mask=save(tmp_path / "small.nii.gz", np.ones((9, 9, 9), np.uint8)))
+
+
+def test_a_ct_that_is_a_picture_of_a_window_is_left_out_and_said(tmp_path: Path) -> None:
+    window = np.rint(np.clip(head() / 80, 0, 1) * 255).astype(np.uint8)
+    result = score(save(tmp_path / "ct.nii.gz", window), save(tmp_path / "mr.nii.gz", as_mr(head())))
+    assert result.warnings == {"head": "left out: its CT is not in Hounsfield units"}
+    assert result.to_metrics()["test"] == {"pairs": 0, "groups": 0}
