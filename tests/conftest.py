@@ -1,5 +1,6 @@
 """What every test shares: how tests are spread over workers, where the real slices lie, and a stand-in for Kaggle."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,3 +46,18 @@ def kaggle_server(kaggle_cache: Path) -> Iterator[stand_in.KaggleServer]:
     """A stand-in for Kaggle that the real client talks to, with an empty cache; mark tests that use it `kaggle_port`."""
     with stand_in.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def dask_scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Dask scheduler with two workers of one thread each, in processes of their own."""
+    distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
+    folder = tmp_path_factory.mktemp("dask")
+    soon = {"distributed.scheduler.allowed-failures": 1}  # instead of 3, since a new worker takes seconds
+    with (
+        dask.config.set(soon),
+        distributed.LocalCluster(
+            2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(folder), silence_logs=logging.CRITICAL
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address

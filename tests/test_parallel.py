@@ -1,7 +1,6 @@
 """Work spread over processes: in order, whatever the number of workers, and no worker that is killed loses anything."""
 
 import itertools
-import logging
 import os
 import re
 import signal
@@ -67,25 +66,10 @@ def test_an_input_that_kills_every_worker_is_named_in_one_line() -> None:
         list(in_parallel(be_killed_at_5, range(40), 2, name="scan {}".format))
 
 
-@pytest.fixture(scope="module")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Dask scheduler with two workers of one thread each, in processes of their own."""
-    distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
-    folder = tmp_path_factory.mktemp("dask")
-    soon = {"distributed.scheduler.allowed-failures": 1}  # instead of 3, since a new worker takes seconds
-    with (
-        dask.config.set(soon),
-        distributed.LocalCluster(
-            2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(folder), silence_logs=logging.CRITICAL
-        ) as cluster,
-    ):
-        yield cluster.scheduler_address
-
-
 @pytest.fixture
-def on_dask(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv(SCHEDULER, scheduler)
-    return scheduler
+def on_dask(dask_scheduler: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(SCHEDULER, dask_scheduler)
+    return dask_scheduler
 
 
 def whereabouts(number: int) -> tuple[int, int, str]:

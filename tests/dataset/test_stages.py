@@ -89,6 +89,17 @@ def test_the_same_data_gives_the_same_bytes(project: Path) -> None:
     assert {file for file in outputs if file.read_bytes() != before[file]} == set()
 
 
+def test_a_cluster_gives_the_same_bytes(project: Path, dask_scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = [paths.MANIFEST, *(file for folder in (paths.RAW, paths.SLICES) for file in folder.rglob("*.*"))]
+    before = {file: file.read_bytes() for file in outputs}
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", dask_scheduler)
+    monkeypatch.setattr("pipeline.parallel._on_processes", None)  # nothing is done here
+    download(load().data)
+    validate.main()
+    preprocess.main()
+    assert {file for file in outputs if file.read_bytes() != before[file]} == set()
+
+
 def test_every_stored_slice_can_be_traced_back_to_its_pixels(made: Path) -> None:
     index = slice_arrays.load_index(made / paths.SLICES)
     assert list(index.columns) == prepare_slices.COLUMNS
