@@ -63,6 +63,8 @@ def sweep() -> None:
 
 def read_graph(name: str) -> dict[str, Any]:
     """What dvc.yaml says of the stage `name`; nothing where the stage is run in a folder without it."""
+    if not Path("dvc.yaml").is_file():
+        return {}
     graph: dict[str, Any] = yaml.load(Path("dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"].get(name) or {}
     return graph
 
