@@ -127,6 +127,12 @@ def decide(checks: Sequence[Check], params: Register) -> Decision:
     return Decision(params.promotion == "auto" and all(check.passed for check in checks), params.promotion, checks)
 
 
+def falls_short(decision: Decision | None, weights: str) -> bool:
+    """Whether `decision` measured a larger error than that of the rival with these weights, which then stays the best so far."""
+    checks = decision.checks if decision else []
+    return any(check.rival != "" and weights.startswith(check.rival) and (check.measured or 0) > 0 for check in checks)
+
+
 def basis(*facts: Any) -> str:
     """Digest of all that a decision rests on: the same facts decide nothing anew."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

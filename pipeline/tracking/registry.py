@@ -11,7 +11,7 @@ from pipeline.atomic import new_folder
 from pipeline.domain import DIRECTIONS, Direction
 from pipeline.errors import UserError
 from pipeline.privacy import mask_credentials
-from pipeline.tracking import answers, packaging, store
+from pipeline.tracking import answers, packaging, promotion, store
 from pipeline.tracking.answers import RegisteredModel
 from pipeline.tracking.promotion import BEST, CHAMPION, Decision
 
@@ -188,7 +188,7 @@ def crown(uri: str, version: "ModelVersion") -> "ModelVersion | None":
     before, best = (alias(uri, version.name, which) for which in (CHAMPION, BEST))
     if before is not None and str(before.version) == str(version.version):
         return None
-    if best is None or not _falls_short(version, best):
+    if best is None or not promotion.falls_short(decision(version), best.tags.get(WEIGHTS, "")):
         client.set_registered_model_alias(version.name, BEST, version.version)
     if before is not None:
         client.set_registered_model_alias(version.name, PREVIOUS, before.version)
@@ -210,13 +210,6 @@ def roll_back(uri: str, name: str) -> "tuple[ModelVersion, ModelVersion]":
     client.set_registered_model_alias(name, CHAMPION, previous.version)
     client.set_registered_model_alias(name, PREVIOUS, champion.version)
     return previous, champion
-
-
-def _falls_short(version: "ModelVersion", best: "ModelVersion") -> bool:
-    """Whether the decision on `version` measured a larger error than that of `best`, on the same slices."""
-    judged = decision(version)
-    rival = best.tags.get(WEIGHTS, "")[:8]
-    return judged is not None and any(check.rival == rival and (check.measured or 0) > 0 for check in judged.checks)
 
 
 def _parts(model: str) -> tuple[str, str, str]:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline import params, paths
 from pipeline.domain import Direction, Interval
 from pipeline.evaluation.intervals import NonInferiority
 from pipeline.tracking import promotion
+from pipeline.tracking.contest import Errors, pair
 from pipeline.tracking.promotion import Check, Comparison, Decision
 from tests.tracking import projects
 
@@ -97,3 +99,41 @@ def test_facts_survive_json_and_become_sentences() -> None:
         "not worse than the champion: yes (error 0.2000 against 0.2000 of abcd1234;"
         " difference of errors +0.0000 [+0.0000, +0.0000], its upper end must lie below 0.005; 12 groups)"
     )
+
+
+def season(step: float, seed: int, challengers: int = 20, groups: int = 30) -> list[float]:
+    """Errors of the champions, one after the other, when each challenger is truly worse than its champion by `step`.
+
+    Models of one recipe that differ by their seed differ by some 0.004 from patient to patient.
+    """
+    g = np.random.default_rng(seed)
+    names = [str(number) for number in range(groups)]
+    errors = {"first": (0.15, g.normal(0, 0.004, groups))}
+    champion = best = "first"
+    champions = [0.15]
+    for number in range(challengers):
+        name = f"challenger {number}"
+        errors[name] = (errors[champion][0] + step, g.normal(0, 0.004, groups))
+        slices = {who: Errors(mean + differs, np.ones(groups, bool), names) for who, (mean, differs) in errors.items()}
+        rivals = {"champion": pair(slices[name], slices[champion], champion, RULE.margin)}
+        if best != champion:
+            rivals["best"] = pair(slices[name], slices[best], best, RULE.margin)
+        decision = judge(projects.good(), **rivals)
+        if decision.promoted:
+            best = best if promotion.falls_short(decision, best) else name
+            champion = name
+            champions.append(errors[name][0])
+    return champions
+
+
+def test_many_small_steps_for_the_worse_do_not_add_up() -> None:
+    """Without the best champion as a rival nearly all of 20 would be promoted, and the error would reach 0.21."""
+    seasons = [season(0.003, seed) for seed in range(100)]
+    assert np.mean([champions[-1] < 0.15 + RULE.margin for champions in seasons]) > 0.95
+    assert max(champions[-1] for champions in seasons) <= 0.156  # two steps: by chance, in one of some hundred tries
+    assert max(len(champions) for champions in seasons) <= 3  # the first one and two of 20 challengers
+
+
+def test_better_and_equal_models_become_champion() -> None:
+    assert np.mean([len(season(-0.003, seed, challengers=5)) == 6 for seed in range(40)]) > 0.9
+    assert np.mean([len(season(0.0, seed, challengers=1)) == 2 for seed in range(100)]) > 0.9
