@@ -27,6 +27,7 @@ from pipeline.tracking import facts, store
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
+    from mlflow.entities import Run as MlflowRun
 
 TOGETHER = 1.0  # seconds of metrics that make one request
 AGAIN = 60.0  # seconds between two tries to begin a run in a store that is away
@@ -229,16 +230,20 @@ def write_run_json(run: Run, path: Path = paths.RUN_JSON) -> None:
     write_json(path, {**written, "data_digest": facts.data_digest()})
 
 
-def end_stale_runs() -> list[str]:
-    """End, as KILLED, every run that is RUNNING by a process of this machine that is gone; gives their names. Raises UserError."""
+def find_stale_runs() -> "list[MlflowRun]":
+    """Every run that is RUNNING by a process of this machine that is gone. Raises UserError when the store cannot be used."""
     uri = store.tracking_uri()
     with store.errors(uri):
-        client = store.client(uri)
-        running = client.search_runs([store.experiment_id(uri)], "attributes.status = 'RUNNING'")
-        stale = [run for run in running if _is_gone(run.data.tags.get(PROCESS, ""))]
-        for run in stale:
-            client.set_terminated(run.info.run_id, "KILLED")
-    return [run.info.run_name or run.info.run_id for run in stale]
+        running = store.client(uri).search_runs([store.experiment_id(uri)], "attributes.status = 'RUNNING'")
+    return [run for run in running if _is_gone(run.data.tags.get(PROCESS, ""))]
+
+
+def end_stale_runs() -> None:
+    """End them as KILLED. Raises UserError."""
+    uri = store.tracking_uri()
+    for run in find_stale_runs():
+        with store.errors(uri):
+            store.client(uri).set_terminated(run.info.run_id, "KILLED")
 
 
 def process_name() -> str:

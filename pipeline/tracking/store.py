@@ -3,7 +3,6 @@
 `$MLFLOW_TRACKING_URI` names the store; without it, an SQLite file in the project's mlruns/ with the artifacts beside it.
 """
 
-import glob
 import logging
 import os
 import socket
@@ -30,6 +29,10 @@ _SQLITE = "sqlite:///"
 _SQLITE_ENCODED = "sqlite+pysqlite:///file:"  # with the driver named, MLflow does not take it for a path and make its folders
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
+class Damaged(UserError):
+    """The database of a local store is no whole SQLite file."""
 
 
 def tracking_uri() -> str:
@@ -107,8 +110,6 @@ def _make_database(file: Path) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):  # two processes that make it at once would each lose the other's first run
-        for left in file.parent.glob(f".{glob.escape(file.stem)}.*{file.suffix}*"):  # by a process that was killed: the lock is ours
-            left.unlink()
         if file.exists():
             return
         with new_file(file) as beside:
@@ -132,7 +133,7 @@ def check_database(file: Path) -> None:
     except sqlite3.DatabaseError:
         whole = False
     if not whole:
-        raise UserError(f"{file}: damaged, no whole SQLite database; restore a backup, or let ctmr doctor --fix put it aside")
+        raise Damaged(f"{file}: no whole SQLite database; restore a backup, or let ctmr doctor --fix put it aside")
 
 
 def _stated_size(head: bytes) -> int:

@@ -1,0 +1,140 @@
+"""What can be wrong outside of MLflow: DVC's cache and the outputs of the graph, records of retrainings, the worktree, locks."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import paths
+from pipeline.atomic import new_file
+from pipeline.tracking.finding import Finding
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+
+
+def cache() -> Iterator[Finding]:
+    """DVC's cache of the current lock against its digests: DVC trusts what lies there, and gives out a flipped byte as data."""
+    for output in _outputs():
+        for digest, relative in _objects(output):
+            copy, in_use = Path(output.cache.oid_to_path(digest)), Path(output.fs_path) / relative
+            name, is_list = _name(in_use), digest.endswith(".dir")
+            whole = not is_list and in_use.is_file() and _md5(in_use) == digest
+            if not copy.is_file():
+                if whole:
+                    yield Finding(f"{name}: not in DVC's cache", mend=partial(_keep, in_use, copy))
+            elif _md5(copy) != digest.removesuffix(".dir"):
+                what = "list of the files in" if is_list else "copy of"
+                told = "replaces it by the whole file in use" if whole else "removes it; then dvc pull, or dvc repro makes it again"
+                mend = partial(_keep, in_use, copy) if whole else partial(_remove, copy)
+                yield Finding(f"DVC's {what} {name} was altered in its cache ({copy})", f"ctmr doctor --fix {told}", mend)
+
+
+def outputs() -> Iterator[Finding]:
+    """Files of the graph that are there, but not as the last run left them: cut off, or changed by hand."""
+    for output in _outputs():
+        if output.exists and output.changed_checksum():
+            name = _name(Path(output.fs_path))
+            remedy = f"dvc checkout {name} restores it, dvc repro makes it again"
+            yield Finding(f"{name} is not what the last run of its stage left", remedy)
+
+
+def records() -> Iterator[Finding]:
+    """Records of retrainings, and what retraining remembers between two looks at the data."""
+    kept = [*sorted(paths.RETRAIN_REPORT.glob("*/record.json")), *sorted((paths.home() / paths.RETRAIN_WORK).glob("*.json"))]
+    for file in kept:
+        if not _is_json(file):
+            aside = file.with_name(f"{file.name}.damaged")
+            yield Finding(f"{file}: damaged", "ctmr doctor --fix puts it aside", partial(file.rename, aside))
+
+
+def locks() -> Iterator[Finding]:
+    """DVC's record of who reads and writes what, here and in the worktree of retraining: a damaged one stops every command of DVC."""
+    home = paths.home()
+    for folder in (home, home / paths.RETRAIN_WORK / "workspace"):
+        file = folder / ".dvc/tmp/rwlock"
+        if file.is_file() and not _is_json(file):
+            yield Finding(f"{file}: damaged", "ctmr doctor --fix removes it", partial(_remove, file))
+
+
+def worktree() -> Iterator[Finding]:
+    """The worktree that retraining works in: whether git still knows it."""
+    folder = paths.home() / paths.RETRAIN_WORK / "workspace"
+    if not folder.is_dir():
+        return
+    command = ["git", "-C", str(folder), "rev-parse", "--show-toplevel"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode or Path(answer.stdout.strip()).resolve() != folder.resolve():
+        yield Finding(
+            f"{folder}: no git worktree any more", "run ctmr doctor --fix; retraining makes it anew", lambda: shutil.rmtree(folder)
+        )
+
+
+ALL: tuple[Callable[[], Iterator[Finding]], ...] = (cache, outputs, records, locks, worktree)
+
+
+def _outputs() -> "Iterator[Output]":
+    """The cached outputs of the graph whose digests dvc.lock has; none outside of a DVC project."""
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+
+    from pipeline.errors import UserError
+
+    if not paths.DVC_LOCK.is_file():
+        return
+    try:
+        with Repo(".") as repo:
+            for output in repo.index.outs:
+                if output.use_cache and output.hash_info and output.hash_info.value:
+                    yield output
+    except NotDvcRepoError:
+        return
+    except DvcException as error:
+        raise UserError(f"DVC cannot read the graph: {error}") from None
+
+
+def _objects(output: "Output") -> Iterator[tuple[str, str]]:
+    """(digest, path below the output) of every file that DVC keeps of `output`; of a folder its list first, whose digest ends in .dir."""
+    digest = str(output.hash_info.value)
+    yield digest, "."
+    if not digest.endswith(".dir"):
+        return
+    listed = Path(output.cache.oid_to_path(digest))
+    if listed.is_file():
+        content = listed.read_bytes()
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() == digest.removesuffix(".dir"):
+            yield from ((entry["md5"], entry["relpath"]) for entry in json.loads(content))
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _keep(whole: Path, copy: Path) -> None:
+    """Put a whole file into DVC's cache, read-only as DVC keeps it."""
+    _remove(copy)
+    with new_file(copy) as beside:
+        shutil.copyfile(whole, beside)
+        beside.chmod(0o444)
+
+
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
+
+
+def _name(place: Path) -> str:
+    """Relative to the project where it lies there."""
+    return str(place.relative_to(Path.cwd())) if place.is_relative_to(Path.cwd()) else str(place)
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True

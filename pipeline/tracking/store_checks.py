@@ -1,0 +1,216 @@
+"""What can be wrong with the MLflow store: the database, its addresses, the experiment, runs of the dead, the files of every alias."""
+
+import hashlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from pipeline import paths
+from pipeline.atomic import new_file
+from pipeline.domain import DIRECTIONS, Direction
+from pipeline.errors import UserError
+from pipeline.params import load
+from pipeline.privacy import mask_credentials
+from pipeline.tracking import packaging, registry, runs, store
+from pipeline.tracking.finding import Finding
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+# MLflow has no call that changes where it looks for artifacts (mlflow#3144): the addresses are mended where it keeps them.
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+
+
+def database() -> Iterator[Finding]:
+    """The database of a local store: whole by SQLite's own check, with all of MLflow's tables. A server: whether it answers."""
+    uri = store.tracking_uri()
+    file = store.database_file(uri)
+    if file is None:
+        store.check_server(uri)
+    if file is None or not file.exists():
+        return
+    try:
+        store.check_database(file)
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=store.PATIENCE)) as opened:
+            damage = [row[0] for row in opened.execute("PRAGMA quick_check(1)").fetchall() if row[0] != "ok"]
+    except store.Damaged as error:
+        damage = [str(error)]
+    except sqlite3.DatabaseError as error:
+        damage = [str(error)]
+    if not damage:
+        try:
+            with store.errors(uri):
+                store.client(uri).search_experiments(max_results=1)
+        except UserError as error:
+            damage = [str(error)]
+    if damage:
+        aside = next(place for number in range(1, 1000) if not (place := file.with_name(f"{file.name}.damaged-{number}")).exists())
+        remedy = f"restore a backup of it, or run ctmr doctor --fix, which puts it aside as {aside.name} and begins a new one"
+        yield Finding(f"{file}: damaged ({damage[0]})", remedy, lambda: _put_aside(file, aside))
+
+
+def moved() -> Iterator[Finding]:
+    """Whether the store was moved or copied here and still looks for its artifacts where it came from."""
+    uri = store.tracking_uri()
+    file = store.database_file(uri)
+    if file is None or not file.is_file():
+        return
+    ours = store.artifact_folder(uri)
+    with store.errors(uri):
+        experiment = store.client(uri).get_experiment_by_name(store.EXPERIMENT)
+    old = Path(unquote(experiment.artifact_location.removeprefix("file://"))) if experiment else ours
+    if old != ours:
+        problem = f"the store was made in another place: it looks for artifacts in {old}, but they lie in {ours}"
+        yield Finding(problem, mend=lambda: _mend_addresses(file, old, ours))
+
+
+def experiment() -> Iterator[Finding]:
+    """Whether the project's experiment was deleted."""
+    uri = store.tracking_uri()
+    if not _is_made(uri):
+        return
+    with store.errors(uri):
+        found = store.client(uri).get_experiment_by_name(store.EXPERIMENT)
+        if found is not None and found.lifecycle_stage == "deleted":
+            problem = f"the experiment {store.EXPERIMENT} was deleted"
+            yield Finding(problem, mend=lambda: store.client(uri).restore_experiment(found.experiment_id))
+
+
+def stale_runs() -> Iterator[Finding]:
+    """Runs that are RUNNING by processes of this machine that are gone."""
+    if not _is_made(store.tracking_uri()):
+        return
+    for run in runs.find_stale_runs():
+        name = run.info.run_name or run.info.run_id
+        yield Finding(f"run {name} is RUNNING, but its process is gone", mend=lambda: runs.end_stale_runs())
+
+
+def aliases() -> Iterator[Finding]:
+    """The files of every version that bears an alias: whether they are there and have the digest that they were registered with."""
+    uri = store.tracking_uri()
+    if not _is_made(uri):
+        return
+    with store.errors(uri):
+        versions = [version for name in registry.MODEL_NAMES for version in registry.versions(uri, name) if version.aliases]
+    for version in versions:
+        who = f"{version.name} version {version.version} ({', '.join(sorted(version.aliases))})"
+        direction = Direction.from_model_name(version.name)
+        try:
+            folder = registry.files(uri, version)
+            damage = _damage(folder, direction, version)
+        except UserError as error:
+            folder, damage = None, str(error)
+        if damage:
+            yield Finding(f"{who}: {damage}", *_cure(uri, version, direction, folder))
+
+
+def unregistered() -> Iterator[Finding]:
+    """Models of this folder that the registry does not have: the store is new, or was lost."""
+    if not paths.MODEL_JSON.is_file():
+        return
+    uri = store.tracking_uri()
+    with store.errors(uri):
+        known = {direction: registry.find(uri, direction, registry.weights_digest(direction)) for direction in DIRECTIONS}
+    missing = [direction.model_name for direction, version in known.items() if version is None]
+    if missing:
+        problem = f"the registry {mask_credentials(uri)} lacks this folder's {' and '.join(missing)}"
+        remedy = "run dvc repro --single-item --force register"
+        if paths.METRICS_JSON.is_file():
+            yield Finding(problem, f"{remedy}, or ctmr doctor --fix", _register)
+        else:
+            yield Finding(problem, remedy)
+
+
+ALL: tuple[Callable[[], Iterator[Finding]], ...] = (moved, experiment, stale_runs, aliases, unregistered)
+
+
+def _is_made(uri: str) -> bool:
+    """Whether there is a store to look at; a local one that nobody has used yet is none."""
+    file = store.database_file(uri)
+    return file is None or file.is_file()
+
+
+def _put_aside(file: Path, aside: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        place = file.with_name(file.name + suffix)
+        if place.exists():
+            place.rename(aside.with_name(aside.name + suffix))
+
+
+def _damage(folder: Path, direction: Direction, version: "ModelVersion") -> str:
+    """What is wrong with the files of a version, "" when nothing is."""
+    wanted = version.tags.get(registry.WEIGHTS, "")
+    try:
+        entry = json.loads((folder / paths.MODEL_JSON.name).read_text(encoding="utf-8"))["directions"][direction]
+        weights = folder / entry["weights"]
+        with weights.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        return f"{error.filename} is gone"
+    except (ValueError, KeyError, TypeError):
+        return f"{folder / paths.MODEL_JSON.name} is damaged"
+    return "" if digest == entry["sha256"] == wanted else f"{weights} was altered, its digest is not the one that was registered"
+
+
+def _cure(uri: str, version: "ModelVersion", direction: Direction, folder: Path | None) -> tuple[str, Callable[[], object] | None]:
+    """What to do about damaged files of a version: from models/ where they lie there, fetched again, or by a person."""
+    if store.database_file(uri) is None and folder is not None:
+        return "ctmr doctor --fix fetches them again", partial(shutil.rmtree, folder)
+    try:
+        ours = registry.weights_digest(direction) == version.tags.get(registry.WEIGHTS) and not _damage(paths.MODELS, direction, version)
+    except UserError:
+        ours = False
+    if ours and store.database_file(uri) is not None:
+        return f"ctmr doctor --fix restores them from {paths.MODELS}", partial(_restore, uri, version, direction)
+    other = f"ctmr rollback {version.name}" if registry.CHAMPION in version.aliases else "delete this version in the MLflow UI"
+    return f"restore the folder from a backup; or dvc checkout the models of its commit and run ctmr doctor --fix; or {other}", None
+
+
+def _restore(uri: str, version: "ModelVersion", direction: Direction) -> None:
+    """Log the model of models/ once more, and put its files where those of `version` belong."""
+    client, run = store.client(uri), runs.attach()
+    with store.errors(uri):
+        logged = packaging.log_model(run, direction, paths.MODELS)
+        models = (logged.model_id, version.source.removeprefix("models:/"))  # MLflow's model_id of a version that is found is None
+        addresses = [client.get_logged_model(model).artifact_location for model in models]
+        places = [Path(unquote(urlsplit(address).path)) for address in addresses]
+        shutil.rmtree(places[1], ignore_errors=True)
+        shutil.copytree(*places)
+        client.delete_logged_model(logged.model_id)
+        shutil.rmtree(places[0])
+
+
+def _register() -> None:
+    from pipeline.tracking.registration import register
+
+    register(load())
+
+
+def _mend_addresses(file: Path, old: Path, ours: Path) -> None:
+    """Write `ours` for `old` wherever MLflow keeps an address of an artifact: in five columns of its database and in each MLmodel."""
+    pairs = ((old.as_uri(), ours.as_uri()), (str(old), str(ours)))
+    with closing(sqlite3.connect(file, timeout=30)) as database, database:
+        for table, column in _ADDRESSES:
+            for before, after in pairs:
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (after, len(before) + 1, before, len(before) + 1, f"{before}/"),
+                )
+    for description in ours.rglob("MLmodel"):
+        text = description.read_text(encoding="utf-8")
+        mended = text.replace(f"{old.as_uri()}/", f"{ours.as_uri()}/").replace(f"{old}/", f"{ours}/")
+        if mended != text:
+            with new_file(description) as beside:
+                beside.write_text(mended, encoding="utf-8")

@@ -1,0 +1,248 @@
+"""The doctor: each kind of damage is named, and mended where that can be done; every command refuses a damaged store in one line."""
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import params, paths
+from pipeline.errors import UserError
+from pipeline.tracking import doctor, models_command, reference, registry, runs, store
+from pipeline.tracking.doctor import Examined
+from pipeline.tracking.registration import register
+from tests.tracking import projects
+from tests.tracking.servers import free_port
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose models are registered."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = projects.make(tmp_path_factory.mktemp("doctor") / "project")
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        register(params.load())
+    return folder
+
+
+@pytest.fixture
+def project(registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it of which all is well, as working folder."""
+    folder = shutil.copytree(registered, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (moved,) = doctor.examine(fix=True)
+    assert "made in another place" in moved.finding.problem
+    return folder
+
+
+def examine(fix: bool = False) -> list[Examined]:
+    return list(doctor.examine(fix))
+
+
+def only_problem() -> Examined:
+    (examined,) = examine()
+    assert not examined.mended
+    return examined
+
+
+def weights_of(model: str) -> Path:
+    (file,) = registry.fetch(model).folder.glob("*.safetensors")
+    return file
+
+
+def flip_a_byte(file: Path) -> None:
+    file.chmod(0o644)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_all_is_well(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.report()
+    assert capsys.readouterr().out.endswith("all well\n")
+
+
+def test_an_experiment_that_was_deleted_is_restored(project: Path) -> None:
+    uri = store.tracking_uri()
+    store.client(uri).delete_experiment(store.experiment_id(uri))
+    with pytest.raises(UserError, match=r"experiment ctmr was deleted; ctmr doctor --fix restores it"):
+        runs.begin(params.load())
+    assert "was deleted" in examine()[0].finding.problem
+    assert examine(fix=True)[0].mended
+    assert examine() == []
+    runs.begin(params.load()).finish()
+
+
+def test_a_run_of_a_killed_process_is_ended(project: Path) -> None:
+    uri = store.tracking_uri()
+    run = runs.begin(params.load())
+    host = runs.process_name().split()[0]
+    store.client(uri).set_tag(run.id, runs.PROCESS, f"{host} 99999999 0.00")
+    assert "is RUNNING, but its process is gone" in only_problem().finding.problem
+    assert examine(fix=True)[0].mended
+    assert store.client(uri).get_run(run.id).info.status == "KILLED"
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, Path.unlink, lambda file: shutil.rmtree(file.parents[2])], ids=["altered", "gone", "all"])
+def test_files_of_a_champion_are_restored_from_models(project: Path, damage: Callable[[Path], None]) -> None:
+    damage(weights_of("ct-to-mr@champion"))
+    assert only_problem().finding.problem.startswith("ct-to-mr version 1 (best, challenger, champion): ")
+    examine(fix=True)
+    assert examine() == []
+    assert weights_of("ct-to-mr@champion").read_bytes() == (paths.MODELS / "ct_to_mr.safetensors").read_bytes()
+
+
+def test_files_of_a_champion_that_nothing_can_restore_name_what_a_person_can_do(project: Path) -> None:
+    flip_a_byte(weights_of("ct-to-mr@champion"))
+    shutil.rmtree(paths.MODELS)
+    (examined,) = examine(fix=True)
+    assert not examined.mended
+    assert "ctmr rollback ct-to-mr" in str(examined)
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def make_garbage(file: Path) -> None:
+    file.write_bytes(b"no database" * 1000)
+
+
+def make_half(file: Path) -> None:
+    file.unlink()
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, name VARCHAR(256))")
+
+
+def empty(file: Path) -> None:
+    os.truncate(file, 0)
+
+
+@pytest.mark.parametrize("damage", [cut_off, make_garbage, empty, make_half])
+def test_a_damaged_database_is_one_line_and_is_put_aside(
+    registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    monkeypatch.chdir(shutil.copytree(registered, tmp_path / "project"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for its children
+    file = tmp_path / "project/mlruns/mlflow.db"
+    damage(file)
+    commands: list[Callable[[], object]] = [
+        models_command.show_models,
+        lambda: models_command.promote("mr-to-ct", "1"),
+        lambda: models_command.rollback("mr-to-ct"),
+        lambda: reference.use_data_of("mr-to-ct@champion"),
+        lambda: registry.fetch("mr-to-ct@champion"),
+        lambda: register(params.load()),
+    ]
+    for command in commands:
+        with pytest.raises(UserError) as refused:
+            command()
+        assert "\n" not in str(refused.value)
+        assert "mlflow.db" in str(refused.value)
+    assert "mlflow.db: damaged" in only_problem().finding.problem
+    (mended,) = examine(fix=True)  # what is missing in the new store is for a new process: MLflow keeps the old file open
+    assert mended.mended
+    assert not file.exists()
+    assert file.with_name("mlflow.db.damaged-1").exists()
+
+
+def test_a_database_that_another_program_locks_is_one_line_within_seconds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PATIENCE", 0.5)
+    with sqlite3.connect(project / "mlruns/mlflow.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match=r"locked by another program"):
+            store.check_database(project / "mlruns/mlflow.db")
+        assert "locked by another program" in examine()[0].finding.problem
+        other.execute("ROLLBACK")
+
+
+def test_a_server_that_is_away_is_one_line_within_seconds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for uri in (f"http://me:secret@127.0.0.1:{free_port()}", f"postgresql://me:secret@127.0.0.1:{free_port()}/mlflow"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        began = time.monotonic()
+        problem = only_problem().finding.problem
+        assert time.monotonic() - began < 10
+        assert "Connection refused" in problem
+        assert "secret" not in problem
+        with pytest.raises(UserError, match="cannot be used"):
+            models_command.show_models()
+
+
+@pytest.fixture
+def graph(project: Path) -> Path:
+    """The file that the only stage of a graph made, which DVC's cache has as well."""
+    from dvc.repo import Repo
+
+    (project / "dvc.yaml").write_text(
+        "stages:\n  split:\n    cmd: mkdir -p data && printf 0123456789 > data/split.parquet\n    outs: [data/split.parquet]\n"
+    )
+    with Repo.init(".", no_scm=True) as repo:
+        repo.reproduce()
+    assert examine() == []
+    return project / paths.SPLIT
+
+
+def cached(project: Path) -> Path:
+    (file,) = (file for file in (project / ".dvc/cache").rglob("*") if file.is_file())
+    return file
+
+
+def test_a_flipped_byte_in_the_cache_is_found_and_replaced_by_the_file_in_use(project: Path, graph: Path) -> None:
+    flip_a_byte(cached(project))
+    assert "was altered in its cache" in only_problem().finding.problem
+    assert examine(fix=True)[0].mended
+    assert examine() == []
+    assert cached(project).read_bytes() == b"0123456789"
+    assert not cached(project).stat().st_mode & 0o222
+
+
+def test_a_flipped_byte_that_nothing_can_replace_is_removed(project: Path, graph: Path) -> None:
+    flip_a_byte(cached(project))
+    graph.unlink()
+    assert examine(fix=True)[0].mended
+    assert not [file for file in (project / ".dvc/cache").rglob("*") if file.is_file()]
+
+
+def test_an_output_that_was_changed_is_named(project: Path, graph: Path) -> None:
+    cut_off(graph)
+    assert "dvc checkout data/split.parquet" in str(only_problem())
+
+
+def test_a_file_that_the_cache_could_not_take_is_put_there(project: Path, graph: Path) -> None:
+    cached(project).unlink()
+    assert "not in DVC's cache" in only_problem().finding.problem
+    examine(fix=True)
+    assert cached(project).read_bytes() == b"0123456789"
+
+
+def test_damaged_records_are_put_aside_and_damaged_locks_removed(project: Path) -> None:
+    files = [paths.RETRAIN_REPORT / "2026/record.json", paths.RETRAIN_WORK / "folder.json", Path(".dvc/tmp/rwlock")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    assert len(examine()) == 3
+    assert all(examined.mended for examined in examine(fix=True))
+    assert examine() == []
+    assert not any(file.exists() for file in files)
+
+
+def test_a_worktree_that_git_forgot_is_removed(project: Path) -> None:
+    (project / paths.RETRAIN_WORK / "workspace").mkdir(parents=True)
+    assert "no git worktree" in only_problem().finding.problem
+    examine(fix=True)
+    assert examine() == []
+
+
+def test_models_that_the_registry_lacks_are_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(projects.make(tmp_path / "new"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert "lacks this folder's ct-to-mr and mr-to-ct" in only_problem().finding.problem
+    assert examine(fix=True)[0].mended
+    assert examine() == []
+    assert json.loads(paths.VERSIONS_JSON.read_text())["mr-to-ct"]["champion"]
