@@ -183,13 +183,13 @@ def _restore(uri: str, version: "ModelVersion", direction: Direction) -> None:
     client, run = store.client(uri), runs.attach()
     with store.errors(uri):
         logged = packaging.log_model(run, direction, paths.MODELS)
-        models = (logged.model_id, version.source.removeprefix("models:/"))  # MLflow's model_id of a version that is found is None
-        addresses = [client.get_logged_model(model).artifact_location for model in models]
-        places = [Path(unquote(urlsplit(address).path)) for address in addresses]
-        shutil.rmtree(places[1], ignore_errors=True)
-        shutil.copytree(*places)
+        ours = str(version.source).removeprefix("models:/")  # MLflow's model_id of a version that is found is None
+        addresses = [client.get_logged_model(model).artifact_location for model in (logged.model_id, ours)]
+        fresh, place = (Path(unquote(urlsplit(address).path)) for address in addresses)
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(fresh, place)
         client.delete_logged_model(logged.model_id)
-        shutil.rmtree(places[0])
+        shutil.rmtree(fresh)
 
 
 def _register() -> None:
