@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import Contrast
-from pipeline.phantom.anatomy import BOTTOM, FIELD_OF_VIEW, TOP, Subject, cut, draw_subject
+from pipeline.phantom.anatomy import BOTTOM, TOP, Subject, cut, draw_subject
 from pipeline.phantom.atlas import load_atlas
+from pipeline.phantom.frames import FIELD_OF_VIEW
 from pipeline.phantom.lesions import Lesion
 from pipeline.phantom.sequences import draw_sequence
 from pipeline.phantom.shapes import FAR

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.phantom.anatomy import FIELD_OF_VIEW, Plane, make_frame
+from pipeline.phantom.anatomy import Plane
+from pipeline.phantom.frames import FIELD_OF_VIEW, make_frame
 from pipeline.phantom.shapes import Floats, Layer
 from pipeline.phantom.tissues import PROPERTIES, Tissue
 

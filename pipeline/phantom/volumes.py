@@ -1,16 +1,19 @@
 """Whole volumes of one simulated subject with known truth: CT in Hounsfield units, MR, head, tissues, on one grid in millimetres."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.domain import Contrast
-from pipeline.phantom.anatomy import HEAD_LENGTH, HEAD_WIDTH, centre_along, cut_around, draw_subject
+from pipeline.phantom.anatomy import Subject, centre_along, cut_around, draw_subject
+from pipeline.phantom.frames import HEAD_LENGTH, HEAD_WIDTH
 from pipeline.phantom.sequences import Sequence, draw_sequence
 from pipeline.phantom.shapes import Floats
 from pipeline.phantom.signal import composite, draw_signals, draw_units, label_tissues
+from pipeline.phantom.tissues import Tissue
 
 AIR = -1000.0  # HU
 LOWEST, HIGHEST = -106.0, 98.0  # mm from the middle of the head: from the teeth to above the vertex
@@ -60,21 +63,7 @@ def simulate_volume(
     scanner = np.random.default_rng([seed, 5])
     sequence = draw_sequence(scanner, contrast)
     units, signals = draw_units(scanner), draw_signals(sequence, scanner)
-    size = 2 * round(max(HEAD_LENGTH, HEAD_WIDTH) / spacing[0] / 2)
-    planes = []
-    for height in np.arange(extent[0], extent[1], spacing[2]):
-        plane = cut_around(subject, centre_along(subject, float(height)), size, spacing[0], spacing[2])
-        frame, head = plane.frame, plane.head < 0
-        planes.append(
-            (
-                frame.to_picture(np.where(head, composite(plane.layers, units, AIR), np.float32(AIR)), AIR),
-                frame.to_picture(np.where(head, composite(plane.layers, signals, 0.0), np.float32(0)), 0.0),
-                frame.to_label_picture((label_tissues(plane.layers) * head).astype(np.uint8)),
-                frame.to_picture(plane.head, 99.0) < 0,
-                frame.to_picture(plane.lesion, 0.0) > 0.5,
-            )
-        )
-    ct, mr, labels, mask, lesion = (np.ascontiguousarray(np.stack(each).transpose(2, 1, 0)) for each in zip(*planes, strict=True))
+    ct, mr, labels, mask, lesion = _stack_planes(subject, spacing, extent, units, signals)
     ct[~mask] = AIR
     mr[~mask] = 0
     mr /= max(float(np.percentile(mr[mask], 99.5)), 1e-3) if mask.any() else 1.0
@@ -91,6 +80,27 @@ def simulate_volume(
         contrast=sequence.contrast,
         sequence=sequence,
     )
+
+
+def _stack_planes(
+    subject: Subject, spacing: Millimetres, extent: tuple[float, float], units: dict[Tissue, float], signals: dict[Tissue, float]
+) -> tuple[Any, ...]:
+    """CT, MR, labels, mask and lesion (x, y, z) as the tissues' values make them, air outside the head."""
+    size = 2 * round(max(HEAD_LENGTH, HEAD_WIDTH) / spacing[0] / 2)
+    planes = []
+    for height in np.arange(extent[0], extent[1], spacing[2]):
+        plane = cut_around(subject, centre_along(subject, float(height)), size, spacing[0], spacing[2])
+        frame, head = plane.frame, plane.head < 0
+        planes.append(
+            (
+                frame.to_picture(np.where(head, composite(plane.layers, units, AIR), np.float32(AIR)), AIR),
+                frame.to_picture(np.where(head, composite(plane.layers, signals, 0.0), np.float32(0)), 0.0),
+                frame.to_label_picture((label_tissues(plane.layers) * head).astype(np.uint8)),
+                frame.to_picture(plane.head, 99.0) < 0,
+                frame.to_picture(plane.lesion, 0.0) > 0.5,
+            )
+        )
+    return tuple(np.ascontiguousarray(np.stack(each).transpose(2, 1, 0)) for each in zip(*planes, strict=True))
 
 
 def _scan_ct(truth: Floats, spacing: Millimetres, g: np.random.Generator) -> Floats:
