@@ -42,16 +42,16 @@ def digest(place: Path) -> str:
     return whole.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, links followed, each folder entered once."""
-    entered = set()
-    for above, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(above)
-        if real in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        yield from (file for name in files if (file := Path(above, name)).is_file())
+def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Every file below `folder`, links followed, but not into a folder that they lie in: a patient who is a link counts as well."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _files(entry, above | {real})
+        elif entry.is_file():
+            yield entry
 
 
 def _recall(memory: Path) -> Seen:

@@ -72,6 +72,15 @@ def test_the_manifest_lists_every_image(made: Path) -> None:
     assert paired["contrast"].isin(["t1", "t2", "flair", "pd"]).all()
 
 
+def test_a_simulated_head_stays_in_one_split(made: Path) -> None:
+    slices = pd.read_parquet(made / paths.MANIFEST).merge(pd.read_parquet(made / paths.SPLIT), on="slice_id")
+    assert slices["patient"].nunique() == 2 * 6 + 3
+    assert (slices.groupby("patient")["split"].nunique() == 1).all()
+    said = json.loads((made / paths.SPLIT_JSON).read_text())["patients"]
+    assert (said["told_by_path"], said["slices_without"]) == (15, 0)
+    assert said["understood"] == "patients: 15, each a simulated head"
+
+
 def test_the_report_stands_alone_and_says_nothing_of_this_machine(made: Path) -> None:
     page = (made / paths.QUALITY_REPORT / "index.html").read_text()
     for link in re.findall(r'(?:src|href)="([^"#]+)"', page):
