@@ -64,6 +64,18 @@ def complete(names: Sequence[str], folder: Path = paths.PRESETS) -> dict[str, An
     return knobs
 
 
+def nest(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Knobs by their dotted names as the sections that params.yaml has."""
+    content: dict[str, Any] = {}
+    for key, value in knobs.items():
+        *sections, name = key.split(".")
+        place = content
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return content
+
+
 def name_of(knobs: Mapping[str, Any], folder: Path = paths.PRESETS) -> str:
     """The preset that all `knobs`, by their dotted names, agree with; "" when there is none."""
     return next((name for name in available(folder) if complete([name], folder) == knobs), "")

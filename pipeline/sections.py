@@ -155,13 +155,13 @@ class Preprocess(Section):
     """side of the square slices that the networks see"""
     margin: Annotated[float, Field(ge=0, le=0.5)] = 0.04
     """free border around the head, as a share of its longer side"""
+    field_of_view: Annotated[float, Field(gt=0)] | None = 256.0
+    """side of the frame in mm, where a file knows its pixel size; null: the head with its margin, as for pictures without pixel size"""
     upright: bool = False
     """rotate tilted heads upright"""
     ct_window: Window = Window()
     mr_percentiles: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=2, max_length=2)] = [1.0, 99.5]
     """percentiles of the intensities inside the head that become 0 and 1"""
-    bits: Literal[8, 16] = 8
-    """8 | 16: bits of each stored pixel"""
     teacher_pairs: Count = 400
     """simulated CT/MR pairs with known truth, for supervised training; 0: plain CycleGAN"""
 

@@ -128,8 +128,8 @@ def _nearest(ct: list[int], mr: list[int], places: NDArray[np.float64]) -> list[
 def measure(slice_: Slice, modality: str) -> dict[str, Any]:
     """What the manifest says of a slice's pixels, as fields of Row."""
     picture = intensity.view(slice_.pixels, slice_.unit, modality)
-    found = outline.find_outline(picture, modality)
-    mask = found.mask(picture.shape) if found else np.zeros(picture.shape, bool)
+    found = outline.find_outline(picture, modality, slice_.scale)
+    mask = found.mask(picture.shape, slice_.scale) if found else np.zeros(picture.shape, bool)
     inside = picture[mask]
     facts: dict[str, Any] = {
         "height": picture.shape[0],
@@ -151,11 +151,12 @@ def measure(slice_: Slice, modality: str) -> dict[str, Any]:
     }
     if found is None:
         return facts
+    in_pixels = outline.Outline(found.points / slice_.scale)
     # Looks are described with one way of finding the head, else CT and MR would differ by that alone.
-    described = appearance.features(picture, found if modality == "mr" else outline.find_outline(picture, "mr") or found)
+    described = appearance.features(picture, in_pixels if modality == "mr" else outline.find_outline(picture, "mr") or in_pixels)
     facts["ct_likelihood"] = appearance.ct_likelihood(described)
     if modality == "mr":
-        facts["marks"] = count_marks(picture, found)
+        facts["marks"] = count_marks(picture, in_pixels)
         said = slice_.contrast
         facts["contrast"], facts["contrast_confidence"] = (said, 1.0) if said else appearance.mr_contrast(described)
     return facts

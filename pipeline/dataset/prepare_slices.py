@@ -14,6 +14,7 @@ from pipeline.dataset import slice_arrays, slices_contract
 from pipeline.errors import UserError
 from pipeline.formats.slices import Slice
 from pipeline.formats.table import read_slices, read_volume
+from pipeline.imaging import intensity
 from pipeline.imaging.head import Box
 from pipeline.imaging.outline import Outline
 from pipeline.imaging.prepare import NoHead, find_outline, prepare
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 SLICES_PER_TASK = 8
 VALIDATION = "validation.json"
-STORED = ["stored_mean", "stored_largest", "stored_head"]  # what is checked of each stored slice
+STORED = ["stored_mean", "stored_largest", "stored_head"]  # what is checked of each stored slice, as displayed
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def fill(
         for modality in paths.MODALITIES:
             count = int(((index["split"] == split) & (index["modality"] == modality)).sum())
             name = paths.slices(split, modality).name
-            files[split, modality] = slice_arrays.create(folder, name, (count, *square), slice_arrays.stored_type(preprocess.bits))
+            files[split, modality] = slice_arrays.create(folder, name, (count, *square), slice_arrays.STORED)
     jobs = [
         Job(raw / line["path"], line["frame"], line["modality"], files[line["split"], line["modality"]], line["row"], line["outline"])
         for line in index.to_dict("records")
@@ -129,7 +130,7 @@ def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preproc
     if paired.empty:
         return offsets
     sides = {modality: paired[paired["modality"] == modality].to_dict("records") for modality in paths.MODALITIES}
-    shape, dtype = (len(sides["ct"]), preprocess.pixels, preprocess.pixels), slice_arrays.stored_type(preprocess.bits)
+    shape, dtype = (len(sides["ct"]), preprocess.pixels, preprocess.pixels), slice_arrays.STORED
     for modality, given in (("ct", "mr"), ("mr", "ct")):
         file = slice_arrays.create(folder, paths.slices("truth", modality).name, shape, dtype)
         jobs = [
@@ -191,6 +192,7 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArr
         if job.partner:
             slice_, outline = _onto_partner(job, slice_, outline)
         prepared = prepare(slice_, job.modality, preprocess, job.box, outline)
+        picture = intensity.display(prepared.array, job.modality, preprocess.ct_window)
         line = {
             "crop_top": prepared.box.top,
             "crop_left": prepared.box.left,
@@ -198,13 +200,14 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArr
             "rotation": prepared.box.rotation,
             "intensity_low": prepared.low,
             "intensity_high": prepared.high,
-            "stored_mean": float(prepared.array[prepared.mask].mean()) if prepared.mask.any() else 0.0,
-            "stored_largest": float(prepared.array.max()),
+            "stored_mean": float(picture[prepared.mask].mean()) if prepared.mask.any() else 0.0,
+            "stored_largest": float(picture.max()),
             "stored_head": float(prepared.mask.mean()),
         }
         if job.partner:
-            line["offset"] = _offset(outline.mask(slice_.pixels.shape), _outline(job.partner.outline).mask(slice_.pixels.shape))
-        results.append((slice_arrays.quantise(prepared.array, slice_arrays.stored_type(preprocess.bits)), line))
+            masks = [each.mask(slice_.pixels.shape, slice_.scale) for each in (outline, _outline(job.partner.outline))]
+            line["offset"] = _offset(*masks)
+        results.append((slice_arrays.quantise(prepared.array), line))
     return results
 
 

@@ -20,9 +20,11 @@ from pipeline.params import Preprocess, flatten
 if TYPE_CHECKING:
     import pandas as pd
 
+STORED = np.dtype(np.uint16)  # CT on the scale of `intensity.ct_to_unit`, MR in 0..1
+
 
 def load_array(kind: str, modality: str, folder: Path = paths.SLICES) -> np.memmap:
-    """The array (N, pixels, pixels) of one `kind` (see paths.ARRAY_KINDS) and modality, memory-mapped read-only, uint8 or uint16.
+    """The array (N, pixels, pixels) of one `kind` (see paths.ARRAY_KINDS) and modality, memory-mapped read-only, uint16.
 
     Raises UserError when it is not there.
     """
@@ -60,7 +62,7 @@ def load_teacher_index(folder: Path = paths.SLICES, kind: str = "teacher") -> "p
 
 
 def write_preprocessing(folder: Path, preprocess: Preprocess) -> None:
-    """Write beside the arrays in `folder` how they are made: pixels, frame, window, bits. Models keep it, and translation does the same."""
+    """Write beside the arrays in `folder` how they are made: pixels, frame, window. Models keep it, and translation does the same."""
     atomic.write_json(folder / paths.PREPROCESSING.name, preprocess.model_dump(mode="json"))
 
 
@@ -85,7 +87,7 @@ def verify(expected: Preprocess, says: Path = paths.PARAMS, folder: Path = paths
     for knob, value in flatten(made.model_dump(mode="json")).items():
         if value != wanted[knob]:
             raise UserError(f"{folder}: made with preprocess.{knob} = {value}, but {says} says {wanted[knob]}; run dvc repro")
-    shape, dtype = (made.pixels, made.pixels), np.dtype(np.uint8 if made.bits == 8 else np.uint16)
+    shape, dtype = (made.pixels, made.pixels), STORED
     for file in sorted(set(folder.glob("*.npy")) - set(folder.glob("*_shares.npy"))):
         array = np.load(file, mmap_mode="r")
         if array.shape[1:] != shape or array.dtype != dtype:
@@ -112,14 +114,9 @@ def write_rows(file: Path, rows: Sequence[int], images: Sequence[NDArray[np.unsi
         array[row] = image
 
 
-def stored_type(bits: int) -> np.dtype:
-    """The type of stored pixels for `preprocess.bits`."""
-    return np.dtype(np.uint8 if bits == 8 else np.uint16)
-
-
-def quantise(image01: NDArray[np.float32], dtype: np.dtype) -> NDArray[np.unsignedinteger]:
-    """0..1 to 0..max of an unsigned integer type, rounded to nearest."""
-    return np.rint(np.clip(image01, 0, 1) * np.float64(np.iinfo(dtype).max)).astype(dtype)
+def quantise(image01: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
+    """0..1 as stored integers, rounded to nearest."""
+    return np.rint(np.clip(image01, 0, 1) * np.float64(np.iinfo(STORED).max)).astype(STORED)
 
 
 def to_float(stored: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:

@@ -76,12 +76,12 @@ def _arrays(folder: Path, index: "pd.DataFrame", preprocess: Preprocess) -> list
         file = paths.slices(kind, modality).name
         array = slice_arrays.load_array(kind, modality, folder)
         lines.append({"file": file, "rows": len(array), "wanted_rows": wanted, "shape": str(array.shape[1:]), "type": str(array.dtype)})
-    shape, kind_of_pixels = str((preprocess.pixels, preprocess.pixels)), str(slice_arrays.stored_type(preprocess.bits))
+    shape, kind_of_pixels = str((preprocess.pixels, preprocess.pixels)), str(slice_arrays.STORED)
     same_rows = {"column_A": "rows", "column_B": "wanted_rows"}
     held = [
         Expectation("ColumnPairValuesToBeEqual", "an array has a row for each line of the index", same_rows),
         Expectation("ColumnValuesToBeInSet", "pictures have preprocess.pixels", {"column": "shape", "value_set": [shape]}),
-        Expectation("ColumnValuesToBeInSet", "pixels have preprocess.bits", {"column": "type", "value_set": [kind_of_pixels]}),
+        Expectation("ColumnValuesToBeInSet", "pixels have 16 bits", {"column": "type", "value_set": [kind_of_pixels]}),
     ]
     return expectations.check("files", pd.DataFrame(lines), held)
 

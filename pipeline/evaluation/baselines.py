@@ -10,8 +10,10 @@ from PIL import Image
 from pipeline import paths
 from pipeline.dataset import slice_arrays
 from pipeline.domain import Direction
+from pipeline.imaging.intensity import display
 
 Images = NDArray[np.float32]
+LEVELS = 2**16
 TRAINING_SLICES = 200  # that the target modality's mean and histogram are taken from, evenly spread
 LABELS = {  # of the baselines, in the order in which people see them
     "copy": "Copy the input",
@@ -22,11 +24,12 @@ LABELS = {  # of the baselines, in the order in which people see them
 
 
 def baselines(direction: Direction, folder: Path = paths.SLICES) -> Mapping[str, Callable[[Images], Images]]:
-    """By name, functions from source slices (N, H, W) in 0..1 to what a trivial method makes of them."""
+    """By name, functions from source slices (N, H, W) in 0..1, as displayed, to what a trivial method makes of them."""
     training = slice_arrays.load_array("train", direction.target, folder)
     sample = np.asarray(training[np.unique(np.linspace(0, len(training) - 1, TRAINING_SLICES).round().astype(int))])
-    mean = np.asarray(sample.mean(axis=0) / np.iinfo(sample.dtype).max, np.float32)
-    levels, quantiles = histogram(sample)
+    shown = display(slice_arrays.to_float(sample), direction.target, slice_arrays.load_preprocessing(folder).ct_window)
+    mean = shown.mean(axis=0)
+    levels, quantiles = histogram(shown)
     return {
         "copy": lambda images: images,
         "histogram": lambda images: np.stack([match_histogram(image, levels, quantiles) for image in images]),
@@ -35,11 +38,11 @@ def baselines(direction: Direction, folder: Path = paths.SLICES) -> Mapping[str,
     }
 
 
-def histogram(stored: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Brightness levels in 0..1 that occur in `stored` and the share of pixels at or below each."""
-    counts = np.bincount(stored.ravel())
+def histogram(images: Images) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Brightness levels in 0..1, of LEVELS steps, that occur in `images` and the share of pixels at or below each."""
+    counts = np.bincount(np.rint(images.ravel() * (LEVELS - 1)).astype(np.int64))
     levels = np.flatnonzero(counts)
-    return levels / np.iinfo(stored.dtype).max, np.cumsum(counts[levels]) / stored.size
+    return levels / (LEVELS - 1), np.cumsum(counts[levels]) / images.size
 
 
 def match_histogram(image: NDArray[np.float32], levels: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArray[np.float32]:

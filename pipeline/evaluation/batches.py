@@ -1,7 +1,7 @@
 """The test slices of a direction with what is known of them, read batch by batch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from pipeline import paths
 from pipeline.dataset import slice_arrays
 from pipeline.domain import CONTRASTS, Direction, Modality
 from pipeline.errors import UserError
+from pipeline.imaging.intensity import CT_LOWEST, display
+from pipeline.params import Window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 class Batch:
     """N test slices: their lines of the index, `images` (N, size, size) in 0..1, and `truth` alike where `has_truth`, elsewhere zero.
 
-    `contrast`: that of the MR of each, "" where unknown. `window_width`: HU from black to white where the truth is a CT whose file knew
-    them, else NaN.
+    As the networks see them, or as a person does (`as_displayed`). `contrast`: that of the MR of each, "" where unknown. `window_width`:
+    HU from black to white of the display window where the truth is a CT whose file knows Hounsfield units, else NaN.
     """
 
     rows: "pd.DataFrame"
@@ -31,6 +33,11 @@ class Batch:
     has_truth: NDArray[np.bool_]
     contrast: list[str]
     window_width: NDArray[np.float64]
+
+    def as_displayed(self, direction: Direction, window: Window) -> "Batch":
+        """The same slices as pictures in 0..1, CT in `window`: what scores in 0..1 are of, and all that a windowed file knows."""
+        images, truth = display(self.images, direction.source, window), display(self.truth, direction.target, window)
+        return replace(self, images=images, truth=truth)
 
 
 def index_of_test_slices(direction: Direction, folder: Path = paths.SLICES) -> "pd.DataFrame":
@@ -49,8 +56,9 @@ def index_of_test_slices(direction: Direction, folder: Path = paths.SLICES) -> "
     slices["contrast"] = slices["contrast"].where(slices["contrast"].isin(CONTRASTS), "")
     slices["window_width"] = np.nan
     if direction.target is Modality.CT:
-        width = slices["pair"].map(partners["intensity_high"] - partners["intensity_low"])
-        slices["window_width"] = width.where(width != 1.0)  # grey pictures span 0..1: which window they show is not known
+        width = slice_arrays.load_preprocessing(folder).ct_window.width
+        knows_hounsfield = slices["pair"].map(partners["intensity_low"] <= CT_LOWEST).fillna(False).astype(bool)
+        slices["window_width"] = np.where(knows_hounsfield, width, np.nan)
     return slices
 
 

@@ -12,6 +12,7 @@ from pipeline.dataset import slice_arrays
 from pipeline.domain import Direction
 from pipeline.evaluation.batches import index_of_test_slices
 from pipeline.evaluation.scoring import MODEL
+from pipeline.imaging.intensity import display
 from pipeline.models.inference import load_generator, translate
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def draw_grid(examples: list[Example], direction: Direction, slices: Path = path
     """uint8 RGB picture, a line for each example: source, translation, truth or what comes back, difference (red: too bright)."""
     there, back = load_generator(models, direction), load_generator(models, direction.opposite)
     rows = {row["slice_id"]: row for row in index_of_test_slices(direction, slices).to_dict("records")}
+    window = slice_arrays.load_preprocessing(slices).ct_window
     lines = []
     for example in examples:
         row = rows[example.slice_id]
@@ -54,10 +56,11 @@ def draw_grid(examples: list[Example], direction: Direction, slices: Path = path
         prediction = translate(there, source[None], row["contrast"])[0]
         if row["pair"] >= 0:
             third = slice_arrays.to_float(slice_arrays.load_array("truth", direction.target, slices)[int(row["pair"])])
-            difference = prediction - third
         else:
             third = translate(back, prediction[None], row["contrast"])[0]
-            difference = third - source
+        third = display(third, direction.target if row["pair"] >= 0 else direction.source, window)
+        source, prediction = display(source, direction.source, window), display(prediction, direction.target, window)
+        difference = prediction - third if row["pair"] >= 0 else third - source
         grey = [np.repeat(image[..., None], 3, axis=2) for image in (source, prediction, third)]
         lines.append(np.concatenate([*grey, _colour(difference)], axis=1))
     grid = np.rint(np.concatenate(lines) * 255).astype(np.uint8)

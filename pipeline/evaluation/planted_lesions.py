@@ -17,6 +17,7 @@ from pipeline.domain import DIRECTIONS, MODALITIES, Contrast, Modality
 from pipeline.evaluation.intervals import mean_interval
 from pipeline.formats.slices import Slice
 from pipeline.imaging import head
+from pipeline.imaging.intensity import display
 from pipeline.imaging.prepare import NoHead, find_outline, prepare
 from pipeline.models.inference import load_generator, load_preprocess, translate
 from pipeline.params import Preprocess
@@ -37,10 +38,11 @@ Images = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class PlantedLesion:
-    """Pictures by modality (2, size, size), with the lesion and without, and the lesion's mask (size, size)."""
+    """By modality (2, size, size), with the lesion and without: `inputs` as the networks see them, `pictures` as displayed; its mask."""
 
     kind: Kind
     contrast: Contrast
+    inputs: dict[Modality, Images]
     pictures: dict[Modality, Images]
     mask: NDArray[np.bool_]
 
@@ -64,11 +66,12 @@ def plant_lesions(preprocess: Preprocess) -> Iterator[PlantedLesion]:
         except NoHead:
             continue
         box = head.enclose(outlines[0], Modality.CT, preprocess.margin, preprocess.upright)
-        pictures = {
+        inputs = {
             modality: np.stack([prepare(file[side], modality, preprocess, box, outlines[side]).array for file in files])
             for side, modality in enumerate(MODALITIES)
         }
-        yield PlantedLesion(kind, contrast, pictures, head.crop(heads[0].lesion.astype(np.float32), box, preprocess.pixels) > 0.5)
+        pictures = {modality: display(images, modality, preprocess.ct_window) for modality, images in inputs.items()}
+        yield PlantedLesion(kind, contrast, inputs, pictures, head.crop(heads[0].lesion.astype(np.float32), box, preprocess.pixels) > 0.5)
 
 
 def mean_change(pictures: Images, mask: NDArray[np.bool_]) -> float:
@@ -91,16 +94,19 @@ def score_lesions(models: Path = paths.MODELS) -> dict[str, dict[str, Any]]:
     Each lesion lies in a head of its own, so that lesions are independent.
     """
     content: dict[str, dict[str, Any]] = {}
-    planted = list(plant_lesions(load_preprocess(models)))
+    preprocess = load_preprocess(models)
+    planted = list(plant_lesions(preprocess))
     for direction in DIRECTIONS:
         generator = load_generator(models, direction)
         visible = [lesion for lesion in planted if lesion.is_visible(direction.source) and lesion.is_visible(direction.target)]
+        predictions = [
+            display(translate(generator, lesion.inputs[direction.source], lesion.contrast), direction.target, preprocess.ct_window)
+            for lesion in visible
+        ]
         ratios = np.array(
             [
-                contrast_ratio(
-                    translate(generator, lesion.pictures[direction.source], lesion.contrast), lesion.pictures[direction.target], lesion.mask
-                )
-                for lesion in visible
+                contrast_ratio(prediction, lesion.pictures[direction.target], lesion.mask)
+                for prediction, lesion in zip(predictions, visible, strict=True)
             ]
         )
         scores: dict[str, Any] = {"lesions": len(visible)}

@@ -20,6 +20,7 @@ from pipeline.evaluation.baselines import baselines
 from pipeline.evaluation.batches import Batch, index_of_test_slices, read_batches
 from pipeline.evaluation.brain_window import level_of
 from pipeline.evaluation.slice_scores import Translation, score_translation
+from pipeline.imaging.intensity import display
 from pipeline.models.generator import Generator
 from pipeline.models.inference import estimate_uncertainty, load_generator, translate
 from pipeline.params import Evaluate
@@ -126,13 +127,17 @@ def _score_direction(
     pixels = slice_arrays.load_array("test", direction.source, slices)[0].size
     with_uncertainty = _evenly_spread(index.loc[index["pair"] >= 0, "row"].tolist(), UNCERTAINTY_SLICES)
     at_once = min(batch_size, max(1, PIXELS_AT_ONCE // pixels))
+    window = slice_arrays.load_preprocessing(slices).ct_window
 
     def work(batch: Batch) -> tuple[Batch, Images, list[dict[str, Any]], texture.Features, texture.Features]:
         predictions = translate(networks.there, batch.images, batch.contrast, at_once)
         returned = translate(networks.back, predictions, batch.contrast, at_once)
         if not (np.isfinite(predictions).all() and np.isfinite(returned).all()):
             raise FloatingPointError(f"translations {direction} or back hold NaN")
-        rows = score_batch(networks, batch, predictions, returned, with_uncertainty)
+        uncertainties = _uncertainties(networks.there, batch, predictions, with_uncertainty)
+        batch = batch.as_displayed(direction, window)
+        predictions, returned = display(predictions, direction.target, window), display(returned, direction.source, window)
+        rows = score_batch(networks, batch, predictions, returned, uncertainties)
         return batch, predictions, rows, texture.features(predictions), texture.features(batch.images)
 
     rows, real, predicted = [], Appearance(), Appearance()
@@ -144,12 +149,11 @@ def _score_direction(
 
 
 def score_batch(
-    networks: Networks, batch: Batch, predictions: Images, returned: Images, with_uncertainty: set[int]
+    networks: Networks, batch: Batch, predictions: Images, returned: Images, uncertainties: Mapping[int, Images]
 ) -> list[dict[str, Any]]:
-    """A row a slice and method of one batch. `with_uncertainty`: rows of the store whose uncertainty is worked out."""
+    """A row a slice and method of one batch, all as displayed. `uncertainties`: of some of its slices, by their place in it."""
     rows = []
     trivial = {name: method(batch.images) for name, method in networks.baselines.items()} if batch.has_truth.any() else {}
-    uncertainties = _uncertainties(networks.there, batch, predictions, with_uncertainty)
     for i, row in enumerate(batch.rows.to_dict("records")):
         truth = batch.truth[i] if batch.has_truth[i] else None
         ct = batch.images[i] if networks.direction.source is Modality.CT else truth

@@ -104,3 +104,8 @@ class Slice:
     position: float | None = None
     window: tuple[float, float] | None = None
     colour: float = 0.0
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Height and width of a pixel, in millimetres where they are known, else 1 and 1."""
+        return self.spacing or (1.0, 1.0)

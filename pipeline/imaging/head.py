@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.imaging.outline import Outline, Picture
+from pipeline.imaging.outline import SQUARE, Outline, Picture, Scale
 
 CT_SCALP = 1.02  # the head with its scalp is this much larger than what a brain window shows (median of registered pairs)
 MOST_LEAN = 40.0  # degrees; a head that seems to lean more lies on its side or is too odd to tell
@@ -17,7 +17,9 @@ LENGTH_TO_WIDTH = {"top": 1.34, "bottom": 1.25}  # of a whole head in a slice, b
 
 @dataclass(frozen=True)
 class Box:
-    """A square in a picture, in pixels; `top` and `left` may be negative and the square may reach beyond the picture.
+    """A square in a picture, in millimetres where the slice knows its spacing, else in pixels.
+
+    `top` and `left` may be negative and the square may reach beyond the picture.
 
     `rotation` in degrees is the counter-clockwise turn of the picture about the square's centre that brings the head upright.
     """
@@ -69,33 +71,53 @@ def _lean(outline: Outline) -> float:
     return lean if variances[1] > ROUND**2 * variances[0] and abs(lean) <= MOST_LEAN else 0.0
 
 
-def crop(image: Picture, box: Box, size: int) -> Picture:
-    """The square `box` of `image` (H, W) as (size, size), anti-aliased; what lies beyond the picture is 0. Keeps the range of values."""
-    height, width = image.shape
+def crop(image: Picture, box: Box, size: int, scale: Scale = SQUARE) -> Picture:
+    """The square `box` of `image` (H, W) with pixels of `scale`, as (size, size), anti-aliased.
+
+    What lies beyond the picture is 0. Keeps the range of values.
+    """
+    low, high = image.min(initial=0), image.max(initial=0)
+    if box.rotation and not np.isclose(scale[0], scale[1], rtol=1e-3):  # Pillow turns square pixels only
+        image, scale = _with_square_pixels(image, scale)
+    down, across = scale
     reach = box.side * (0.71 if box.rotation else 0.5)  # a turned square's corners lie half a diagonal from its centre
-    middle_y, middle_x = box.top + box.side / 2, box.left + box.side / 2
-    before_y, before_x = max(0, int(np.ceil(reach - middle_y)) + 1), max(0, int(np.ceil(reach - middle_x)) + 1)
-    after_y = max(0, int(np.ceil(middle_y + reach - height)) + 1)
-    after_x = max(0, int(np.ceil(middle_x + reach - width)) + 1)
+    middle_y, middle_x = (box.top + box.side / 2) / down, (box.left + box.side / 2) / across
+    half_y, half_x = reach / down, reach / across
+    before_y, before_x = max(0, int(np.ceil(half_y - middle_y)) + 1), max(0, int(np.ceil(half_x - middle_x)) + 1)
+    after_y = max(0, int(np.ceil(middle_y + half_y - image.shape[0])) + 1)
+    after_x = max(0, int(np.ceil(middle_x + half_x - image.shape[1])) + 1)
     padded = Image.fromarray(np.pad(np.asarray(image, np.float32), ((before_y, after_y), (before_x, after_x))))
-    top, left = box.top + before_y, box.left + before_x
     if box.rotation:
         padded = padded.rotate(box.rotation, Image.Resampling.BICUBIC, center=(middle_x + before_x, middle_y + before_y))
-    cut = padded.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + box.side, top + box.side))
-    return np.clip(np.asarray(cut, np.float32), image.min(initial=0), image.max(initial=0))
+    top, left = box.top / down + before_y, box.left / across + before_x
+    place = (left, top, left + box.side / across, top + box.side / down)
+    return np.clip(np.asarray(padded.resize((size, size), Image.Resampling.BICUBIC, box=place), np.float32), low, high)
 
 
-def paste(patch: Picture, box: Box, shape: tuple[int, int]) -> Picture:
+def paste(patch: Picture, box: Box, shape: tuple[int, int], scale: Scale = SQUARE) -> Picture:
     """The inverse of `crop`: `patch` (size, size) drawn into an empty picture of `shape` (H, W) at `box`, 0 around it."""
     size = patch.shape[0]
     step = size / box.side
     source = np.asarray(patch, np.float32)
-    if step > 1:  # the patch has more pixels than its place: smooth first, as skimage.transform.resize does
-        source = ndimage.gaussian_filter(source, (step - 1) / 2)
+    # Where the patch has more pixels than its place: smooth first, as skimage.transform.resize does.
+    smoothing = [max(0.0, (step * length - 1) / 2) for length in scale]
+    if any(smoothing):
+        source = ndimage.gaussian_filter(source, smoothing)
     turn = np.deg2rad(box.rotation)
     cos, sin = np.cos(turn) * step, np.sin(turn) * step
     middle_y, middle_x = box.top + box.side / 2, box.left + box.side / 2
+    down, across = scale
     # Pillow wants the map from a pixel of the result (x, y) to one of the source; rows run downwards, so a counter-clockwise turn is this:
-    to_source = (cos, sin, size / 2 - cos * middle_x - sin * middle_y, -sin, cos, size / 2 + sin * middle_x - cos * middle_y)
+    to_source = (
+        cos * across, sin * down, size / 2 - cos * middle_x - sin * middle_y,
+        -sin * across, cos * down, size / 2 + sin * middle_x - cos * middle_y,
+    )  # fmt: skip
     drawn = Image.fromarray(source).transform((shape[1], shape[0]), Image.Transform.AFFINE, to_source, Image.Resampling.BICUBIC)
     return np.clip(np.asarray(drawn, np.float32), min(0.0, float(patch.min())), max(0.0, float(patch.max())))
+
+
+def _with_square_pixels(image: Picture, scale: Scale) -> tuple[Picture, Scale]:
+    """`image` resampled so that its pixels are squares of the shorter side, and their scale."""
+    height, width = (max(1, round(count * length / min(scale))) for count, length in zip(image.shape, scale, strict=True))
+    square = Image.fromarray(np.asarray(image, np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(square, np.float32), (image.shape[0] * scale[0] / height, image.shape[1] * scale[1] / width)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import params
+from pipeline.domain import Modality
 
 Picture = NDArray[np.float32]
-
 Numbers = TypeVar("Numbers", bound=Any)  # numpy array or torch tensor
 
 CT_LOWEST, CT_HIGHEST = -1000.0, 3000.0  # HU, air to enamel: 0 and 1 of the networks' scale
@@ -25,10 +25,10 @@ def view(pixels: Picture, unit: str, modality: str) -> Picture:
     from their minimum to their 99.5th percentile.
     """
     if unit == "hu" and modality == "ct":
-        return _stretch(pixels, BRAIN_WINDOW.level - BRAIN_WINDOW.width / 2, BRAIN_WINDOW.level + BRAIN_WINDOW.width / 2)
+        return stretch(pixels, *window_bounds(BRAIN_WINDOW))
     if pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 1:
         return np.asarray(pixels, np.float32)
-    return _stretch(pixels, float(pixels.min()), float(np.percentile(pixels, 99.5)))
+    return stretch(pixels, float(pixels.min()), float(np.percentile(pixels, 99.5)))
 
 
 def ct_to_unit(hu: Numbers) -> Numbers:
@@ -52,7 +52,12 @@ def unit_to_ct(unit: Numbers) -> Numbers:
 def ct_to_display(unit: Picture, window: params.Window) -> Picture:
     """CT on the networks' scale as a picture in 0..1 of a display window."""
     low, high = window_bounds(window)
-    return _stretch(unit_to_ct(np.asarray(unit, np.float32)), low, high)
+    return stretch(unit_to_ct(np.asarray(unit, np.float32)), low, high)
+
+
+def display(images: Picture, modality: str, window: params.Window) -> Picture:
+    """What a person sees of images (..., H, W) on the networks' scale, in 0..1: CT in `window`, MR as it is."""
+    return ct_to_display(images, window) if modality == Modality.CT else images
 
 
 def window_bounds(window: params.Window) -> tuple[float, float]:
@@ -60,29 +65,31 @@ def window_bounds(window: params.Window) -> tuple[float, float]:
     return window.level - window.width / 2, window.level + window.width / 2
 
 
-def normalise(
-    pixels: Picture, unit: str, modality: str, mask: NDArray[np.bool_], preprocess: params.Preprocess
-) -> tuple[Picture, float, float]:
-    """(image in 0..1, low, high) where low and high are the source values that became 0 and 1.
+def known_window(unit: str, preprocess: params.Preprocess) -> tuple[float, float]:
+    """(low, high) in Hounsfield units: what a CT slice knows lies between them; at its ends it says "at most" and "at least".
 
-    CT in Hounsfield units: the window of `preprocess`; CT as grey picture: as it is, since its window is already applied.
-    MR: `mr_percentiles` of the intensities inside `mask` (the head; the whole picture where the mask is empty).
+    A picture's window is not written in it: it is taken for `preprocess.ct_window`.
     """
-    if modality == "ct":
-        half = preprocess.ct_window.width / 2
-        low, high = (preprocess.ct_window.level - half, preprocess.ct_window.level + half) if unit == "hu" else (0.0, 1.0)
-    else:
-        inside = pixels[mask] if mask.any() else pixels
-        low, high = (float(value) for value in np.percentile(inside, preprocess.mr_percentiles))
-    return _stretch(pixels, low, high), low, high
+    return (CT_LOWEST, CT_HIGHEST) if unit == "hu" else window_bounds(preprocess.ct_window)
 
 
-def denormalise(image01: Picture, low: float, high: float) -> Picture:
-    """Source values of an image in 0..1; the inverse of `normalise` between low and high (beyond them it clipped)."""
-    return np.asarray(image01 * (high - low) + low, np.float32)
+def ct_units(pixels: Picture, unit: str, preprocess: params.Preprocess) -> Picture:
+    """CT pixels (H, W) in Hounsfield units or as a picture in 0..1, on the networks' scale."""
+    if unit == "hu":
+        return ct_to_unit(np.asarray(pixels, np.float32))
+    low, high = window_bounds(preprocess.ct_window)
+    return ct_to_unit(low + np.clip(np.asarray(pixels, np.float32), 0, 1) * np.float32(high - low))
 
 
-def _stretch(pixels: Picture, low: float, high: float) -> Picture:
+def mr_levels(pixels: Picture, mask: NDArray[np.bool_], preprocess: params.Preprocess) -> tuple[float, float]:
+    """(low, high): the intensities that become 0 and 1, `mr_percentiles` inside `mask` (of the whole picture where it is empty)."""
+    inside = pixels[mask] if mask.any() else pixels
+    low, high = np.percentile(inside, preprocess.mr_percentiles)
+    return float(low), float(high)
+
+
+def stretch(pixels: Picture, low: float, high: float) -> Picture:
+    """`pixels` with `low` at 0 and `high` at 1, clipped; all 0 where they are no range."""
     if high <= low:
         return np.zeros(pixels.shape, np.float32)
     return np.clip((np.asarray(pixels, np.float32) - low) / (high - low), 0, 1)

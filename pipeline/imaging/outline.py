@@ -16,6 +16,8 @@ from scipy.spatial import ConvexHull
 Picture = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]  # (N, 2): row, column
+Scale = tuple[float, float]  # height and width of a pixel; in millimetres where the file knows them, so that a circle is round
+SQUARE: Scale = (1.0, 1.0)  # unknown: pixels are the unit
 
 WORK_SIDE = 192  # pixels of the longer side that the search works on; outlines are good to about half a percent of the side
 MIN_SHARE = 0.02  # a head covers at least this share of its picture
@@ -33,8 +35,8 @@ CUT = 0.56  # of the head's width: a straighter top or bottom than this is where
 
 @dataclass(frozen=True)
 class Outline:
-    """A convex polygon around a head: `points` (N, 2) as row and column of its corners in pixels (0 is the upper or left edge of the
-    first pixel), in order around it."""
+    """A convex polygon around a head: `points` (N, 2), its corners in order, as distances down and right of the picture's upper left
+    corner, in millimetres where the slice knows its spacing, else in pixels."""
 
     points: Points = field(repr=False)
 
@@ -44,15 +46,15 @@ class Outline:
         (top, left), (bottom, right) = self.points.min(axis=0), self.points.max(axis=0)
         return float(top), float(bottom), float(left), float(right)
 
-    def mask(self, shape: tuple[int, ...]) -> Mask:
-        """The inside of the outline as a mask of `shape` (H, W)."""
+    def mask(self, shape: tuple[int, ...], scale: Scale = SQUARE) -> Mask:
+        """The inside of the outline as a mask of `shape` (H, W), whose pixels are of `scale`."""
         drawn = Image.new("1", (shape[1], shape[0]))
         # Pixel (0, 0) is centred at 0.5, 0.5 here and at 0, 0 for pillow.
-        ImageDraw.Draw(drawn).polygon([(column - 0.5, row - 0.5) for row, column in self.points.tolist()], fill=1)
+        ImageDraw.Draw(drawn).polygon([(column - 0.5, row - 0.5) for row, column in (self.points / scale).tolist()], fill=1)
         return np.array(drawn, bool)
 
     def grown(self, by: float) -> "Outline":
-        """The outline with a border of `by` pixels around it."""
+        """The outline with a border of `by` around it, in the unit of its points."""
         angles = np.arange(0, 2 * np.pi, np.pi / 8)
         circle = by * np.stack([np.sin(angles), np.cos(angles)], axis=1)
         return hull((self.points[:, None] + circle[None]).reshape(-1, 2))
@@ -79,11 +81,11 @@ def hull(points: Points) -> Outline:
     return Outline(points[ConvexHull(points).vertices])
 
 
-def find_outline(image01: Picture, modality: str) -> Outline | None:
-    """The outline of the head in a picture (H, W) of 0..1, in its pixels; None where there is no head. `modality` is ct or mr."""
-    height, width = image01.shape
-    scale = min(1.0, WORK_SIDE / max(height, width))
-    shape = (max(1, round(height * scale)), max(1, round(width * scale)))
+def find_outline(image01: Picture, modality: str, scale: Scale = SQUARE) -> Outline | None:
+    """The outline of the head in a picture (H, W) of 0..1 with pixels of `scale`; None where there is no head. `modality` is ct or mr."""
+    height, width = image01.shape[0] * scale[0], image01.shape[1] * scale[1]
+    shrink = min(1 / min(scale), WORK_SIDE / max(height, width))
+    shape = (max(1, round(height * shrink)), max(1, round(width * shrink)))
     small = np.asarray(image01, np.float32)
     if shape != small.shape:
         small = np.asarray(Image.fromarray(small).resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float32)

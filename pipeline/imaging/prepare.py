@@ -1,18 +1,22 @@
 """The one way from a slice to the pixels that the networks see: used for stored slices, simulated pairs and translation alike."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import params
+from pipeline.domain import Modality
 from pipeline.errors import UserError
 from pipeline.formats.slices import Slice
 from pipeline.imaging import head, intensity
 from pipeline.imaging import outline as outlines
-from pipeline.imaging.outline import Outline
+from pipeline.imaging.outline import Outline, Scale
 
 HALO = 0.03  # of the head's side: what lies farther outside the head's outline (head rest, text, fingers) becomes black
+STEADY = 10.0  # mm along a volume over which frame and intensity range are averaged, so that neighbouring slices are seen alike
 
 
 class NoHead(UserError):
@@ -23,39 +27,102 @@ class NoHead(UserError):
 class Prepared:
     """Network pixels of a slice with all that it takes to undo it.
 
-    `array` (size, size) float32 in 0..1, black outside the head; `mask` (size, size) bool, the head's convex outline; `box` in source
-    pixels; `low` and `high`, the source values at 0 and 1.
+    `array` (size, size) float32 in 0..1, 0 outside the head: of CT on the scale of `intensity.ct_to_unit`, of MR between `low` and `high`.
+    `mask` (size, size) bool, the head's convex outline; `box` and `scale` of the source's pixels, in millimetres where the slice knows its
+    spacing, else in pixels. `low` and `high`: of MR the source values at 0 and 1; of CT the Hounsfield units that the slice knows at all.
     """
 
     array: NDArray[np.float32]
     mask: NDArray[np.bool_]
     box: head.Box
+    scale: Scale
     low: float
     high: float
 
 
 def find_outline(slice_: Slice, modality: str) -> Outline:
-    """The head's outline in source pixels. Raises NoHead when none is found."""
-    outline = outlines.find_outline(intensity.view(slice_.pixels, slice_.unit, modality), modality)
+    """The head's outline, in millimetres where the slice knows its spacing, else in pixels. Raises NoHead when none is found."""
+    outline = outlines.find_outline(intensity.view(slice_.pixels, slice_.unit, modality), modality, slice_.scale)
     if outline is None:
         raise NoHead(f"no head found in a {modality.upper()} slice of {slice_.pixels.shape[1]}×{slice_.pixels.shape[0]} pixels")
     return outline
 
 
+def frame_head(slice_: Slice, outline: Outline, modality: str, preprocess: params.Preprocess) -> head.Box:
+    """The square that the networks see of a slice: `field_of_view` millimetres around the head's middle, so that a small head stays small.
+
+    Where the slice does not know its spacing, or no field of view is set, the head itself with its margin.
+    """
+    box = head.enclose(outline, modality, preprocess.margin, preprocess.upright)
+    return box if slice_.spacing is None or preprocess.field_of_view is None else _with_side(box, preprocess.field_of_view)
+
+
 def prepare(
-    slice_: Slice, modality: str, preprocess: params.Preprocess, box: head.Box | None = None, outline: Outline | None = None
+    slice_: Slice,
+    modality: str,
+    preprocess: params.Preprocess,
+    box: head.Box | None = None,
+    outline: Outline | None = None,
+    levels: tuple[float, float] | None = None,
 ) -> Prepared:
     """Find the head, clear what is not head, normalise, crop and resize with anti-aliasing.
 
     `box` frames the picture otherwise than by its own head, so that two pictures are cut alike; `outline` is the head's where it is
-    already known. Raises NoHead when no head is found.
+    already known; `levels`, an MR's source values at 0 and 1, where not by the slice itself. Raises NoHead when no head is found.
     """
     outline = outline or find_outline(slice_, modality)
-    framed = head.enclose(outline, modality, preprocess.margin, preprocess.upright)
-    box = box or framed
-    inside = outline.mask(slice_.pixels.shape)
-    image, low, high = intensity.normalise(slice_.pixels, slice_.unit, modality, inside, preprocess)
-    near = outline.grown(HALO * framed.side).mask(slice_.pixels.shape)
-    array = head.crop(np.where(near, image, np.float32(0)), box, preprocess.pixels)
+    box = box or frame_head(slice_, outline, modality, preprocess)
+    shape, scale = slice_.pixels.shape, slice_.scale
+    low, high = levels or _levels(slice_, outline, modality, preprocess)
+    if modality == Modality.CT:
+        image = intensity.ct_units(slice_.pixels, slice_.unit, preprocess)
+    else:
+        image = intensity.stretch(slice_.pixels, low, high)
+    top, bottom, left, right = outline.bounds
+    near = outline.grown(HALO * max(bottom - top, right - left)).mask(shape, scale)
+    array = head.crop(np.where(near, image, np.float32(0)), box, preprocess.pixels, scale)
     mask = Outline(box.points_inside(outline.points, preprocess.pixels)).mask(array.shape)
-    return Prepared(array, mask, box, low, high)
+    return Prepared(array, mask, box, scale, low, high)
+
+
+def prepare_volume(slices: Sequence[Slice], modality: str, preprocess: params.Preprocess) -> list[Prepared | None]:
+    """Network pixels of each slice of a volume; None where no head is found.
+
+    Frame and intensity range are averaged over STEADY millimetres along the volume: measured slice by slice they jump, and the
+    translations of neighbouring slices with them. Slices of unknown place are prepared one by one.
+    """
+    heads = {}
+    for number, slice_ in enumerate(slices):
+        with suppress(NoHead):
+            heads[number] = find_outline(slice_, modality)
+    prepared: list[Prepared | None] = [None] * len(slices)
+    places = [slices[number].position for number in heads]
+    if len(heads) < 2 or any(place is None for place in places):
+        for number, outline in heads.items():
+            prepared[number] = prepare(slices[number], modality, preprocess, outline=outline)
+        return prepared
+    boxes = [frame_head(slices[number], outline, modality, preprocess) for number, outline in heads.items()]
+    levels = [_levels(slices[number], outline, modality, preprocess) for number, outline in heads.items()]
+    facts = np.array([(box.top + box.side / 2, box.left + box.side / 2, box.side, *pair) for box, pair in zip(boxes, levels, strict=True)])
+    steady = _average_along(np.array(places, float), facts).tolist()
+    for (number, outline), box, (down, across, side, low, high) in zip(heads.items(), boxes, steady, strict=True):
+        frame = replace(box, top=down - side / 2, left=across - side / 2, side=side)
+        prepared[number] = prepare(slices[number], modality, preprocess, frame, outline, (low, high))
+    return prepared
+
+
+def _average_along(places: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`values` (N, M) at `places` mm, each the mean of its neighbours with Gaussian weights of STEADY mm."""
+    weights = np.exp(-0.5 * np.square((places[:, None] - places[None]) / STEADY))
+    return np.asarray(weights @ values / weights.sum(axis=1, keepdims=True))
+
+
+def _with_side(box: head.Box, side: float) -> head.Box:
+    return replace(box, top=box.top + (box.side - side) / 2, left=box.left + (box.side - side) / 2, side=side)
+
+
+def _levels(slice_: Slice, outline: Outline, modality: str, preprocess: params.Preprocess) -> tuple[float, float]:
+    """What `Prepared.low` and `high` are for this slice."""
+    if modality == Modality.CT:
+        return intensity.known_window(slice_.unit, preprocess)
+    return intensity.mr_levels(slice_.pixels, outline.mask(slice_.pixels.shape, slice_.scale), preprocess)

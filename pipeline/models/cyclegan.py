@@ -13,7 +13,7 @@ from pipeline.models.discriminator import build_discriminator
 from pipeline.models.generator import build_generator
 from pipeline.models.layers import initialise
 from pipeline.models.losses import accuracy, discriminator_loss, fooling_loss, gradient_penalty, l1_loss
-from pipeline.models.window import limit_to_window, show_through_window
+from pipeline.models.window import SOFT_TISSUE, limit_to_window, show_through_window
 from pipeline.params import Model, Train
 
 SIGNAL = "signal/"  # prefix of what is no loss but tells a collapse
@@ -121,7 +121,8 @@ class CycleGAN(nn.Module):
         )
         self.discriminators.requires_grad_(True)
         cycle_ct = show_through_window(self.to_ct(fake_mr), window)
-        cycle_mr = self.to_mr(limit_to_window(fake_ct, window), contrast)
+        # As a picture would hold it; outside the head, where MR is cleared to -1, pictures are air whatever their window.
+        cycle_mr = self.to_mr(torch.where(batch.mr > -1, limit_to_window(fake_ct, window), fake_ct), contrast)
         cycle = l1_loss(cycle_ct, displayed_ct) + l1_loss(cycle_mr, batch.mr)
         identity = torch.zeros_like(cycle)
         if same_mr is not None and same_ct is not None:
@@ -141,9 +142,12 @@ class CycleGAN(nn.Module):
         return fake, same
 
     def teacher_term(self, pairs: Pairs) -> Tensor:
-        """L1 to the known truth."""
+        """L1 to the known truth. CT counts over its whole range, and as soft tissue is displayed, which is a tenth of that range."""
         mr, ct = self.to_mr(pairs.input_ct, pairs.contrast), self.to_ct(pairs.input_mr)
-        return l1_loss(mr, pairs.mr, pairs.mr_weight) + l1_loss(ct, pairs.ct, pairs.ct_weight)
+        soft_ct, soft_truth = show_through_window(ct, SOFT_TISSUE), show_through_window(pairs.ct, SOFT_TISSUE)
+        return (
+            l1_loss(mr, pairs.mr, pairs.mr_weight) + l1_loss(ct, pairs.ct, pairs.ct_weight) + l1_loss(soft_ct, soft_truth, pairs.ct_weight)
+        )
 
     def discriminator_loss(self, batch: Batch, fakes: dict[Modality, Pooled], share: Tensor | None) -> Loss:
         """What the discriminators minimise, its terms and their accuracies.

@@ -113,6 +113,10 @@ def build_generator(model: Model, direction: str) -> Generator:
     return ResidualGenerator(BLOCKS[model.generator], *choices)
 
 
-def save_weights(path: Path, module: nn.Module) -> None:
-    """Write the weights of `module` as safetensors, on the CPU and contiguous, so that the same weights give the same bytes."""
-    path.write_bytes(save({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}))
+def save_weights(path: Path, module: nn.Module, half: bool = False) -> None:
+    """Write the weights of `module` as safetensors, on the CPU and contiguous, so that the same weights give the same bytes.
+
+    `half`: in half precision; loading brings them back to single.
+    """
+    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    path.write_bytes(save({name: value.half() if half else value for name, value in weights.items()}))

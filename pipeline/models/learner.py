@@ -12,6 +12,7 @@ from pipeline.models.discriminator import ImagePool
 from pipeline.models.fast import generator_on, speed_up
 from pipeline.models.fast.ranks import ALONE, Ranks
 from pipeline.models.fast.update import Minimiser
+from pipeline.models.window import show_through_window
 from pipeline.params import Model, Train
 
 
@@ -45,7 +46,8 @@ class Learner:
         """
         terms, loss, skipped = self._step_generators(batch, pairs)
         fakes = {}
-        for modality, fake, real in zip(MODALITIES, (loss.fake_ct, loss.fake_mr), (batch.ct, batch.mr), strict=True):
+        displayed_ct = show_through_window(batch.ct, batch.ct_window)
+        for modality, fake, real in zip(MODALITIES, (loss.fake_ct, loss.fake_mr), (displayed_ct, batch.mr), strict=True):
             assert fake is not None
             terms[f"{SIGNAL}spread_{modality}"] = fake.detach().std() / real.std().clamp_min(1e-6)
             fakes[modality] = self._exchange(self.pools[modality], fake.detach(), batch.contrast, random)

@@ -53,6 +53,9 @@ def window_of_hu(low: float, high: float) -> Ends:
     return float(black), float(white)
 
 
+SOFT_TISSUE = window_of_hu(0, 80)
+
+
 def _ends(window: Tensor | Ends, ct: Tensor) -> tuple[Tensor, Tensor]:
     """Low and high, (N, 1, 1, 1) or of one size for all, beside `ct`; float32 whatever the networks compute in."""
     if isinstance(window, Tensor):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ from pipeline.formats.table import write as write_file
 from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
 from pipeline.imaging import head, intensity
-from pipeline.imaging.prepare import NoHead, Prepared, prepare
+from pipeline.imaging.axial import AxialView, view_axially
+from pipeline.imaging.prepare import NoHead, Prepared, prepare_volume
 from pipeline.params import Preprocess
 
 if TYPE_CHECKING:
@@ -113,46 +114,63 @@ class Translator:
         with_uncertainty: bool = False,
         progress: Progress | None = None,
     ) -> Translation:
-        """Translate slices of any size. `contrast` (t1, t2, flair, pd) is the MR contrast wanted from CT.
+        """Translate the slices of one volume, of any size. `contrast` (t1, t2, flair, pd) is the MR contrast wanted from CT.
 
         CT comes in Hounsfield units where `hounsfield` is set, else, as MR does, as grey values in 0..1. Uncertainty takes eight times as
         long. Raises UserError for an unknown contrast and where no slice shows a head.
         """
         self._check_contrast(contrast)
-        translation = Translation([], "hu" if self.target is Modality.CT and hounsfield else "grey", [], [])
-        for first in range(0, len(slices), BATCH):
-            batch = slices[first : first + BATCH]
-            self._translate_batch(batch, first, contrast, with_uncertainty, translation)
-            if progress:
-                progress(len(batch), len(slices))
-        if len(translation.without_head) == len(slices):
+        inputs = prepare_volume(slices, self.source, self.preprocess)
+        without_head = [number for number, prepared in enumerate(inputs) if prepared is None]
+        if len(without_head) == len(slices):
             where = "the picture" if len(slices) == 1 else f"any of {len(slices)} slices"
             raise NoHead(f"no head found in {where}; expected axial {self.source.upper()} slices of a head")
-        translation.warnings.extend(self._warnings(slices, translation.without_head))
+        unit = "hu" if self.target is Modality.CT and hounsfield else "grey"
+        translation = Translation([], unit, without_head, self._warnings(slices, without_head))
+        for first in range(0, len(slices), BATCH):
+            batch = slices[first : first + BATCH]
+            self._translate_batch(batch, inputs[first : first + BATCH], contrast, with_uncertainty, translation)
+            if progress:
+                progress(len(batch), len(slices))
         return translation
 
     def _translate_batch(
-        self, batch: Sequence[Slice], first: int, contrast: str | None, with_uncertainty: bool, translation: Translation
+        self,
+        batch: Sequence[Slice],
+        inputs: Sequence[Prepared | None],
+        contrast: str | None,
+        with_uncertainty: bool,
+        translation: Translation,
     ) -> None:
-        """Add the translations of `batch`, whose first slice has the number `first`, to `translation`."""
+        """Add the translations of `batch` to `translation`."""
         from pipeline.models.inference import estimate_uncertainty, translate
 
-        inputs = [self._prepare(slice_) for slice_ in batch]
         arrays = [prepared.array for prepared in inputs if prepared is not None]
-        predictions: Iterator[Images] = iter(translate(self.generator, np.stack(arrays), contrast, BATCH) if arrays else [])
-        spreads: Iterator[Images] = iter(
-            estimate_uncertainty(self.generator, np.stack(arrays), contrast, BATCH) if arrays and with_uncertainty else []
+        predictions = translate(self.generator, np.stack(arrays), contrast, BATCH) if arrays else np.empty((0, 1, 1), np.float32)
+        spreads = (
+            estimate_uncertainty(self.generator, np.stack(arrays), contrast, BATCH, predictions) if arrays and with_uncertainty else None
         )
-        for number, (slice_, prepared) in enumerate(zip(batch, inputs, strict=True), start=first):
-            shape = slice_.pixels.shape
-            if prepared is None:
-                translation.without_head.append(number)
-                translation.images.append(np.full(shape, AIR if translation.unit == "hu" else 0, np.float32))
-            else:
-                translation.images.append(self._put_back(next(predictions), prepared, shape, translation.unit))
+        place = 0
+        for slice_, prepared in zip(batch, inputs, strict=True):
+            shape = (slice_.pixels.shape[0], slice_.pixels.shape[1])
+            image = np.full(shape, AIR if translation.unit == "hu" else 0, np.float32)
+            uncertainty = np.zeros(shape, np.float32)
+            if prepared is not None:
+                inside = head.paste(prepared.mask.astype(np.float32), prepared.box, shape, prepared.scale) > 0.5
+                pasted = head.paste(predictions[place], prepared.box, shape, prepared.scale)
+                image = np.where(inside, self._from_network(pasted, translation.unit), image)
+                if spreads is not None:
+                    uncertainty = np.where(inside, head.paste(spreads[place], prepared.box, shape, prepared.scale), uncertainty)
+                place += 1
+            translation.images.append(image)
             if with_uncertainty:
-                empty = np.zeros(shape, np.float32)
-                translation.uncertainty.append(empty if prepared is None else self._put_back(next(spreads), prepared, shape, "grey"))
+                translation.uncertainty.append(uncertainty)
+
+    def _from_network(self, image01: Images, unit: str) -> Images:
+        """A network's picture as it is written: CT in Hounsfield units or in the display window, MR in 0..1."""
+        if unit == "hu":
+            return intensity.unit_to_ct(image01)
+        return intensity.display(image01, self.target, self.preprocess.ct_window)
 
     def read(self, path: Path, ct_values: CtValues = "auto", limits: Limits = LIMITS) -> Volume:
         """What is to be translated: the one reader of command, page and pyfunc.
@@ -169,18 +187,23 @@ class Translator:
 
     def translate_volume(
         self, volume: Volume, contrast: str | None = None, progress: Progress | None = None, with_uncertainty: bool = False
-    ) -> Translation:
-        """Translate all slices of a volume; CT made from DICOM or NIfTI is in Hounsfield units. Raises UserError as `translate_slices`."""
-        return self.translate_slices(
-            volume.slices, contrast, hounsfield=volume.calibrated, with_uncertainty=with_uncertainty, progress=progress
-        )
+    ) -> tuple[AxialView, Translation]:
+        """Translate all slices of a volume, seen axially; CT is in Hounsfield units where the volume is calibrated.
 
-    def write(self, volume: Volume, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
-        """Write the translation of `volume`, which was read from `path_in`, in its format; gives the path written."""
+        Gives the view that was translated beside its translation. Raises UserError as `translate_slices`.
+        """
+        view = view_axially(volume)
+        translation = self.translate_slices(
+            view.volume.slices, contrast, hounsfield=volume.calibrated, with_uncertainty=with_uncertainty, progress=progress
+        )
+        return view, translation
+
+    def write(self, view: AxialView, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
+        """Write the translation of a volume, which was read from `path_in`, on its own voxels and in its format; gives the path written."""
         window = self.preprocess.ct_window
-        images = np.stack(translation.images)
-        synthetic = Synthetic(volume.stored(images), translation.unit, self.label, contrast or "", (window.level, window.width))
-        return write_file(volume, synthetic, path_in, path_out)
+        voxels = view.restore(np.stack(translation.images), AIR if translation.unit == "hu" else 0.0)
+        synthetic = Synthetic(voxels, translation.unit, self.label, contrast or "", (window.level, window.width))
+        return write_file(view.source, synthetic, path_in, path_out)
 
     def translate(
         self,
@@ -191,7 +214,7 @@ class Translator:
         uncertainty: Path | None = None,
         ct_values: CtValues = "auto",
     ) -> Summary:
-        """Translate a picture, a DICOM file or series (folder) or a NIfTI volume and write the result, in its format, to `path_out`.
+        """Translate a picture, a DICOM file or series (folder) or another volume and write the result, in its format, to `path_out`.
 
         `ct_values`: what the numbers of a CT are, where they do not tell. `uncertainty`: where to write the uncertainty, 0..1, as a
         picture or NIfTI volume. Raises UserError for what cannot be read or shows no head, and for an uncertainty asked for with DICOM,
@@ -200,33 +223,18 @@ class Translator:
         volume = self.read(path_in, ct_values)
         if uncertainty is not None and volume.format == "DICOM":
             raise UserError(f"{path_in}: uncertainty is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
-        translation = self.translate_volume(volume, contrast, progress, uncertainty is not None)
-        output = self.write(volume, translation, path_in, path_out, contrast)
+        view, translation = self.translate_volume(volume, contrast, progress, uncertainty is not None)
+        output = self.write(view, translation, path_in, path_out, contrast)
         if uncertainty is not None:
-            self.write(volume, replace(translation, images=translation.uncertainty, unit="grey"), path_in, uncertainty, contrast)
-        return Summary(output, len(volume.slices), len(translation.without_head), [*volume.warnings, *translation.warnings])
+            self.write(view, replace(translation, images=translation.uncertainty, unit="grey"), path_in, uncertainty, contrast)
+        count = len(translation.images)
+        return Summary(output, count, len(translation.without_head), [*volume.warnings, *translation.warnings])
 
     def _check_contrast(self, contrast: str | None) -> None:
         if contrast is not None and contrast not in CONTRASTS:
             raise UserError(f"contrast {contrast}: unknown; choose one of {', '.join(CONTRASTS)}")
         if contrast is not None and self.target is Modality.CT:
             raise UserError(f"contrast {contrast}: a CT has no MR contrast; leave it out, or translate to mr")
-
-    def _prepare(self, slice_: Slice) -> Prepared | None:
-        try:
-            return prepare(slice_, self.source, self.preprocess)
-        except NoHead:
-            return None
-
-    def _put_back(self, patch: Images, prepared: Prepared, shape: tuple[int, ...], unit: str) -> Images:
-        """The network's square in the slice's geometry; outside of the head's outline air or black."""
-        pasted = head.paste(patch, prepared.box, (shape[0], shape[1]))
-        inside = head.paste(prepared.mask.astype(np.float32), prepared.box, (shape[0], shape[1])) > 0.5
-        if unit == "grey":
-            return np.where(inside, pasted, np.float32(0))
-        half = self.preprocess.ct_window.width / 2
-        values = intensity.denormalise(pasted, self.preprocess.ct_window.level - half, self.preprocess.ct_window.level + half)
-        return np.where(inside, values, np.float32(AIR))
 
     def _warnings(self, slices: Sequence[Slice], without_head: list[int]) -> list[str]:
         warnings = []
@@ -251,6 +259,7 @@ def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images
         translator = Translator.from_folder(models, Direction.MR_TO_CT)
         if mean:
             translator.generator = mean_picture(translator.target)
-        return volume.stored(np.stack(translator.translate_volume(volume).images))
+        view, translation = translator.translate_volume(volume)
+        return view.restore(np.stack(translation.images), AIR)
 
     return {"model": partial(translate, mean=False), "mean_picture": partial(translate, mean=True)}

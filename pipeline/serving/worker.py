@@ -200,7 +200,6 @@ def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bou
     files = sorted((task.folder / "in").iterdir())
     source = files[0] if len(files) == 1 else task.folder / "in"
     volume = translator.read(source, limits=Limits(slices=bounds.slices, voxels=bounds.pixels))
-    height, width = volume.slices[0].pixels.shape
     began, done = time.monotonic(), 0
 
     def count(step: int, total: int) -> None:
@@ -208,20 +207,20 @@ def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bou
         done += step
         report(done, total)
 
-    translation = translator.translate_volume(volume, task.contrast, count, task.with_uncertainty)
+    view, translation = translator.translate_volume(volume, task.contrast, count, task.with_uncertainty)
     target = task.folder / "out" / _result_name(volume, source, task.name)
-    output = _pack(translator.write(volume, translation, source, target, task.contrast))
-    before, kind = _source_levels(volume, translator.source)
+    output = _pack(translator.write(view, translation, source, target, task.contrast))
+    before, kind = _source_levels(view.volume, translator.source)
     np.save(task.folder / "before.npy", before)
     np.save(task.folder / "after.npy", _levels(np.stack(translation.images), translation.unit))
     if task.with_uncertainty:
         np.save(task.folder / "uncertainty.npy", _levels(np.stack(translation.uncertainty), "grey"))
     shutil.rmtree(task.folder / "in")
-    spacing = volume.slices[0].spacing
+    spacing = view.volume.slices[0].spacing
     facts = {
-        "slices": len(volume.slices),
-        "height": height,
-        "width": width,
+        "slices": len(translation.images),
+        "height": translation.images[0].shape[0],
+        "width": translation.images[0].shape[1],
         "aspect": spacing[0] / spacing[1] if spacing else 1,
         "before": kind,
         "after": translation.unit,

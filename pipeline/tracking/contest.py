@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.batches import Batch, read_batches
 from pipeline.evaluation.intervals import group_means, non_inferiority
 from pipeline.evaluation.similarity import inside_head, mae
+from pipeline.imaging.intensity import display
 from pipeline.models.inference import load_generator, load_preprocess, translate
 from pipeline.params import Params, Preprocess
 from pipeline.tracking import registry, store
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pipeline.models.generator import Generator
 
 Images = NDArray[np.float32]
-FREE = ("pixels", "bits", "teacher_pairs")  # of `preprocess`: what two models that are compared may differ in
+FREE = ("pixels", "teacher_pairs")  # of `preprocess`: what two models that are compared may differ in
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,12 @@ def measure(model: Model, direction: Direction, batch_size: int, folder: Path = 
     group: list[str] = []
     for batch in read_batches(direction, batch_size, folder):
         prediction = _translate(model.there, batch.images, batch, model.preprocess)
-        returned = prediction if batch.has_truth.all() else _translate(model.back, prediction, batch, model.preprocess)
+        returned = batch.images if batch.has_truth.all() else _translate(model.back, prediction, batch, model.preprocess)
+        seen, window = batch.as_displayed(direction, model.preprocess.ct_window), model.preprocess.ct_window
+        prediction, returned = display(prediction, direction.target, window), display(returned, direction.source, window)
         for i, known in enumerate(batch.has_truth):
-            truth, result = (batch.truth[i], prediction[i]) if known else (batch.images[i], returned[i])
-            errors.append(mae(result, truth, inside_head(batch.images[i], truth)))
+            truth, result = (seen.truth[i], prediction[i]) if known else (seen.images[i], returned[i])
+            errors.append(mae(result, truth, inside_head(seen.images[i], truth)))
         has_truth += batch.has_truth.tolist()
         group += batch.rows["group"].astype(str).tolist()
     return Errors(np.array(errors), np.array(has_truth), group)

@@ -17,30 +17,11 @@ def move(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, .
     """Turn, scale and shift `images`, (N, 1, H, W) in [-1, 1], all alike but each line of a batch otherwise; outside is black."""
     count = len(images[0])
     angle = normal((count,), random) * math.radians(TURN)
-    down, across = (
-        1
-        + normal(
-            (
-                2,
-                count,
-            ),
-            random,
-        )
-        * SCALE
-    ).unbind()
+    down, across = (1 + normal((2, count), random) * SCALE).unbind()
     matrix = torch.zeros(count, 2, 3, device=random.device)
     matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * across, -angle.sin() * across
     matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * down, angle.cos() * down
-    matrix[:, :, 2] = (
-        normal(
-            (
-                count,
-                2,
-            ),
-            random,
-        )
-        * SHIFT
-    )
+    matrix[:, :, 2] = normal((count, 2), random) * SHIFT
     return tuple(_resample(image, matrix) for image in images)
 
 
@@ -50,17 +31,7 @@ def crop(images: Tensor, share: float, random: torch.Generator) -> Tensor:
     side = 1 - share * uniform((count,), random)
     matrix = torch.zeros(count, 2, 3, device=random.device)
     matrix[:, 0, 0] = matrix[:, 1, 1] = side
-    matrix[:, :, 2] = (
-        2
-        * uniform(
-            (
-                count,
-                2,
-            ),
-            random,
-        )
-        - 1
-    ) * (1 - side)[:, None]
+    matrix[:, :, 2] = (2 * uniform((count, 2), random) - 1) * (1 - side)[:, None]
     return _resample(images, matrix)
 
 

@@ -6,6 +6,7 @@ read a step ahead. What must come from the host comes from pinned memory, so tha
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,16 +19,21 @@ from pipeline import paths
 from pipeline.dataset import slice_arrays
 from pipeline.domain import CONTRASTS, MODALITIES
 from pipeline.errors import UserError
+from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST, ct_to_unit
 from pipeline.models.cyclegan import Batch, Pairs
 from pipeline.models.fast import generator_on, send
 from pipeline.models.fast.ranks import Ranks
-from pipeline.models.window import WHOLE
+from pipeline.models.window import show_through_window
 from pipeline.params import Train
 from pipeline.training.augment import crop, move
+from pipeline.training.render import draw_windows
 from pipeline.training.simulated_pairs import SimulatedHeads, draw_rows, draw_seed
+from pipeline.training.tissue_values import normal, uniform
 
 SomeBatch = TypeVar("SomeBatch", Batch, Pairs)
 Inputs = tuple[Batch | None, Pairs | None]
+LEVEL_SCATTER, WIDTH_SCATTER = 4.0, 0.1  # HU, and of the logarithm: how far the windows of files scatter around the usual one
+WINDOWED = 0.5  # share of slices with Hounsfield units that are seen through a window
 GPU_SHARE = 4  # a quarter of a GPU's free memory may go to slices
 CPU = torch.device("cpu")
 
@@ -45,10 +51,11 @@ class Slices:
         if not len(self.ct) or not len(self.mr):
             raise UserError(f"{folder}: split {split} has {len(self.ct)} CT and {len(self.mr)} MR slices; both are needed, bring more data")
         index = slice_arrays.load_index(folder)
-        index = index[(index["split"] == split) & (index["modality"] == "mr")].sort_values("row")
-        self.contrast_names: list[str] = index["contrast"].tolist()
+        ct, mr = (index[(index["split"] == split) & (index["modality"] == modality)].sort_values("row") for modality in MODALITIES)
+        self.contrast_names: list[str] = mr["contrast"].tolist()
         self.contrast = encode_contrasts(self.contrast_names)
-        self.ct_window = torch.tensor([WHOLE]).repeat(len(self.ct), 1)
+        self.ct_window = torch.from_numpy(ct[["intensity_low", "intensity_high"]].to_numpy(np.float32, copy=True))  # (N, 2) HU
+        self.display_window = slice_arrays.load_preprocessing(folder).ct_window
         self.device = CPU
         self._on_device: dict[str, Tensor] = {}
 
@@ -70,8 +77,13 @@ class Slices:
         ct, ct_rows = self._read("ct", draw_rows(step, train.batch_size, len(self.ct), (train.seed, 2)))
         mr, mr_rows = self._read("mr", draw_rows(step, train.batch_size, len(self.mr), (train.seed, 1)))
         random = generator_on(self.device, draw_seed(train.seed, 3, step))
+        window = self.ct_window[ct_rows]
+        if train.teacher.images:
+            ct, window = vary_window(ct, window, random)
+        else:  # nobody tells what lies beyond a window: there is but one scale, that of the pictures
+            window = 2 * ct_to_unit(window) - 1
         ct, mr = (_vary(images, train, random) for images in (ct, mr))
-        return Batch(ct, mr, self.contrast[mr_rows], self.ct_window[ct_rows])
+        return Batch(ct, mr, self.contrast[mr_rows], window)
 
     def _read(self, modality: str, rows: list[int]) -> tuple[Tensor, Tensor]:
         """These rows as the networks see them, float32 (N, 1, H, W) in [-1, 1], and `rows` as a tensor; both on the device."""
@@ -80,11 +92,30 @@ class Slices:
         return (stored.float() / np.iinfo(array.dtype).max).unsqueeze(1) * 2 - 1, there
 
 
+def vary_window(ct: Tensor, known: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`ct` (N, 1, H, W) on the networks' scale and its window on that scale, where `known` (N, 2) HU says what each slice knows.
+
+    The window of a picture is only assumed, since nobody wrote it down: its grey is laid over a window near it. Of slices that know their
+    Hounsfield units half are seen through a window that pictures come in.
+    """
+    count = len(ct)
+    windowed = (known[:, 1:] - known[:, :1]) < CT_HIGHEST - CT_LOWEST
+    level = known.mean(1, keepdim=True) + LEVEL_SCATTER * normal((count, 1), random)
+    width = (known[:, 1:] - known[:, :1]) * torch.exp(WIDTH_SCATTER * normal((count, 1), random))
+    near = torch.cat([level - width / 2, level + width / 2], 1)
+    seen = torch.where(uniform((count, 1), random) < WINDOWED, draw_windows(count, random), known)
+    drawn = torch.where(windowed, near, seen)
+    window, assumed = (2 * ct_to_unit(ends) - 1 for ends in (drawn, torch.where(windowed, known, drawn)))
+    low, high = window[:, :, None, None, None].unbind(1)
+    shown = show_through_window(ct, assumed)  # the same grey, whatever its window is
+    return torch.where(ct > -1, low + (shown + 1) / 2 * (high - low), ct), window  # -1: cleared away outside the head, no grey at all
+
+
 class Feed:
     """What each step is given: unpaired slices after the first `teacher_steps`, simulated pairs where there are some."""
 
     def __init__(
-        self, unpaired: Slices, pairs: SimulatedHeads | None, train: Train, teacher_steps: int, device: torch.device, ranks: Ranks
+        self, unpaired: Slices | None, pairs: SimulatedHeads | None, train: Train, teacher_steps: int, device: torch.device, ranks: Ranks
     ) -> None:
         self.unpaired, self.train, self.teacher_steps, self.ranks = unpaired, train, teacher_steps, ranks
         self.pairs = pairs if train.teacher.weight else None
@@ -92,8 +123,8 @@ class Feed:
         self._next: dict[int, Future[Inputs]] = {}
         if device.type != "cpu":
             room = whole = torch.cuda.mem_get_info(device)[0] // GPU_SHARE
-            for slices in filter(None, (unpaired, self.pairs)):
-                room = slices.hold(device, room)
+            room = unpaired.hold(device, room) if unpaired else room
+            room = self.pairs.hold(device, room) if self.pairs else room
             if room == whole:
                 self._ahead = ThreadPoolExecutor(1, thread_name_prefix="feed")
 
@@ -107,11 +138,12 @@ class Feed:
 
     def _make(self, step: int) -> Inputs:
         unpaired_step = step - self.teacher_steps
-        batch = self._part(self.unpaired.batch(unpaired_step, self.train)) if unpaired_step >= 0 else None
+        batch = self._part(self.unpaired.batch(unpaired_step, self.train)) if self.unpaired and unpaired_step >= 0 else None
         return batch, self._part(self.pairs.pairs(step, self.train)) if self.pairs else None
 
     def _part(self, batch: SomeBatch) -> SomeBatch:
-        return type(batch)(*(None if tensor is None else self.ranks.part(tensor) for tensor in vars(batch).values()))
+        parts = {name: None if tensor is None else self.ranks.part(tensor) for name, tensor in vars(batch).items()}
+        return replace(batch, **parts)
 
 
 def _as_torch(array: NDArray[np.unsignedinteger]) -> Tensor:

@@ -17,7 +17,7 @@ FINISHED = "finished.json"
 SHAPES_NOTHING = {"device", "devices", "precision", "threads", "start_from", "checkpoint_seconds"}  # or stands below as what it means here
 
 
-def job_digest(params: Params, device: torch.device, precision: str) -> str:
+def job_digest(params: Params, device: torch.device, precision: str, slices: Path = paths.SLICES) -> str:
     """Digest of params, slices, code, starting weights and what computes; a job that differs in any of them starts afresh."""
     digest = hashlib.sha256()
     facts = {
@@ -30,15 +30,15 @@ def job_digest(params: Params, device: torch.device, precision: str) -> str:
         "torch": torch.__version__,
     }
     digest.update(json.dumps(facts, sort_keys=True).encode())
-    for file in _files(params):
+    for file in _files(params, slices):
         with file.open("rb") as opened:
             digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _files(params: Params) -> Iterator[Path]:
+def _files(params: Params, slices: Path) -> Iterator[Path]:
     """The slices, the code as dvc.yaml lists it for train (a test holds that to the imports), the weights to start from."""
-    yield from sorted(file for file in paths.SLICES.iterdir() if file.is_file())
+    yield from sorted(file for file in slices.iterdir() if file.is_file())
     graph = yaml.safe_load((CODE / "dvc.yaml").read_text(encoding="utf-8"))
     for dep in graph["stages"]["train"]["deps"]:
         if dep.startswith(("pipeline/", "stages/")):

@@ -108,14 +108,17 @@ def write_outputs(training: Training, tracker: SomeTracker, write_run: Callable[
     tracker.finish()
 
 
-def write_models(folder: Path, training: Training) -> None:
-    """Averaged generators as safetensors, and model.json with everything that their use takes."""
+def write_models(folder: Path, training: Training, slices: Path = paths.SLICES, half: bool = False) -> None:
+    """Averaged generators as safetensors, and model.json with everything that their use takes.
+
+    `slices`: where what preprocessing did is written. `half`: weights in half precision, which takes half the space.
+    """
     directions = {}
     for direction in DIRECTIONS:
         file = folder / paths.weights(direction).name
-        save_weights(file, training.learner.average[direction])
+        save_weights(file, training.learner.average[direction], half)
         directions[direction] = {"weights": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    made_with = {"model": training.params.model.model_dump(), "preprocess": slice_arrays.load_preprocessing().model_dump()}
+    made_with = {"model": training.params.model.model_dump(), "preprocess": slice_arrays.load_preprocessing(slices).model_dump()}
     write_json(folder / paths.MODEL_JSON.name, made_with | {"directions": directions, "contrasts": CONTRASTS})
 
 

@@ -49,17 +49,18 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """Slices to train and to validate on, and simulated pairs for both where there is a teacher."""
+    """Slices to train and to validate on, and simulated pairs for both; either may be missing, but not both."""
 
-    train: Slices
-    val: Slices
+    train: Slices | None
+    val: Slices | None
     teacher: SimulatedHeads | None
     teacher_val: SimulatedHeads | None
 
     @classmethod
-    def load(cls, with_teacher: bool, folder: Path = paths.SLICES) -> "Data":
+    def load(cls, with_teacher: bool, folder: Path = paths.SLICES, with_slices: bool = True) -> "Data":
+        train, val = (Slices(kind, folder) if with_slices else None for kind in ("train", "val"))
         teacher, teacher_val = (SimulatedHeads(kind, folder) if with_teacher else None for kind in ("teacher", paths.HELD_OUT))
-        return cls(Slices("train", folder), Slices("val", folder), teacher, teacher_val)
+        return cls(train, val, teacher, teacher_val)
 
 
 @dataclass
@@ -87,7 +88,10 @@ class Training:
         if train.compile and self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "c++")):
             raise UserError("params.yaml: train.compile = true needs a C++ compiler here; install g++ or set it to false")
         self.learner = Learner(self.params.model, train, self.device, self.ranks)
-        images = train.epochs * max(len(self.data.train.ct), len(self.data.train.mr)) if train.epochs else train.images
+        slices = self.data.train
+        images = train.images if slices else 0
+        if train.epochs and slices:
+            images = train.epochs * max(len(slices.ct), len(slices.mr))
         self.teacher_steps = -(-train.teacher.images // train.batch_size)
         self.steps = self.teacher_steps + -(-images // train.batch_size)
         self.feed = Feed(self.data.train, self.data.teacher, train, self.teacher_steps, self.device, self.ranks)
@@ -144,7 +148,9 @@ class Training:
 
     def draw_samples(self) -> NDArray[np.uint8]:
         """Picture of validation slices and their translations."""
-        return draw_samples(self.learner.average, self.data.val)
+        shown = self.data.val or self.data.teacher_val
+        assert shown is not None
+        return draw_samples(self.learner.average, shown)
 
     def _take_step(self) -> dict[str, torch.Tensor]:
         train = self.params.train

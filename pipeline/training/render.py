@@ -174,6 +174,7 @@ def _draw_ct_input(ct: Tensor, depth: Tensor, mask: Tensor, stays: Tensor, looks
     whole = torch.stack([torch.full_like(display[:, 0], end) for end in (LOWEST, HIGHEST)], 1)
     windowed = uniform((count, 1), random) < looks.windowed
     picture = torch.where(windowed.view(-1, 1, 1, 1), low + grey * (high - low), pictures)
+    picture = torch.where(stays > 0, picture, AIR)  # cleared away means air, also in a picture whose black is 0 HU
     return picture, torch.where(windowed, known, whole)
 
 

@@ -13,12 +13,12 @@ from pipeline import paths
 from pipeline.dataset import slice_arrays
 from pipeline.domain import CONTRASTS
 from pipeline.errors import UserError
+from pipeline.imaging.intensity import ct_to_unit
 from pipeline.models.cyclegan import Pairs
 from pipeline.models.fast import generator_on, send
-from pipeline.params import Train
+from pipeline.params import Train, Window
 from pipeline.phantom import shares
 from pipeline.training.render import Heads, Looks, Rendered, render
-from pipeline.training.tissue_values import normal
 
 PLAIN = Looks(strength=0, turn=0, scale=0, shift=0)  # pairs as they are stored, by a scanner without faults
 FIXED_SEED = 1  # of the pairs by which training is judged
@@ -37,6 +37,11 @@ class SimulatedHeads:
         self.box = torch.from_numpy(index[["down", "right", "side"]].to_numpy(np.float32, copy=True))
         self.device = torch.device("cpu")
         self._on_device: Tensor | None = None
+
+    @property
+    def display_window(self) -> Window:
+        """What people are shown CT in."""
+        return self.preprocess.ct_window
 
     def __len__(self) -> int:
         return len(self.shares)
@@ -61,45 +66,42 @@ class SimulatedHeads:
         return render(heads, self.preprocess.pixels, looks, (low, high), generator_on(self.device, seed))
 
     def pairs(self, step: int, train: Train) -> Pairs:
-        """The pairs of `step` through the display window; varied where `train.teacher.augment` says so."""
+        """The pairs of `step`; varied where `train.teacher.augment` says so."""
         rows = draw_rows(step, train.batch_size, len(self), (train.seed, 1))
-        seed = draw_seed(train.seed, 3, step)
-        looks = replace(Looks() if train.teacher.augment else PLAIN, flip=train.flip)
-        return self._show(self.draw(rows, self._framed(looks), seed), looks.strength, seed)
+        looks = replace(Looks() if train.teacher.augment else PLAIN, flip=train.flip, **self._frame())
+        return on_networks_scale(self.draw(rows, looks, draw_seed(train.seed, 3, step)))
 
     @cached_property
     def held_out(self) -> Pairs:
-        """Every head once, as the same pair whenever it is asked for: what training is judged by."""
-        return self._show(self.draw(list(range(len(self))), self._framed(Looks(flip=False)), FIXED_SEED), 0.0, FIXED_SEED)
+        """Every head once, in a named contrast, the same pair whenever it is asked for: what training is judged by."""
+        looks = Looks(flip=False, windowed=0.0, free=0.0, **self._frame())
+        return on_networks_scale(self.draw(list(range(len(self))), looks, FIXED_SEED))
 
     @property
-    def ct(self) -> NDArray[np.uint8]:
-        """The held-out CTs as bytes, (N, pixels, pixels)."""
-        return _to_bytes(self.held_out.ct)
+    def ct(self) -> NDArray[np.uint16]:
+        """The held-out CTs as they would be stored, (N, pixels, pixels)."""
+        return _as_stored(self.held_out.ct)
 
     @property
-    def mr(self) -> NDArray[np.uint8]:
-        """The held-out MRs as bytes, (N, pixels, pixels)."""
-        return _to_bytes(self.held_out.mr)
+    def mr(self) -> NDArray[np.uint16]:
+        """The held-out MRs as they would be stored, (N, pixels, pixels)."""
+        return _as_stored(self.held_out.mr)
 
     @property
     def contrast_names(self) -> list[str]:
         """The contrasts of the held-out MRs; "" where a look has none."""
         return [CONTRASTS[int(line.argmax())] if line.any() else "" for line in self.held_out.contrast]
 
-    def _framed(self, looks: Looks) -> Looks:
-        """Framed by the head, in named contrasts: what networks of one display window see."""
-        return replace(looks, by_millimetres=0.0, windowed=0.0, free=0.0, margin=self.preprocess.margin)
+    def _frame(self) -> dict[str, float]:
+        """Pairs are framed as `preprocess` frames slices, with millimetres and without."""
+        side = self.preprocess.field_of_view
+        return {"margin": self.preprocess.margin, **({"by_millimetres": 0.0} if side is None else {"field_of_view": side})}
 
-    def _show(self, drawn: Rendered, strength: float, seed: int) -> Pairs:
-        """CT through the display window of `preprocess`; the generators see it through windows that differ a little, as files do."""
-        random = generator_on(self.device, seed + 1)
-        window, count = self.preprocess.ct_window, len(drawn.ct)
-        level = window.level + strength * 4 * normal((count, 1, 1, 1), random)
-        width = window.width * torch.exp(strength * 0.1 * normal((count, 1, 1, 1), random))
-        ct = ((drawn.ct - window.level) / window.width + 0.5).clamp(0, 1)
-        ct_input = ((drawn.ct_input - level) / width + 0.5).clamp(0, 1)
-        return Pairs(ct * 2 - 1, drawn.mr * 2 - 1, drawn.contrast, ct_input * 2 - 1, drawn.mr_input * 2 - 1)
+
+def on_networks_scale(drawn: Rendered) -> Pairs:
+    """Drawn pairs as the networks see them, in [-1, 1]; CT on the scale of `intensity.ct_to_unit`."""
+    ct, input_ct = (2 * ct_to_unit(hu) - 1 for hu in (drawn.ct, drawn.ct_input))
+    return Pairs(ct, 2 * drawn.mr - 1, drawn.contrast, input_ct, 2 * drawn.mr_input - 1, drawn.ct_weight, drawn.mr_weight)
 
 
 def draw_rows(step: int, count: int, total: int, seed: tuple[int, int]) -> list[int]:
@@ -119,5 +121,5 @@ def draw_seed(*numbers: int) -> int:
     return int(np.random.default_rng(numbers).integers(2**63 - 1))
 
 
-def _to_bytes(pictures: Tensor) -> NDArray[np.uint8]:
-    return ((pictures[:, 0].cpu() + 1) * 127.5).round().byte().numpy()
+def _as_stored(pictures: Tensor) -> NDArray[np.uint16]:
+    return slice_arrays.quantise((pictures[:, 0].cpu().numpy() + np.float32(1)) / np.float32(2))

@@ -1,10 +1,13 @@
 """How the averaged generators do on slices that training never sees: error there and back, error against known truth, spread, samples."""
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.dataset.slice_arrays import to_float
+from pipeline.imaging.intensity import ct_to_display, unit_to_ct
 from pipeline.models.cyclegan import SIGNAL
 from pipeline.models.inference import translate
 from pipeline.training.data import Slices
@@ -15,34 +18,44 @@ SAMPLES = 6  # slices of a sample grid
 SCORE = "val/score"
 
 
-def validate(generators: nn.ModuleDict, slices: Slices, pairs: SimulatedHeads | None) -> dict[str, float]:
-    """Mean absolute errors in 0..1 of up to 64 slices of each modality, spread over the split, and `val/score`, lower is better.
+def validate(generators: nn.ModuleDict, slices: Slices | None, pairs: SimulatedHeads | None) -> dict[str, float]:
+    """Mean absolute errors of up to 64 slices of each modality, spread over the split, in 0..1 as displayed; `val/score`, lower is better.
 
-    `cycle_mae`: there and back on real slices. `paired_mae`: against the truth of simulated `pairs`, where there are some. The score is the
-    mean of all of these: simulated truth alone would not notice what real slices lose, nor these what is where. The signal `spread`:
-    how much translations differ from each other, relative to real slices; near 0 all look alike.
+    `cycle_mae`: there and back on real slices. `paired_mae`: against the truth of simulated `pairs`, where there are some; `paired_hu`: the
+    same of CT in Hounsfield units. The score is the mean of all of these, 100 HU as 0.1: simulated truth alone would not notice what real
+    slices lose, nor these what is where. The signal `spread`: how much translations differ from each other, relative to real slices; near
+    0 all look alike.
     """
-    ct, mr, contrast = _pick(slices)
     to_mr, to_ct = generators["ct_to_mr"], generators["mr_to_ct"]
-    fake_mr, fake_ct = translate(to_mr, ct, contrast), translate(to_ct, mr)
-    values = {
-        "val/ct_to_mr/cycle_mae": _error(translate(to_ct, fake_mr), ct),
-        "val/mr_to_ct/cycle_mae": _error(translate(to_mr, fake_ct, contrast), mr),
-        f"{SIGNAL}ct_to_mr/spread": _spread(fake_mr, mr),
-        f"{SIGNAL}mr_to_ct/spread": _spread(fake_ct, ct),
-    }
+    values: dict[str, float] = {}
+    if slices is not None:
+        ct, mr, contrast = _pick(slices)
+        show = partial(ct_to_display, window=slices.display_window)
+        fake_mr, fake_ct = translate(to_mr, ct, contrast), translate(to_ct, mr)
+        values |= {
+            "val/ct_to_mr/cycle_mae": _error(show(translate(to_ct, fake_mr)), show(ct)),
+            "val/mr_to_ct/cycle_mae": _error(translate(to_mr, fake_ct, contrast), mr),
+            f"{SIGNAL}ct_to_mr/spread": _spread(fake_mr, mr),
+            f"{SIGNAL}mr_to_ct/spread": _spread(show(fake_ct), show(ct)),
+        }
     if pairs is not None:
         ct, mr, contrast = _pick(pairs)
-        values["val/ct_to_mr/paired_mae"] = _error(translate(to_mr, ct, contrast), mr)
-        values["val/mr_to_ct/paired_mae"] = _error(translate(to_ct, mr), ct)
-    errors = [value for name, value in values.items() if name.endswith("_mae")]
+        show = partial(ct_to_display, window=pairs.display_window)
+        fake_ct = translate(to_ct, mr)
+        values |= {
+            "val/ct_to_mr/paired_mae": _error(translate(to_mr, ct, contrast), mr),
+            "val/mr_to_ct/paired_mae": _error(show(fake_ct), show(ct)),
+            "val/mr_to_ct/paired_hu": _error(unit_to_ct(fake_ct), unit_to_ct(ct)),
+        }
+    errors = [value / (1000 if name.endswith("_hu") else 1) for name, value in values.items() if name.startswith("val/")]
     return values | {SCORE: sum(errors) / len(errors)}
 
 
-def draw_samples(generators: nn.ModuleDict, slices: Slices) -> NDArray[np.uint8]:
-    """uint8 picture of validation slices: CT, its translation, MR, its translation, a row each."""
+def draw_samples(generators: nn.ModuleDict, slices: Slices | SimulatedHeads) -> NDArray[np.uint8]:
+    """uint8 picture of validation slices as displayed: CT, its translation, MR, its translation, a row each."""
     ct, mr, contrast = _pick(slices, SAMPLES)
-    rows = (ct, translate(generators["ct_to_mr"], ct, contrast), mr, translate(generators["mr_to_ct"], mr))
+    show = partial(ct_to_display, window=slices.display_window)
+    rows = (show(ct), translate(generators["ct_to_mr"], ct, contrast), mr, show(translate(generators["mr_to_ct"], mr)))
     return np.rint(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]) * 255).astype(np.uint8)
 
 

@@ -124,12 +124,12 @@ def stored() -> pd.DataFrame:
     return pd.DataFrame({"stored_mean": np.tile([0.30, 0.32, 0.34, 0.36], 6), "stored_largest": 1.0, "stored_head": 0.6})
 
 
-def write_arrays(folder: Path, rows: int = 4, pixels: int = PIXELS, dtype: type = np.uint8) -> None:
+def write_arrays(folder: Path, rows: int = 4, pixels: int = PIXELS, dtype: type = np.uint16) -> None:
     for kind in ("train", "val", "test", "truth"):
         for modality in ("ct", "mr"):
             odd = (kind, modality) == ("train", "mr")
             shape = (rows, pixels, pixels) if odd else (4, PIXELS, PIXELS)
-            np.save(folder / f"{kind}_{modality}.npy", np.zeros(shape, dtype if odd else np.uint8))
+            np.save(folder / f"{kind}_{modality}.npy", np.zeros(shape, dtype if odd else np.uint16))
 
 
 SLICES_BREAKS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, Path], object]] = {
@@ -140,7 +140,7 @@ SLICES_BREAKS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, Path], object]] =
     "no split is empty": lambda index, stored, folder: change(slice(8, 11), split="test", group="later")(index),
     "an array has a row for each line of the index": lambda index, stored, folder: write_arrays(folder, rows=3),
     "pictures have preprocess.pixels": lambda index, stored, folder: write_arrays(folder, pixels=PIXELS * 2),
-    "pixels have preprocess.bits": lambda index, stored, folder: write_arrays(folder, dtype=np.uint16),
+    "pixels have 16 bits": lambda index, stored, folder: write_arrays(folder, dtype=np.uint8),
     "intensities have a range": lambda index, stored, folder: change(slice(3, 3), intensity_high=0.0)(index),
     "no stored slice is black": lambda index, stored, folder: change(slice(3, 3), stored_largest=0.1)(stored),
     "heads are neither black nor white": lambda index, stored, folder: change(slice(3, 3), stored_mean=0.95)(stored),

@@ -13,6 +13,7 @@ from pipeline import paths
 from pipeline.atomic import write_json
 from pipeline.dataset import slice_arrays
 from pipeline.domain import DIRECTIONS, Modality
+from pipeline.imaging.intensity import ct_to_unit
 from pipeline.models.generator import build_generator, save_weights
 from pipeline.params import Evaluate, Model
 from tests.training import jobs
@@ -37,7 +38,8 @@ def make_project(
     (folder / "dvc.yaml").write_text("stages: {}\n")
     paired = len(images[Modality.CT]) if pairs is None else pairs
     rows = []
-    for modality, pictures in images.items():
+    for modality, shown in images.items():
+        pictures = as_stored(shown, modality)
         np.save(slices / f"test_{modality}.npy", pictures)
         np.save(slices / f"train_{modality}.npy", pictures)
         if paired:
@@ -50,7 +52,8 @@ def make_project(
                 "group": f"patient {row // 2}",
                 "contrast": ("t1", "t2")[row % 2],
             }
-            seen = {"intensity_low": 0.0, "intensity_high": window if modality == "ct" else 1.0}
+            low, high = (0.0, 1.0) if modality == "mr" else (0.0, 80.0) if window == 1 else (-1000.0, 3000.0)
+            seen = {"intensity_low": low, "intensity_high": high}
             rows.append({"split": "test", "modality": modality, "row": row, "pair": row if row < paired else -1, **facts, **seen})
     pd.DataFrame(rows).to_parquet(slices / "index.parquet")
     networks = model or jobs.PARAMS.model
@@ -64,3 +67,9 @@ def make_project(
     directions = {name: {"weights": f"{name}.safetensors", "sha256": digest} for name, digest in digests.items()}
     write_json(models / "model.json", {**sections, "directions": directions})
     return folder
+
+
+def as_stored(shown: NDArray[np.uint8], modality: str) -> NDArray[np.uint16]:
+    """Pictures as displayed, CT in the window from 0 to 80 HU, as preprocess stores them."""
+    image = np.float32(shown) / 255
+    return slice_arrays.quantise(ct_to_unit(80 * image) if modality == Modality.CT else image)

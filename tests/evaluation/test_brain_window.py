@@ -9,6 +9,7 @@ from pipeline import phantom
 from pipeline.domain import Modality
 from pipeline.evaluation.brain_window import dice, level_of, tissue_dice
 from pipeline.formats.slices import Slice
+from pipeline.imaging.intensity import display
 from pipeline.imaging.prepare import NoHead, prepare
 from tests.training import jobs
 
@@ -55,7 +56,8 @@ def test_levels_of_simulated_heads() -> None:
             expected_levels, phantom.simulate_subject(seed, [place for _, place in expected_levels], size=128), strict=True
         ):
             try:
-                ct = prepare(Slice(np.float32(phantom.render_pair(head, seed)[0]) / 255), Modality.CT, jobs.PARAMS.preprocess).array
+                slice_ = Slice(np.float32(phantom.render_pair(head, seed)[0]) / 255)
+                ct = display(prepare(slice_, Modality.CT, jobs.PARAMS.preprocess).array, Modality.CT, jobs.PARAMS.preprocess.ct_window)
             except NoHead:
                 continue
             correct.append(level_of(ct) == expected)

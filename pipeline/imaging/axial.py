@@ -1,0 +1,63 @@
+"""Oblique volumes as truly axial ones, in millimetres, and back onto their own voxels.
+
+A volume whose axes lie near those of the patient is cut along its stored planes, without interpolation. One that is turned farther would
+show the networks slices that no axial scan has: it is resampled once each way. Tilted stacks of thick axial slices stay as they were
+acquired: between thick slices there is nothing to resample.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.formats.volume import Volume, nearest_axes
+
+TURNED = 8.0  # degrees between a volume's axes and the patient's, beyond which it is resampled
+THICK = 3.0  # mm; stacks with longer steps are not resampled
+
+
+@dataclass(frozen=True)
+class AxialView:
+    """A volume to translate slice by slice, and what brings results back to the voxels of the volume that it was made from."""
+
+    volume: Volume
+    to_source: NDArray[np.float64] | None  # (4, 4), from voxels of the source to voxels of `volume`; None where they are the same
+    source: Volume
+
+    def restore(self, images: NDArray[np.float32], outside: float, order: int = 1) -> NDArray[np.float32]:
+        """Pictures (N, H, W), one for each slice of `volume`, on the source's voxels (I, J, K); `outside` where the view did not reach."""
+        voxels = self.volume.stored(images)
+        if self.to_source is None:
+            return voxels
+        return np.asarray(
+            ndimage.affine_transform(voxels, self.to_source, output_shape=self.source.voxels.shape, order=order, cval=outside), np.float32
+        )
+
+
+def view_axially(volume: Volume) -> AxialView:
+    """How `volume` is seen slice by slice: as stored, or resampled to the patient's axes where it is turned against them."""
+    affine, sizes = volume.affine, volume.voxel_size
+    if affine is None or sizes is None or volume.offsets is not None or max(sizes) > THICK or turn_of(affine) <= TURNED:
+        return AxialView(volume, None, volume)
+    axes, _ = nearest_axes(affine)
+    steps = np.array([sizes[axis] for axis in axes])
+    corners = np.array(np.meshgrid(*[(0, length - 1) for length in volume.voxels.shape])).reshape(3, -1)
+    reach = affine[:3, :3] @ corners + affine[:3, 3:]
+    first, last = reach.min(axis=1), reach.max(axis=1)
+    straight = np.diag([*steps, 1.0])
+    straight[:3, 3] = first
+    shape = tuple(int(count) for count in np.ceil((last - first) / steps).astype(int) + 1)
+    voxels = ndimage.affine_transform(
+        volume.voxels, np.linalg.inv(affine) @ straight, output_shape=shape, order=1, cval=float(volume.voxels.min())
+    )
+    axial = replace(volume, voxels=np.asarray(voxels, np.float32), affine=straight)
+    return AxialView(axial, np.linalg.inv(straight) @ affine, volume)
+
+
+def turn_of(affine: NDArray[np.float64]) -> float:
+    """Degrees between the axes of a volume and the patient's axes nearest to them, the largest of three."""
+    axes, signs = nearest_axes(affine)
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    along = [sign * cosines[world, axis] for world, (axis, sign) in enumerate(zip(axes, signs, strict=True))]
+    return float(np.rad2deg(np.arccos(np.clip(min(along), -1, 1))))
