@@ -167,7 +167,7 @@ def test_slices_held_on_the_device_are_the_same(slices: Data, tmp_path: Path) ->
     folder = jobs.make(tmp_path / "job") / "data/slices"
     held, train = Slices("train", folder), jobs.PARAMS.train
     assert held.hold(torch.device("cpu"), 10) == 10  # no room: streamed as before
-    assert held.hold(torch.device("cpu"), 10**6) == 10**6 - 2 * 7 * 32 * 32
+    assert held.hold(torch.device("cpu"), 10**6) == 10**6 - 4 * 2 * 7 * 32 * 32
     for name, value in vars(held.batch(3, train)).items():
         assert torch.equal(value, getattr(slices.train.batch(3, train), name))
 
