@@ -176,8 +176,8 @@ def words(command: str, project: Path, folder: Path) -> list[str]:
     if command == "register":
         return [sys.executable, "-m", "stages.register"]
     if command == "translate":
-        picture = next((project / "data/raw").rglob("mr/*.png"))
-        return ["ctmr", "translate", str(picture), str(folder / "out.png"), "--to", "ct"]
+        picture = next(file for file in sorted((project / "data/raw").rglob("*")) if file.is_file() and "mr" in file.parts)
+        return ["ctmr", "translate", str(picture), str(folder / f"out{picture.suffix}"), "--to", "ct"]
     return ["ctmr", *command.replace(", once more", "").split()]
 
 
