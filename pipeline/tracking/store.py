@@ -68,9 +68,10 @@ def client(uri: str) -> "MlflowClient":
 
     Raises UserError within seconds when the server is away, or the database is damaged or locked.
     """
+    found = _client(uri)  # which looks at the store before MLflow's import takes its seconds
+
     import mlflow
 
-    found = _client(uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     return found
@@ -78,16 +79,17 @@ def client(uri: str) -> "MlflowClient":
 
 @lru_cache(maxsize=4)
 def _client(uri: str) -> "MlflowClient":
-    import mlflow
-
-    _quieten()
     file = database_file(uri)
     if file is None:
         check_server(uri)
-        return mlflow.MlflowClient(uri, registry_uri=uri)
-    if not file.exists():
+    elif file.exists():
+        check_database(file)
+
+    import mlflow
+
+    _quieten()
+    if file is not None and not file.exists():
         _make_database(file)
-    check_database(file)
     with errors(uri):
         return mlflow.MlflowClient(uri, registry_uri=uri)
 
@@ -147,12 +149,12 @@ def _stated_size(head: bytes) -> int:
 def check_server(uri: str) -> None:
     """Raises UserError when nobody answers at `uri`. MLflow itself would try for minutes, a database for longer."""
     import requests
-    from mlflow.environment_variables import MLFLOW_TRACKING_INSECURE_TLS, MLFLOW_TRACKING_SERVER_CERT_PATH
 
     place = urlsplit(uri)
     try:
         if is_server(uri):
-            verify = False if MLFLOW_TRACKING_INSECURE_TLS.get() else MLFLOW_TRACKING_SERVER_CERT_PATH.get() or True
+            insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+            verify = not insecure and (os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True)
             answer = requests.get(f"{uri.rstrip('/')}/health", timeout=PATIENCE, verify=verify)
             problem = f"it answers {answer.status_code} {answer.reason}" if answer.status_code >= 500 else ""
         elif place.hostname:
@@ -169,6 +171,18 @@ def check_server(uri: str) -> None:
 @contextmanager
 def errors(uri: str) -> Iterator[None]:
     """One line for the user where the store `uri` cannot be reached, refuses, or is damaged."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, _kinds()):
+            raise
+        raise _unusable(uri, _reason(error)) from None
+
+
+def _kinds() -> tuple[type[Exception], ...]:
+    """What MLflow, its database and its artifacts raise where they cannot be used."""
     from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -176,10 +190,7 @@ def errors(uri: str) -> Iterator[None]:
     kinds: list[type[Exception]] = [MlflowException, SQLAlchemyError, CommandError, ConnectionError]
     if "botocore.exceptions" in sys.modules:  # artifacts on S3, through MLflow
         kinds += [sys.modules["botocore.exceptions"].BotoCoreError, sys.modules["botocore.exceptions"].ClientError]
-    try:
-        yield
-    except tuple(kinds) as error:
-        raise _unusable(uri, _reason(error)) from None
+    return tuple(kinds)
 
 
 def _unusable(uri: str, reason: str) -> UserError:

@@ -17,6 +17,7 @@ from pipeline.domain import DIRECTIONS, Direction
 from pipeline.errors import UserError
 from pipeline.params import load
 from pipeline.privacy import mask_credentials
+from pipeline.processes import hold_lock
 from pipeline.tracking import packaging, registry, runs, store
 from pipeline.tracking.finding import Finding
 
@@ -195,7 +196,8 @@ def _restore(uri: str, version: "ModelVersion", direction: Direction) -> None:
 def _register() -> None:
     from pipeline.tracking.registration import register
 
-    register(load())
+    with hold_lock(paths.home() / paths.MLRUNS / "register.lock", "registration"):  # as the stage does
+        register(load())
 
 
 def _mend_addresses(file: Path, old: Path, ours: Path) -> None:
