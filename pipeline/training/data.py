@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -142,7 +142,7 @@ class Feed:
         return batch, self._part(self.pairs.pairs(step, self.train)) if self.pairs else None
 
     def _part(self, batch: SomeBatch) -> SomeBatch:
-        parts = {name: None if tensor is None else self.ranks.part(tensor) for name, tensor in vars(batch).items()}
+        parts: dict[str, Any] = {name: None if tensor is None else self.ranks.part(tensor) for name, tensor in vars(batch).items()}
         return replace(batch, **parts)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ class SimulatedHeads:
         """The contrasts of the held-out MRs; "" where a look has none."""
         return [CONTRASTS[int(line.argmax())] if line.any() else "" for line in self.held_out.contrast]
 
-    def _frame(self) -> dict[str, float]:
+    def _frame(self) -> dict[str, Any]:
         """Pairs are framed as `preprocess` frames slices, with millimetres and without."""
         side = self.preprocess.field_of_view
         return {"margin": self.preprocess.margin, **({"by_millimetres": 0.0} if side is None else {"field_of_view": side})}
