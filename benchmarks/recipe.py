@@ -114,7 +114,7 @@ def print_scores(title: str, options: argparse.Namespace, report: str, scores: t
             files = [place(options, name, seed) / report / "metrics.json" for seed in options.seeds]
             seeds = [json.loads(file.read_text(encoding="utf-8"))["test"][direction] for file in files]
             cells = [cell([test[score] for test in seeds]) for score in scores]
-            print(f"| {direction.title}, {name} | {' | '.join(cells)} |")
+            print(f"| {direction.arrow}, {name} | {' | '.join(cells)} |")
 
 
 def print_differences(options: argparse.Namespace) -> None:
@@ -136,7 +136,7 @@ def print_differences(options: argparse.Namespace) -> None:
                 )
                 assert comparison is not None
                 cells.append(f"{comparison.difference} {comparison.verdict}")
-            print(f"| {direction.title}, {name} | {' | '.join(cells)} |")
+            print(f"| {direction.arrow}, {name} | {' | '.join(cells)} |")
 
 
 def per_slice(options: argparse.Namespace, name: str, direction: str) -> pd.DataFrame:

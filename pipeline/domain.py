@@ -63,7 +63,7 @@ class Direction(StrEnum):
         return self.value.replace("_", "-")
 
     @property
-    def title(self) -> str:
+    def arrow(self) -> str:
         """For people: CT → MR or MR → CT."""
         return f"{self.source.upper()} → {self.target.upper()}"
 

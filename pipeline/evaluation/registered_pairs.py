@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline import paths
-from pipeline.dataset import manifest, prepare_slices
+from pipeline.dataset import manifest, prepare_slices, slice_arrays
 from pipeline.domain import CONTRASTS, MODALITIES, Modality
 from pipeline.errors import UserError
 from pipeline.evaluation import report
@@ -47,7 +47,9 @@ def evaluate_pairs(
             _pair_by_name(raw, source)
         slices.mkdir()
         pairs = _select_pairs(manifest.build(raw), source, patient, contrast)
-        index, _ = prepare_slices.fill(slices, pairs, load_preprocess(models), raw)
+        preprocess = load_preprocess(models)
+        slice_arrays.write_preprocessing(slices, preprocess)
+        index, _ = prepare_slices.fill(slices, pairs, preprocess, raw)
         prepare_slices.write_index(slices, index)
         whole = find_volume_pairs(raw, index)
         volumes = score_volume_pairs(whole, translations) if whole else None

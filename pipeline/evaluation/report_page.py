@@ -57,7 +57,7 @@ def _direction(direction: Direction, metrics: Mapping[str, Any], galleries: Mapp
     undefined = metrics["undefined"].get(direction, {}).get("model", {})
     gallery = galleries.get(direction)
     return {
-        "title": direction.title,
+        "title": direction.arrow,
         "slices": test["slices"],
         "groups": test["groups"],
         "methods": _methods(direction, metrics) if "mae" in test else [],
@@ -85,7 +85,7 @@ def _lesions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row a direction: how many lesions, mean contrast, how many survive, contrast of each kind."""
     return [
         {
-            "title": Direction(name).title,
+            "title": Direction(name).arrow,
             "count": scores["lesions"],
             "surviving": round(scores["survival"] * scores["lesions"]),
             "contrast": str(Interval.from_scores(scores, "contrast")),
@@ -101,7 +101,7 @@ def _volumes(direction: Direction, scores: Mapping[str, Any]) -> dict[str, Any]:
     methods = [scores["test"], *(scores["baselines"][name] for name in VOLUME_BASELINES)]
     verdicts = [scores["difference"].get(name, {}).get(f"{ERROR}_verdict", "–") for name in VOLUME_BASELINES]
     return {
-        "title": direction.title,
+        "title": direction.arrow,
         "pairs": scores["test"]["pairs"],
         "groups": scores["test"]["groups"],
         "methods": ["This model", *VOLUME_BASELINES.values()],

@@ -15,7 +15,7 @@ def print_scores(evaluation: Evaluation) -> None:
     metrics = evaluation.metrics
     for name, test in metrics["test"].items():
         direction = Direction(name)
-        print(f"{direction.title}: {test['slices']} slices of {test['groups']} groups, inside the head, 95 % intervals")
+        print(f"{direction.arrow}: {test['slices']} slices of {test['groups']} groups, inside the head, 95 % intervals")
         if COMPARED[0] not in test:
             print_table(("score", "model"), [(SCORES[score].label, score_cell(test, score)) for score in ("cycle_mae", "cycle_ssim")])
             continue
@@ -35,7 +35,7 @@ def print_scores(evaluation: Evaluation) -> None:
 def print_volumes(direction: Direction, volumes: Mapping[str, Any]) -> None:
     """The model and trivial methods side by side, a row a score, and what a person should know of single pairs."""
     test, baselines = volumes["test"], volumes["baselines"]
-    print(f"{direction.title}: {test['pairs']} volumes of {test['groups']} groups, in the body, 95 % intervals")
+    print(f"{direction.arrow}: {test['pairs']} volumes of {test['groups']} groups, in the body, 95 % intervals")
     rows = [(score_label(name), *(score_cell(scores, name) for scores in (test, *baselines.values()))) for name in VOLUME_SCORES]
     rows.append(("the model is", "", *(volumes["difference"].get(name, {}).get(f"{ERROR}_verdict", "–") for name in baselines)))
     print_table(("score", "model", *baselines), rows)

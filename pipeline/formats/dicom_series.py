@@ -136,6 +136,13 @@ def _same_plane(one: Frame, other: Frame) -> bool:
     return bool(((cosines[0] * cosines[1]).sum(axis=0) > SAME_PLANE).all())
 
 
+def _in_one_place(one: Frame, other: Frame) -> bool:
+    """Whether both frames lie on the same voxels, to SAME_PLACE mm."""
+    if one.affine is None or other.affine is None:
+        return False
+    return one.height - other.height < SAME_PLACE and bool(np.allclose(one.affine, other.affine, atol=SAME_PLACE))
+
+
 def _is_axial(frame: Frame) -> bool:
     return frame.affine is None or int(np.argmax(np.abs(frame.affine[:3, 2]))) == 2
 
@@ -151,7 +158,7 @@ def _in_order(frames: list[Frame], path: Path) -> Series:
     ordered = sorted(frames, key=lambda frame: (round(frame.height, 4), frame.instance, frame.file, frame.frame))
     places: list[list[Frame]] = []
     for frame in ordered:
-        if places and frame.height - places[-1][0].height < SAME_PLACE and np.allclose(frame.affine, places[-1][0].affine, atol=SAME_PLACE):
+        if places and _in_one_place(frame, places[-1][0]):
             places[-1].append(frame)
         else:
             places.append([frame])

@@ -204,7 +204,7 @@ def counts(source: dict[str, Any]) -> str:
 
 def show_history(repo: Path) -> None:
     """Print the retrainings that did something, or failed at it (data, error, decision), and when one last looked in vain."""
-    errors = [f"{direction.title.replace(' ', '')} error" for direction in DIRECTIONS]
+    errors = [f"{direction.arrow.replace(' ', '')} error" for direction in DIRECTIONS]
     rows = []
     known = all_records(repo)
     records = [record for record in known if record.outcome != "no change"]

@@ -38,9 +38,10 @@ def serve_schedule(folder: Path, cron: str, timezone: str, port: int, **paramete
         with own_server.prefect_server(folder, port), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             name = f"{server.project_name(folder)}-schedule"
             given, kind = {"folder": str(folder), **parameters}, EntrypointType.MODULE_PATH
-            deployment = retrain.to_deployment(name, schedule=schedule, entrypoint_type=kind, parameters=given).apply()
+            # Prefect's types name a coroutine as well; here, outside of an event loop, both calls give their result.
+            deployment: Any = retrain.to_deployment(name, schedule=schedule, entrypoint_type=kind, parameters=given)  # type: ignore[arg-type]
             print(f"{name}: {cron} ({timezone}), Prefect at {_page()}; Ctrl-C stops it", flush=True)
-            _serve(folder, deployment)
+            _serve(folder, deployment.apply())
     except KeyboardInterrupt:
         print("the schedule is stopped, a retraining at work with it; the next one goes on from its checkpoint", flush=True)
 

@@ -188,7 +188,7 @@ def _score_table(record: Record) -> str:
     rows = ["| direction | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
     for direction, scores in record.scores.items():
         figures = (str(Interval.from_scores(scores, name)) if name in scores else "–" for name in names)
-        rows.append(f"| {Direction(direction).title} | " + " | ".join(figures) + " |")
+        rows.append(f"| {Direction(direction).arrow} | " + " | ".join(figures) + " |")
     return "\n".join(rows)
 
 

@@ -37,9 +37,9 @@ def reload_if_changed(current: Translator, model: str | None, to: str) -> tuple[
     if Path(name).is_dir():
         return current, []
     try:
-        folder, direction, label = fetch(name)
+        version = fetch(name)
     except UserError as error:
         return current, [f"made by {current.label}, the last one known; {name} cannot be looked up now ({error})"]
-    if label == current.label:
+    if (version.version, version.digest) == (current.label.version, current.label.digest):
         return current, []
-    return Translator.from_folder(folder, direction, label), []
+    return Translator.from_registry(name), []

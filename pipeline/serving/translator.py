@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Translation:
     """
 
     images: list[Images]
-    unit: str
+    unit: Literal["hu", "grey"]
     without_head: list[int]
     warnings: list[str]
     uncertainty: list[Images] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Translator:
         if len(without_head) == len(slices):
             where = "the picture" if len(slices) == 1 else f"any of {len(slices)} slices"
             raise NoHead(f"no head found in {where}; expected axial {self.source.upper()} slices of a head")
-        unit = "hu" if self.target is Modality.CT and hounsfield else "grey"
+        unit: Literal["hu", "grey"] = "hu" if self.target is Modality.CT and hounsfield else "grey"
         translation = Translation([], unit, without_head, self._warnings(slices, without_head))
         for first in range(0, len(slices), BATCH):
             batch = slices[first : first + BATCH]

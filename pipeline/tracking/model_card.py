@@ -123,7 +123,7 @@ class Card:
 
     def _scores(self) -> Iterator[str]:
         scores = [test_scores(self.metrics, direction) for direction in DIRECTIONS]
-        yield "| score | " + " | ".join(direction.title for direction in DIRECTIONS) + " |"
+        yield "| score | " + " | ".join(direction.arrow for direction in DIRECTIONS) + " |"
         yield "| --- |" + " --- |" * len(DIRECTIONS)
         for name in _SCORES:
             if any(name in column for column in scores):
