@@ -15,17 +15,15 @@ from pipeline.sections import (
     Evaluate,
     Floors,
     Kaggle,
-    Model,
     Phantom,
     Preprocess,
     Quality,
     Register,
     Section,
     Split,
-    Teacher,
-    Train,
     Window,
 )  # fmt: skip
+from pipeline.training_sections import Model, Teacher, Train
 
 __all__ = [
     "Data", "Evaluate", "Floors", "Kaggle", "Model", "Params", "Phantom", "Preprocess", "Quality", "Register", "Split", "Teacher",

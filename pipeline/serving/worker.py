@@ -7,8 +7,7 @@ import signal
 import time
 import traceback
 import warnings
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -17,18 +16,14 @@ from typing import Any
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from pipeline.errors import UserError, describe_os_error
 from pipeline.formats.slices import Limits
-from pipeline.formats.table import named
-from pipeline.formats.volume import Volume
-from pipeline.imaging import intensity
 from pipeline.processes import die_with_parent
 from pipeline.serving.model_choice import choose_translator, reload_if_changed
-from pipeline.serving.translator import Translation, Translator
+from pipeline.serving.page_pixels import middle_slice, pack, result_name, source_levels, to_levels
+from pipeline.serving.translator import Translator
 
-GREY_LEVELS = 1000  # grey values 0..1 as the page gets them
 START_SECONDS = 300  # importing torch and reading networks, on a busy machine
 
 
@@ -208,13 +203,13 @@ def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bou
         report(done, total)
 
     view, translation = translator.translate_volume(volume, task.contrast, count, task.with_uncertainty)
-    target = task.folder / "out" / _result_name(volume, source, task.name)
-    output = _pack(translator.write(view, translation, source, target, task.contrast))
-    before, kind = _source_levels(view.volume, translator.source)
+    target = task.folder / "out" / result_name(volume, source, task.name)
+    output = pack(translator.write(view, translation, source, target, task.contrast))
+    before, kind = source_levels(view.volume, translator.source)
     np.save(task.folder / "before.npy", before)
-    np.save(task.folder / "after.npy", _levels(np.stack(translation.images), translation.unit))
+    np.save(task.folder / "after.npy", to_levels(np.stack(translation.images), translation.unit))
     if task.with_uncertainty:
-        np.save(task.folder / "uncertainty.npy", _levels(np.stack(translation.uncertainty), "grey"))
+        np.save(task.folder / "uncertainty.npy", to_levels(np.stack(translation.uncertainty), "grey"))
     shutil.rmtree(task.folder / "in")
     spacing = view.volume.slices[0].spacing
     facts = {
@@ -226,7 +221,7 @@ def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bou
         "after": translation.unit,
         "uncertainty": task.with_uncertainty,
         "without_head": len(translation.without_head),
-        "middle": _middle_slice(translation),
+        "middle": middle_slice(translation),
         "warnings": [*notes, *volume.warnings, *translation.warnings],
         "model": str(translator.label),
         "source": str(translator.source),
@@ -266,44 +261,3 @@ def _without_place(message: str, task: Task) -> str:
     if len(files) == 1:
         message = message.replace(str(files[0]), task.name)
     return " ".join(message.replace(f"{task.folder}/in/", "").replace(f"{task.folder}/in", "the upload").split())
-
-
-def _result_name(volume: Volume, source: Path, name: str) -> str:
-    """The result's name: the upload's, marked as synthetic; a folder for a series."""
-    if volume.format == "DICOM":
-        return "synthetic.dcm" if len(volume.slices) == 1 and not source.is_dir() else "synthetic"
-    endings = named(volume.format).ENDINGS
-    ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
-    stem = name[: len(name) - len(ending)].encode()[:200].decode(errors="ignore")  # a file system takes 255 bytes
-    return f"{stem}-synthetic{ending or endings[0]}"
-
-
-def _pack(output: Path) -> Path:
-    """A folder as a zip without times, so that the same result is the same file."""
-    if output.is_file():
-        return output
-    archive = output.with_suffix(".zip")
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
-        for file in sorted(output.iterdir()):
-            packed.writestr(zipfile.ZipInfo(f"{output.name}/{file.name}"), file.read_bytes())
-    shutil.rmtree(output)
-    return archive
-
-
-def _source_levels(volume: Volume, modality: str) -> tuple[NDArray[np.int16], str]:
-    """The source for the page: Hounsfield units where it has them, else grey values as a person would display them."""
-    unit = volume.slices[0].unit
-    images = [slice_.pixels if unit == "hu" else intensity.view(slice_.pixels, slice_.unit, modality) for slice_ in volume.slices]
-    return _levels(np.stack(images), unit), unit
-
-
-def _levels(images: NDArray[np.float32], unit: str) -> NDArray[np.int16]:
-    values: Sequence[Any] | NDArray[np.float32] = images if unit == "hu" else images * GREY_LEVELS
-    return np.rint(np.clip(values, -32768, 32767)).astype("<i2")
-
-
-def _middle_slice(translation: Translation) -> int:
-    """The slice to show first: the middle one of those with a head."""
-    empty = set(translation.without_head)
-    with_head = [number for number in range(len(translation.images)) if number not in empty]
-    return with_head[len(with_head) // 2]
