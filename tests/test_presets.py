@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 
 PROJECT = Path(__file__).parents[1]
 FOLDER = PROJECT / "presets"
-WHOLE = ("demo", "smoke", "kaggle-cpu", "kaggle-gpu", "paper")
+WHOLE = ("demo", "smoke", "kaggle-cpu", "kaggle-gpu", "paper", "box")
 
 
 @pytest.fixture
