@@ -11,6 +11,8 @@ from pipeline.tracking.finding import Finding
 
 Check = Callable[[], Iterator[Finding]]
 
+SEE_ABOVE = "see above"  # remedy of what keeps a check from its end
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -33,8 +35,13 @@ def examine(fix: bool = False) -> Iterator[Examined]:
         # MLflow keeps connections to the file that was put aside, for as long as the process lives.
         usable = examined.mended and "mlflow" not in sys.modules
         yield examined
+    unmended = False
     for check in (*(store_checks.ALL if usable else ()), *folder_checks.ALL):
-        yield from _run(check, fix)
+        for examined in _run(check, fix):
+            if unmended and examined.finding.remedy == SEE_ABOVE:
+                continue  # the check could not go on for a reason that has been told
+            unmended |= not examined.mended
+            yield examined
 
 
 def report(fix: bool = False) -> bool:
@@ -60,4 +67,4 @@ def _run(check: Check, fix: bool) -> Iterator[Examined]:
             else:
                 yield Examined(finding)
     except UserError as error:
-        yield Examined(Finding(str(error), "see above"))
+        yield Examined(Finding(str(error), SEE_ABOVE))
