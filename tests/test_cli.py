@@ -55,7 +55,15 @@ def test_preset_from_a_folder_below(project: Path) -> None:
 def test_preset_list(project: Path) -> None:
     ended = ctmr(project, "preset", "--list")
     assert ended.returncode == 0
-    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["box", "demo", "folder", "kaggle-cpu", "kaggle-gpu", "paper", "smoke"]
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == [
+        "box",
+        "demo",
+        "folder",
+        "kaggle-cpu",
+        "kaggle-gpu",
+        "paper",
+        "smoke",
+    ]
 
 
 def test_params_says_what_each_knob_means(project: Path) -> None:
