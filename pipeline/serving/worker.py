@@ -194,7 +194,9 @@ def _report_defect(error: Exception) -> Refused:
 def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bounds, report: Callable[[int, int], None]) -> Finished:
     files = sorted((task.folder / "in").iterdir())
     source = files[0] if len(files) == 1 else task.folder / "in"
-    volume = translator.read(source, limits=Limits(slices=bounds.slices, voxels=bounds.pixels))
+    volume = translator.read(source, limits=Limits(voxels=bounds.pixels))
+    if len(volume.slices) > bounds.slices:
+        raise UserError(f"{len(volume.slices)} slices; at most {bounds.slices} are taken here, use ctmr translate")
     began, done = time.monotonic(), 0
 
     def count(step: int, total: int) -> None:
