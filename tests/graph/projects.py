@@ -21,7 +21,7 @@ class Project:
     folder: Path
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, *command: str | Path, timeout: float = 240, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str | Path, timeout: float = 600, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command in the project, stderr joined to stdout; `expect` is the exit code it must have (None: any)."""
         ended = subprocess.run(
             [str(part) for part in command],
