@@ -117,7 +117,7 @@ def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
     assert any("going on from step" in line for line in place.server.logs(run))
     told = place.posted[-1]
     assert told["outcome"] in ("promoted", "refused")
-    assert "not worse than the champion" in told["text"]
+    assert "better than copying the input" in told["text"]  # three heads for testing are too few for a champion
     assert "20 CT and 20 MR" in told["text"]
     assert "before: folder" in told["text"]
 
