@@ -69,6 +69,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield found
 
 
+@pytest.mark.timeout(2400)
 def test_by_schedule_one_at_a_time_until_nothing_is_new(place: Place) -> None:
     deployment = place.server.ask("GET", f"/deployments/name/retrain/{place.deployment}")
     for schedule in deployment["schedules"]:
@@ -93,6 +94,7 @@ def test_by_schedule_one_at_a_time_until_nothing_is_new(place: Place) -> None:
     assert any("data:image/jpeg" in artifact["data"] for artifact in shown)
 
 
+@pytest.mark.timeout(2400)
 def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
     _simulate(place.slices, subjects=8)
     champions = _champions(place)
@@ -122,6 +124,7 @@ def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
     assert "before: folder" in told["text"]
 
 
+@pytest.mark.timeout(2400)
 def test_a_stage_that_takes_too_long_is_stopped_and_the_next_run_goes_on(place: Place) -> None:
     champions, settings = _champions(place), ["train.images=1600", "train.checkpoint_seconds=0.5"]
     with _blocks(place) as (blocks, told), worker(place.project):
