@@ -121,7 +121,7 @@ def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
     assert told["outcome"] in ("promoted", "refused")
     assert "better than copying the input" in told["text"]  # three heads for testing are too few for a champion
     assert "20 CT and 20 MR" in told["text"]
-    assert "before: folder" in told["text"]
+    assert "before: Slices of a folder, 16 CT and 16 MR" in told["text"]
 
 
 @pytest.mark.timeout(2400)
