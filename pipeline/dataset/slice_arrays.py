@@ -28,13 +28,7 @@ def load_array(kind: str, modality: str, folder: Path = paths.SLICES) -> np.memm
 
     Raises UserError when it is not there.
     """
-    file = folder / paths.slices(kind, modality).name
-    try:
-        array = np.load(file, mmap_mode="r")
-    except FileNotFoundError:
-        raise UserError(f"{file}: not found; run dvc repro preprocess first") from None
-    assert isinstance(array, np.memmap)
-    return array
+    return _memory_map(folder / paths.slices(kind, modality).name)
 
 
 def load_shares(kind: str = "teacher", folder: Path = paths.SLICES) -> np.memmap:
@@ -42,13 +36,7 @@ def load_shares(kind: str = "teacher", folder: Path = paths.SLICES) -> np.memmap
 
     Raises UserError when they are not there.
     """
-    file = folder / f"{kind}_shares.npy"
-    try:
-        array = np.load(file, mmap_mode="r")
-    except FileNotFoundError:
-        raise UserError(f"{file}: not found; run dvc repro preprocess first") from None
-    assert isinstance(array, np.memmap)
-    return array
+    return _memory_map(folder / f"{kind}_shares.npy")
 
 
 def load_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
@@ -131,3 +119,12 @@ def _table(file: Path) -> "pd.DataFrame":
         return pd.read_parquet(file)
     except FileNotFoundError:
         raise UserError(f"{file}: not found; run dvc repro preprocess first") from None
+
+
+def _memory_map(file: Path) -> np.memmap:
+    try:
+        array = np.load(file, mmap_mode="r")
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run dvc repro preprocess first") from None
+    assert isinstance(array, np.memmap)
+    return array

@@ -148,7 +148,7 @@ def _geometry(header: Any, path: Path, limits: Limits) -> tuple[tuple[int, int, 
         with silent("nibabel.global"):
             shape, kind = tuple(int(side) for side in header.get_data_shape()), header.get_data_dtype()
             affine = np.asarray(header.get_best_affine(), np.float64)
-    except Exception:
+    except Exception:  # as above: a damaged header, said in one line
         raise Unreadable(f"{path}: no NIfTI volume, or damaged") from None
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
