@@ -1,6 +1,7 @@
 """Tables for the terminal in plain text: side by side where they fit, else each row as lines of its own. Nothing is ever cut."""
 
 import shutil
+import sys
 import unicodedata
 from collections.abc import Sequence
 
@@ -24,7 +25,8 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: i
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print `rows` for the terminal in use, for 80 columns where the output is no terminal."""
-    print(format_table(columns, rows, shutil.get_terminal_size((80, 24)).columns))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
+    print(format_table(columns, rows, width))
 
 
 def _width(text: str) -> int:

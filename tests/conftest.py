@@ -10,12 +10,21 @@ import pytest
 from tests.sources import kaggle_server as stand_in
 
 PROJECT = Path(__file__).parents[1]
+_latest_file: list[Path | None] = [None]
 os.environ["CTMR_SALT"] = "salt of the tests, no secret"  # else tests that read DICOM would leave a .salt in the working folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long graph files first; a worker takes a whole file (`--dist loadfile`), so that what it sets up is made once."""
     items.sort(key=lambda item: "graph" not in item.path.relative_to(PROJECT).parts)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """MLflow puts the store that a test opened into the environment; commands that the tests of the next file start must not find it."""
+    if _latest_file[0] != item.path:
+        _latest_file[0] = item.path
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="session")

@@ -74,11 +74,11 @@ def _test_slices(truth_from: Translator | None) -> None:
     rows = []
     for modality in paths.MODALITIES:
         images = g.uniform(0, 1, (6, 64, 64)).astype(np.float32)
-        np.save(paths.slices("test", modality), slices.quantise(images, np.dtype(np.uint16)))
+        np.save(paths.slices("test", modality), slices.quantise(images))
         has_truth = truth_from is not None and modality == "mr"
         if has_truth:
             made = translate(truth_from.generator, slices.to_float(slices.load_array("test", "mr")))
-            np.save(paths.slices("truth", "ct"), slices.quantise(made, np.dtype(np.uint16)))
+            np.save(paths.slices("truth", "ct"), slices.quantise(made))
         rows += [
             {
                 "split": "test",
