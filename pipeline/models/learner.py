@@ -31,6 +31,7 @@ class Learner:
         self.generator_minimiser = Minimiser(self.generators, self.networks.generator_loss, train, ranks, self.networks)
         self.discriminator_minimiser = Minimiser(self.discriminators, self.networks.discriminator_loss, train, ranks)
         self.pools = {modality: ImagePool(train.pool_size, device) for modality in MODALITIES}
+        self.averaged = 0  # steps that are in the average
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps in a row that were left out
 
     def teach(self, pairs: Pairs) -> dict[str, Tensor]:
@@ -67,11 +68,13 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later step depends on."""
-        return {name: part.state_dict() for name, part in self._parts().items()} | {"skipped": self.skipped}
+        counts = {"averaged": self.averaged, "skipped": self.skipped}
+        return {name: part.state_dict() for name, part in self._parts().items()} | counts
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+        self.averaged = state["averaged"]
         self.skipped = state["skipped"].to(self.skipped)
 
     def _parts(self) -> dict[str, Any]:
@@ -99,8 +102,11 @@ class Learner:
 
     @torch.no_grad()
     def _average_generators(self) -> None:
+        """Moving average of the weights after each step so far; the first weights are not in it (bias correction of arXiv 1412.6980)."""
+        self.averaged += 1
+        share = (1 - self.train.ema_decay) / (1 - self.train.ema_decay**self.averaged)
         averages: list[Tensor] = list(self.average.parameters())
         current: list[Tensor] = list(self.generators.parameters())
-        torch._foreach_lerp_(averages, current, 1 - self.train.ema_decay)
+        torch._foreach_lerp_(averages, current, share)
         for average, buffer in zip(self.average.buffers(), self.generators.buffers(), strict=True):
-            average.copy_(average.lerp(buffer, 1 - self.train.ema_decay) if buffer.is_floating_point() else buffer)
+            average.copy_(average.lerp(buffer, share) if buffer.is_floating_point() else buffer)

@@ -94,12 +94,14 @@ def test_teaching_brings_the_known_truth_nearer(pairs: Pairs) -> None:
 
 
 def test_the_average_lags_behind_the_weights(pairs: Pairs) -> None:
-    learner = fresh()
-    before = copy.deepcopy(list(learner.average.parameters()))
-    learner.teach(pairs)
+    learner, steps = fresh(), []
+    for _ in range(3):
+        learner.teach(pairs)
+        steps.append(copy.deepcopy(list(learner.generators.parameters())))
     decay = PARAMS.train.ema_decay
-    for average, old, new in zip(learner.average.parameters(), before, learner.generators.parameters(), strict=True):
-        torch.testing.assert_close(average, decay * old + (1 - decay) * new)
+    for average, first, second, third in zip(learner.average.parameters(), *steps, strict=True):
+        wanted = (decay**2 * first + decay * second + third) / (decay**2 + decay + 1)  # the random weights before them are not in it
+        torch.testing.assert_close(average, wanted)
 
 
 @pytest.mark.parametrize("name", ["resnet_6", "resnet_9"])

@@ -121,12 +121,14 @@ def test_every_generator_heeds_the_contrast(generator: str) -> None:
 def test_with_batch_norm_images_go_alone_and_statistics_are_averaged() -> None:
     learner = learner_of(chosen(norm="batch"))
     assert not learner.networks.independent_images
-    learner.step(*inputs(), torch.Generator())
-    averaged, current = (dict(part.named_buffers()) for part in (learner.average, learner.generators))
-    for name, value in averaged.items():
-        first = torch.ones_like(value) if name.endswith("var") else torch.zeros_like(value)
+    steps = []
+    for _ in range(2):
+        learner.step(*inputs(), torch.Generator())
+        steps.append({name: value.clone() for name, value in learner.generators.named_buffers()})
+    first, second = steps
+    for name, value in learner.average.named_buffers():
         decay = learner.train.ema_decay if value.is_floating_point() else 0.0
-        torch.testing.assert_close(value, (decay * first + (1 - decay) * current[name]).to(value.dtype))
+        torch.testing.assert_close(value, ((decay * first[name] + second[name]) / (decay + 1)).to(value.dtype))
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
