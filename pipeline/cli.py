@@ -159,14 +159,17 @@ def where() -> None:
     tracking_ui.where()
 
 
+_MODEL = "Such as mr-to-ct@champion, mr-to-ct/3, box, or a folder with model.json. Default: the champion, else the model in the box."
+
+
 @app.command()
 def translate(
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="Picture, DICOM file or series (folder), NIfTI volume, or a folder of files.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder for the result, in the format of IN.")],
-    to: Annotated[str, typer.Option(help="ct or mr: what to make.")],
-    model: Annotated[str | None, typer.Option(help="Such as mr-to-ct@champion, mr-to-ct/3, or a folder with model.json.")] = None,
+    to: Annotated[str | None, typer.Option(help="ct or mr: what to make. Default: the other of what IN says that it is.")] = None,
+    model: Annotated[str | None, typer.Option(help=_MODEL)] = None,
     contrast: Annotated[str | None, typer.Option(help="MR contrast wanted: t1, t2, flair or pd.")] = None,
     uncertainty: Annotated[Path | None, typer.Option(help="File for a map of the uncertainty, 0 to 1; picture or NIfTI.")] = None,
     ct_values: Annotated[str, typer.Option(help="What the values of a CT are: auto, hu, offset-1024 or grey (a display window).")] = "auto",
@@ -183,7 +186,7 @@ def evaluate(
         Path, typer.Argument(metavar="PAIRS", help="Folder or archive with ct/ and mr/, and pairs.csv or the same names in both.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, pictures and report.html.")] = Path("reports/pairs"),
-    model: Annotated[Path, typer.Option(help="Folder with model.json.")] = paths.MODELS,
+    model: Annotated[str | None, typer.Option(help="Folder with model.json, or box. Default: models, else the model in the box.")] = None,
     patient: Annotated[str | None, typer.Option(metavar="REGEX", help="Its first group, found in a file's name, is the patient.")] = None,
     contrast: Annotated[str | None, typer.Option(help="Contrast of all MR: t1, t2, flair or pd; else pairs.csv's, else estimated.")] = None,
 ) -> None:
@@ -191,11 +194,15 @@ def evaluate(
     from pipeline.evaluation.registered_pairs import evaluate_pairs
     from pipeline.evaluation.terminal import print_scores
     from pipeline.params import load
+    from pipeline.serving.model_choice import choose_folder
     from pipeline.serving.translator import hounsfield_translations
 
-    pairs, out, model = pairs.resolve(), out.resolve(), model.resolve() if model.is_dir() else model
+    pairs, out = pairs.resolve(), out.resolve()
+    named = choose_folder(model).resolve() if model else None
     os.chdir(paths.project_root())
-    print_scores(evaluate_pairs(pairs, out, load(), hounsfield_translations(model), model, patient, contrast))
+    models = named or choose_folder(None)
+    print(f"scoring {'the model in the box' if models == paths.BOX else models}")
+    print_scores(evaluate_pairs(pairs, out, load(), hounsfield_translations(models), models, patient, contrast))
     print(f"see {out / paths.REPORT_HTML.name}")
 
 
@@ -214,10 +221,19 @@ def serve(
 
 
 @app.command()
-def models() -> None:
+def models(
+    register_box: Annotated[
+        bool, typer.Option("--register-box", help="Register the model in the box; it becomes champion where there is none.")
+    ] = False,
+) -> None:
     """Table of the registered models."""
-    from pipeline.tracking import models_command
+    from pipeline.tracking import box_registration, models_command
 
+    if register_box:
+        os.chdir(paths.project_root())
+        for version in box_registration.register_box():
+            print(version)
+        return
     models_command.show_models()
 
 

@@ -50,6 +50,10 @@ MODEL_CARD = REGISTER_REPORT / "model_card.md"
 RETRAIN_REPORT = Path("reports/retrain")  # what each retraining did; no output of the graph
 RETRAIN_WORK = Path(".dvc/tmp/retrain")  # its lock and the git worktree that it works in
 
+BOX = Path(__file__).parent / "box"  # the model in the box: part of the package, wherever that is installed
+IN_THE_BOX = "box"  # the word that names it in commands and params
+BOX_ORIGIN, BOX_CARD, BOX_SCORES = BOX / "origin.json", BOX / "MODEL_CARD.md", BOX / "scores.json"  # beside weights, model.json, params
+
 CHECKPOINTS = Path("checkpoints")
 TRAINING_LOCK = CHECKPOINTS / "training.lock"  # held by the one training at work
 MLRUNS = Path("mlruns")
@@ -88,6 +92,16 @@ def home(start: Path | None = None) -> Path:
     """The project's folder; for a copy of it below `.dvc` (of `dvc exp run --temp`, of a retraining), the project it was copied from."""
     root = project_root(start)
     return Path(*root.parts[: root.parts.index(".dvc")]) if ".dvc" in root.parts else root
+
+
+def models_named(name: str) -> Path:
+    """The folder of models that a person names: `box` is the model in the box, everything else a folder, as `as_given`."""
+    return BOX if name == IN_THE_BOX else as_given(name)
+
+
+def has_box() -> bool:
+    """Whether this copy of the package has the weights of the model in the box."""
+    return any(BOX.glob("*.safetensors"))
 
 
 def as_given(name: str) -> Path:

@@ -104,6 +104,12 @@ def apply(names: Sequence[str], settings: Sequence[str] = (), target: Path = pat
     return changes
 
 
+def write_complete(chosen: params.Params, target: Path) -> None:
+    """Write every knob of `chosen` to `target`, as YAML that `params.load` reads."""
+    with target.open("w", encoding="utf-8") as file:
+        _yaml().dump(chosen.model_dump(mode="json", by_alias=True), file)
+
+
 def _read(path: Path) -> CommentedMap:
     try:
         content = _yaml().load(path.read_text(encoding="utf-8"))

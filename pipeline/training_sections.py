@@ -59,7 +59,7 @@ class Train(Section):
     compile: bool = False
     """torch.compile: minutes at the start, then faster steps; needs a C++ compiler"""
     start_from: str | None = None
-    """folder with model.json and weights to start from; null: random weights"""
+    """box (the model in the box), or a folder with model.json and weights to start from; null: random weights"""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """first weights, order of slices, augmentation; below 4294967296"""
     images: Count = 800

@@ -21,7 +21,7 @@ def main() -> None:
         index = slice_arrays.load_index()
         pairs = find_volume_pairs(paths.RAW, index[index["split"] == "test"])
         volumes = score_volume_pairs(pairs, hounsfield_translations(paths.MODELS)) if pairs else None
-        evaluation = evaluate(params.evaluate, volumes=volumes)
+        evaluation = evaluate(params.evaluate, volumes=volumes, box=paths.BOX if paths.has_box() else None)
         log_evaluation(evaluation.metrics, evaluation.folder)
         for direction in DIRECTIONS:
             name, error = evaluation.error(direction)

@@ -15,7 +15,8 @@ from pipeline.imaging.intensity import display
 Images = NDArray[np.float32]
 LEVELS = 2**16
 TRAINING_SLICES = 200  # that the target modality's mean and histogram are taken from, evenly spread
-LABELS = {  # of the baselines, in the order in which people see them
+LABELS = {  # of what a model is compared with, in the order in which people see them
+    "box": "Model in the box, resized",
     "copy": "Copy the input",
     "histogram": "Input with the target's histogram",
     "mean": "Mean picture of the target's training slices",
@@ -24,17 +25,21 @@ LABELS = {  # of the baselines, in the order in which people see them
 
 
 def baselines(direction: Direction, folder: Path = paths.SLICES) -> Mapping[str, Callable[[Images], Images]]:
-    """By name, functions from source slices (N, H, W) in 0..1, as displayed, to what a trivial method makes of them."""
+    """By name, functions from source slices (N, H, W) in 0..1, as displayed, to what a trivial method makes of them.
+
+    Where the store `folder` has no training slices, those that learn from them are left out.
+    """
+    untaught: dict[str, Callable[[Images], Images]] = {"copy": lambda images: images, "black": np.zeros_like}
+    if not (folder / paths.slices("train", direction.target).name).is_file():
+        return untaught
     training = slice_arrays.load_array("train", direction.target, folder)
     sample = np.asarray(training[np.unique(np.linspace(0, len(training) - 1, TRAINING_SLICES).round().astype(int))])
     shown = display(slice_arrays.to_float(sample), direction.target, slice_arrays.load_preprocessing(folder).ct_window)
     mean = shown.mean(axis=0)
     levels, quantiles = histogram(shown)
-    return {
-        "copy": lambda images: images,
+    return untaught | {
         "histogram": lambda images: np.stack([match_histogram(image, levels, quantiles) for image in images]),
         "mean": lambda images: np.repeat(_resize(mean, (images.shape[1], images.shape[2]))[None], len(images), axis=0),
-        "black": np.zeros_like,
     }
 
 

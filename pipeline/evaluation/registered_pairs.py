@@ -15,7 +15,7 @@ from pipeline.evaluation import report
 from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.volume_pairs import Translate, find_volume_pairs, score_volume_pairs
 from pipeline.models.inference import load_preprocess
-from pipeline.params import Params
+from pipeline.params import Params, Preprocess
 from pipeline.sources.layout import stem
 from pipeline.sources.table import download
 
@@ -39,21 +39,33 @@ def evaluate_pairs(
     says, else the estimate, on which the slices of a patient vote. Volumes are scored whole too, by `translations`.
     Raises UserError on bad options or input, or where there are no pairs.
     """
-    _check_options(patient, contrast)
+    preprocess = load_preprocess(models)
     with tempfile.TemporaryDirectory(prefix="ctmr-pairs-") as scratch:
         raw, slices = Path(scratch, "raw"), Path(scratch, "slices")
-        download(params.data.model_copy(update={"source": "folder", "folder": str(source)}), raw)
-        if not (raw / paths.PAIRS_CSV.name).is_file():
-            _pair_by_name(raw, source)
-        slices.mkdir()
-        pairs = _select_pairs(manifest.build(raw), source, patient, contrast)
-        preprocess = load_preprocess(models)
-        slice_arrays.write_preprocessing(slices, preprocess)
-        index, _ = prepare_slices.fill(slices, pairs, preprocess, raw)
-        prepare_slices.write_index(slices, index)
+        index = store_pairs(source, raw, slices, params, preprocess, patient, contrast)
         whole = find_volume_pairs(raw, index)
         volumes = score_volume_pairs(whole, translations) if whole else None
-        return report.evaluate(params.evaluate, target, slices, models, f"registered pairs from {source.name}", volumes)
+        box = paths.BOX if paths.has_box() else None
+        return report.evaluate(params.evaluate, target, slices, models, f"registered pairs from {source.name}", volumes, box)
+
+
+def store_pairs(
+    source: Path, raw: Path, slices: Path, params: Params, preprocess: Preprocess, patient: str | None = None, contrast: str | None = None
+) -> "pd.DataFrame":
+    """Bring the pairs in `source` to the folder `raw`, and prepare them as test slices in the new store `slices`, whose index it gives.
+
+    Arguments and errors as for `evaluate_pairs`.
+    """
+    _check_options(patient, contrast)
+    download(params.data.model_copy(update={"source": "folder", "folder": str(source)}), raw)
+    if not (raw / paths.PAIRS_CSV.name).is_file():
+        _pair_by_name(raw, source)
+    slices.mkdir()
+    pairs = _select_pairs(manifest.build(raw), source, patient, contrast)
+    slice_arrays.write_preprocessing(slices, preprocess)
+    index, _ = prepare_slices.fill(slices, pairs, preprocess, raw)
+    prepare_slices.write_index(slices, index)
+    return index
 
 
 def _check_options(patient: str | None, contrast: str | None) -> None:

@@ -7,13 +7,17 @@ from PIL import Image
 
 from pipeline import paths
 from pipeline.atomic import new_folder, write_json
+from pipeline.dataset import slice_arrays
 from pipeline.domain import DIRECTIONS, Direction, error_score
+from pipeline.errors import UserError
 from pipeline.evaluation import report_page
 from pipeline.evaluation.gallery import choose_examples, draw_grid
+from pipeline.evaluation.other_model import check_comparable
 from pipeline.evaluation.planted_lesions import score_lesions
 from pipeline.evaluation.results import Evaluation, table, to_metrics
 from pipeline.evaluation.scoring import MODEL, score_models
 from pipeline.evaluation.volume_pairs import VolumeScores
+from pipeline.models.inference import load_preprocess
 from pipeline.params import Evaluate
 
 if TYPE_CHECKING:
@@ -27,15 +31,20 @@ def evaluate(
     models: Path = paths.MODELS,
     data: str | None = None,
     volumes: VolumeScores | None = None,
+    box: Path | None = None,
 ) -> Evaluation:
     """Score `models` on the test slices in the store `slices` both ways and write the folder `target`, whole or not at all.
 
     `data`: what the report calls the slices, where they are not the graph's. `volumes`: scores of registered volumes, where there are any.
+    `box`: folder of the model in the box, to stand beside; left out, with a word, where it sees slices prepared in another way.
     Raises UserError when there is nothing to score.
     """
-    results = score_models(params, slices, models)
+    box = _comparable_box(box, slices, models)
+    results = score_models(params, slices, models, box=box)
     rows = table(results)
     metrics = to_metrics(results, rows) | {"lesions": score_lesions(models)}
+    if box is not None:
+        metrics["box"] = {"pixels": load_preprocess(box).pixels}
     if volumes is not None:
         metrics["volumes"] = {Direction.MR_TO_CT.value: volumes.to_metrics()}
     with new_folder(target) as folder:
@@ -53,6 +62,18 @@ def evaluate(
         page = report_page.render(metrics, galleries, data)
         (folder / paths.REPORT_HTML.name).write_text(page, encoding="utf-8")
     return Evaluation(metrics, rows, target, {direction: target / gallery.picture.name for direction, gallery in galleries.items()})
+
+
+def _comparable_box(box: Path | None, slices: Path, models: Path) -> Path | None:
+    """`box` where it is another model than `models` and sees slices prepared as these are."""
+    if box is None or box.resolve() == models.resolve():
+        return None
+    try:
+        check_comparable(slice_arrays.load_preprocessing(slices), load_preprocess(box))
+    except UserError as error:
+        print(f"the model in the box is not compared: {error}")
+        return None
+    return box
 
 
 def rank_errors(rows: "pd.DataFrame") -> "pd.DataFrame":

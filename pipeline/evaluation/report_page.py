@@ -61,6 +61,7 @@ def _direction(direction: Direction, metrics: Mapping[str, Any], galleries: Mapp
         "slices": test["slices"],
         "groups": test["groups"],
         "methods": _methods(direction, metrics) if "mae" in test else [],
+        "box": metrics["box"]["pixels"] if "box" in metrics["baselines"] else None,
         "parts": [{"name": name, "slices": scores["slices"], "cells": _cells(scores)} for name, scores in parts],
         "others": [
             {"name": score.label, "cell": _other(test, name), "reading": _reading(name)}
@@ -76,6 +77,8 @@ def _direction(direction: Direction, metrics: Mapping[str, Any], galleries: Mapp
 def _methods(direction: Direction, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = [{"name": "This model", "model": True, "cells": _cells(metrics["test"][direction]), "verdict": ""}]
     for method, label in BASELINES.items():
+        if method not in metrics["baselines"]:  # nothing to learn it from, or no model in the box that could be compared
+            continue
         verdict = metrics["difference"][method][direction].get("mae_verdict", "–")
         rows.append({"name": label, "model": False, "cells": _cells(metrics["baselines"][method][direction]), "verdict": verdict})
     return rows
@@ -98,13 +101,14 @@ def _lesions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _volumes(direction: Direction, scores: Mapping[str, Any]) -> dict[str, Any]:
     """Scores of whole volumes: a row a score, the model beside trivial methods."""
-    methods = [scores["test"], *(scores["baselines"][name] for name in VOLUME_BASELINES)]
-    verdicts = [scores["difference"].get(name, {}).get(f"{ERROR}_verdict", "–") for name in VOLUME_BASELINES]
+    names = [name for name in VOLUME_BASELINES if name in scores["baselines"]]
+    methods = [scores["test"], *(scores["baselines"][name] for name in names)]
+    verdicts = [scores["difference"].get(name, {}).get(f"{ERROR}_verdict", "–") for name in names]
     return {
         "title": direction.arrow,
         "pairs": scores["test"]["pairs"],
         "groups": scores["test"]["groups"],
-        "methods": ["This model", *VOLUME_BASELINES.values()],
+        "methods": ["This model", *(VOLUME_BASELINES[name] for name in names)],
         "rows": [{"name": score_label(name), "cells": [score_cell(method, name) for method in methods]} for name in VOLUME_SCORES],
         "verdicts": verdicts,
         "warnings": [f"{pair}: {warning}" for pair, warning in scores["warnings"].items()],

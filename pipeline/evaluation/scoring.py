@@ -19,6 +19,7 @@ from pipeline.evaluation import texture
 from pipeline.evaluation.baselines import baselines
 from pipeline.evaluation.batches import Batch, index_of_test_slices, read_batches
 from pipeline.evaluation.brain_window import level_of
+from pipeline.evaluation.other_model import OtherModel
 from pipeline.evaluation.slice_scores import Translation, score_translation
 from pipeline.imaging.intensity import display
 from pipeline.models.generator import Generator
@@ -26,6 +27,7 @@ from pipeline.models.inference import estimate_uncertainty, load_generator, tran
 from pipeline.params import Evaluate
 
 MODEL = "model"  # the method that stands beside the baselines
+BOX = "box"  # the method that is the model in the box
 PIXELS_AT_ONCE = 2**15  # that go through a network together: more is not faster on a CPU and takes memory
 CHUNKS_AHEAD = 4  # for each thread, so that none waits while another works on a slice that takes long
 UNCERTAINTY_SLICES = 20  # test slices, evenly spread, whose uncertainty is worked out, which takes seven translations more
@@ -67,12 +69,13 @@ class Appearance:
 
 @dataclass(frozen=True)
 class Networks:
-    """One direction: its generator, the one that leads back, and the baselines by name."""
+    """One direction: its generator, the one that leads back, the baselines by name, and the model in the box, where it can be compared."""
 
     direction: Direction
     there: Generator
     back: Generator
     baselines: Mapping[str, Callable[[Images], Images]]
+    box: OtherModel | None = None
 
 
 @dataclass
@@ -85,10 +88,15 @@ class DirectionScores:
 
 
 def score_models(
-    params: Evaluate, slices: Path = paths.SLICES, models: Path = paths.MODELS, training: Path = paths.SLICES
+    params: Evaluate,
+    slices: Path = paths.SLICES,
+    models: Path = paths.MODELS,
+    training: Path = paths.SLICES,
+    box: Path | None = None,
 ) -> list[DirectionScores]:
     """Translate and score the test slices in the store `slices` both ways; baselines learn from the store `training`.
 
+    `box`: folder of the model in the box, which then stands beside the baselines where slices have truth, resized to their size.
     Memory does not grow with the number of slices. Raises UserError when there are no slices, or translations hold NaN.
     """
     threads = torch.get_num_threads()
@@ -103,6 +111,7 @@ def score_models(
                 load_generator(models, direction),
                 load_generator(models, direction.opposite),
                 baselines(direction, training),
+                OtherModel.load(box, direction, slice_arrays.load_preprocessing(slices)) if box else None,
             )
             rows, real[direction.source], predicted[direction.target] = _score_direction(networks, params.batch_size, slices, threads)
             results.append(DirectionScores(direction, rows))
@@ -135,9 +144,12 @@ def _score_direction(
         if not (np.isfinite(predictions).all() and np.isfinite(returned).all()):
             raise FloatingPointError(f"translations {direction} or back hold NaN")
         uncertainties = _uncertainties(networks.there, batch, predictions, with_uncertainty)
+        others = {}
+        if networks.box and batch.has_truth.any():
+            others[BOX] = display(networks.box.translate(batch.images, batch.contrast, at_once), direction.target, window)
         batch = batch.as_displayed(direction, window)
         predictions, returned = display(predictions, direction.target, window), display(returned, direction.source, window)
-        rows = score_batch(networks, batch, predictions, returned, uncertainties)
+        rows = score_batch(networks, batch, predictions, returned, uncertainties, others)
         return batch, predictions, rows, texture.features(predictions), texture.features(batch.images)
 
     rows, real, predicted = [], Appearance(), Appearance()
@@ -149,11 +161,19 @@ def _score_direction(
 
 
 def score_batch(
-    networks: Networks, batch: Batch, predictions: Images, returned: Images, uncertainties: Mapping[int, Images]
+    networks: Networks,
+    batch: Batch,
+    predictions: Images,
+    returned: Images,
+    uncertainties: Mapping[int, Images],
+    others: Mapping[str, Images],
 ) -> list[dict[str, Any]]:
-    """A row a slice and method of one batch, all as displayed. `uncertainties`: of some of its slices, by their place in it."""
+    """A row a slice and method of one batch, all as displayed. `uncertainties`: of some of its slices, by their place in it. `others`:
+    translations by other models, by name, which are scored against truth like the baselines."""
     rows = []
-    trivial = {name: method(batch.images) for name, method in networks.baselines.items()} if batch.has_truth.any() else {}
+    rivals = dict(others)
+    if batch.has_truth.any():
+        rivals |= {name: method(batch.images) for name, method in networks.baselines.items()}
     for i, row in enumerate(batch.rows.to_dict("records")):
         truth = batch.truth[i] if batch.has_truth[i] else None
         ct = batch.images[i] if networks.direction.source is Modality.CT else truth
@@ -169,7 +189,7 @@ def score_batch(
             MODEL: Translation(networks.direction, batch.images[i], predictions[i], truth, returned[i], uncertainties.get(i), width)
         }
         outcomes |= {
-            name: Translation(networks.direction, batch.images[i], images[i], truth, window_width=width) for name, images in trivial.items()
+            name: Translation(networks.direction, batch.images[i], images[i], truth, window_width=width) for name, images in rivals.items()
         }
         scores = {method: score_translation(outcome) for method, outcome in outcomes.items()}
         rows += [{**facts, "method": method, **values} for method, values in scores.items() if values]

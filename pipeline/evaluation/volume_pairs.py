@@ -56,7 +56,8 @@ class VolumeScores:
 
     def to_metrics(self) -> dict[str, Any]:
         """What metrics.json holds of them: scores of model and baselines over patients, differences with verdicts, warnings."""
-        methods = {method: self.rows[self.rows["method"] == method] for method in (MODEL, *LABELS)}
+        scored = {MODEL, *self.rows["method"]}
+        methods = {method: self.rows[self.rows["method"] == method] for method in (MODEL, *LABELS) if method in scored}
         model = methods.pop(MODEL)
         metrics: dict[str, Any] = {
             "test": summarise(model) | {"pairs": len(model), "groups": int(model["group"].nunique())},

@@ -17,15 +17,18 @@ class Label:
     """What a model says about itself: shown beside every translation and written into DICOM tags.
 
     `name` such as mr-to-ct, `version` in the registry ("" for a folder), `digest` of its weights, `scores` on the test slices.
+    `in_the_box`: it came with this package.
     """
 
     name: str
     version: str = ""
     digest: str = ""
     scores: dict[str, float] = field(default_factory=dict)
+    in_the_box: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name} {f'version {self.version}' if self.version else self.digest[:8]}"
+        place = "in the box " if self.in_the_box else ""
+        return f"{self.name} {f'version {self.version}' if self.version else place + self.digest[:8]}"
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,14 @@ def load_generator(folder: Path, direction: str, device: str = "cpu") -> Generat
     return speed_up(generator, device).eval()
 
 
+def load_model(folder: Path) -> Model:
+    """What the networks in `folder` are. Raises UserError when model.json does not say it."""
+    try:
+        return Model.model_validate(json.loads((folder / "model.json").read_text(encoding="utf-8"))["model"])
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise UserError(f"{folder}: no usable model.json ({error}); name a folder with trained models") from None
+
+
 def load_preprocess(folder: Path) -> Preprocess:
     """How the slices were prepared that the models in `folder` were trained on. Raises UserError when model.json does not say it."""
     try:

@@ -83,6 +83,11 @@ def draw_sequence(g: np.random.Generator, contrast: str | None = None) -> Sequen
     fitting = [(name, protocol) for name, protocol in named if contrast in (None, name)]
     shares = np.array([protocol.share for _, protocol in fitting])
     name, protocol = fitting[int(g.choice(len(fitting), p=shares / shares.sum()))]
+    return draw_settings(protocol, name, g)
+
+
+def draw_settings(protocol: Protocol, name: Contrast, g: np.random.Generator) -> Sequence:
+    """An acquisition of one kind, its settings drawn from the kind's ranges; `name` is what it is weighted by."""
     tr, te, ti, flip, spacing = (float(g.uniform(*limits)) for limits in _ranges(protocol))
     if name is Contrast.FLAIR:
         ti *= null_time(tr, PROPERTIES[Tissue.CSF].t1)

@@ -1,5 +1,6 @@
 """Whole volumes of one simulated subject with known truth: CT in Hounsfield units, MR, head, tissues, on one grid in millimetres."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,10 +50,13 @@ def simulate_volume(
     contrast: str | None = None,
     extent: tuple[float, float] = (LOWEST, HIGHEST),
     healthy: bool = False,
+    sequence: Sequence | None = None,
+    signals: Mapping[Tissue, float] | None = None,
 ) -> SimulatedVolume:
     """The subject of `seed` on voxels of `spacing` mm (x and y alike), planes across from `extent[0]` to `extent[1]` mm above its middle.
 
     The same seed gives the same head at every spacing. `healthy`: without the lesion and surgery that the seed may have.
+    `sequence`: of the MR, instead of one drawn for `contrast`. `signals`: of the MR's tissues, instead of those that a sequence gives.
     Raises ValueError where x and y differ, or on a contrast other than t1, t2, flair, pd.
     """
     if spacing[0] != spacing[1]:
@@ -61,9 +65,10 @@ def simulate_volume(
     if healthy:
         subject = replace(subject, lesion=None, surgery=None)
     scanner = np.random.default_rng([seed, 5])
-    sequence = draw_sequence(scanner, contrast)
-    units, signals = draw_units(scanner), draw_signals(sequence, scanner)
-    ct, mr, labels, mask, lesion = _stack_planes(subject, spacing, extent, units, signals)
+    drawn = draw_sequence(scanner, contrast)
+    sequence = sequence or drawn
+    units, own = draw_units(scanner), draw_signals(sequence, scanner)
+    ct, mr, labels, mask, lesion = _stack_planes(subject, spacing, extent, units, dict(signals or own))
     ct[~mask] = AIR
     mr[~mask] = 0
     mr /= max(float(np.percentile(mr[mask], 99.5)), 1e-3) if mask.any() else 1.0

@@ -18,6 +18,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.datastructures import FormData, UploadFile
 
+from pipeline.domain import Direction
 from pipeline.errors import UserError
 from pipeline.serving.guard import Access, BrokenLimit, Guard, TimedProtocol
 from pipeline.serving.jobs import Busy, Job, Jobs, Limits, models_to_serve, working_folder
@@ -30,7 +31,8 @@ STOP_SECONDS = 5  # that open requests get to end
 
 
 def create_app(models: Mapping[str, str | None], limits: Limits | None = None, access: Access | None = None) -> FastAPI:
-    """The application. `models` as for `Worker`: for each thing to make (ct, mr) a model's name or folder, or None for the champion.
+    """The application. `models` as for `Worker`: for each thing to make (ct, mr) a model's name or folder, or None for the champion, else
+    the box.
 
     Starts the process that translates. Raises UserError when a model cannot be loaded.
     """
@@ -50,6 +52,7 @@ def create_app(models: Mapping[str, str | None], limits: Limits | None = None, a
                 app.state.jobs.close()
 
     app = FastAPI(title="ctmr", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.described = described
     app.add_middleware(Guard, access=access or Access(), limits=limits, page=page)
     _answer_errors(app)
 
@@ -111,7 +114,7 @@ def create_app(models: Mapping[str, str | None], limits: Limits | None = None, a
 
 
 def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], user_header: str | None = None) -> None:
-    """Serve the page until interrupted. `models`: as for translate, at most one for each direction; default: the champions there are.
+    """Serve the page until interrupted. `models`: as for translate, at most one for each direction; default: champions, else the box.
 
     On an address that other machines reach, each request needs a token ($CTMR_SERVE_TOKEN, else one made now and printed) or, behind a
     reverse proxy, the user that it names in `user_header`. `allow_hosts`: further names by which the server may be called.
@@ -122,8 +125,6 @@ def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], 
     _check_port(host, port)
     access = choose_access(host, allow_hosts, user_header, os.environ.get(TOKEN))
     names = models_to_serve(models)
-    if not models:
-        names = _with_champion(names)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     logging.getLogger("ctmr").addHandler(handler)
@@ -133,6 +134,8 @@ def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], 
     print(f"open http://{host}:{port}{key} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)", flush=True)
     if host not in LOCAL:
         print("warning: other machines can reach this; uploads travel unencrypted unless a reverse proxy adds TLS", flush=True)
+    for to, model in app.state.described.items():
+        print(f"{Direction.from_target(to).arrow} by {model['label']}", flush=True)
     uvicorn.run(
         app,
         host=host,
@@ -161,23 +164,6 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
-
-
-def _with_champion(names: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Those of `names` for which the registry has a champion. Raises UserError where there is none at all."""
-    from pipeline.domain import Direction
-    from pipeline.tracking.registry import fetch
-
-    served, problems = {}, []
-    for to, name in names.items():
-        try:
-            fetch(f"{Direction.from_target(to).model_name}@champion")
-            served[to] = name
-        except UserError as error:
-            problems.append(str(error))
-    if not served:
-        raise UserError(f"no champion to serve: {problems[0]}; or name a model: ctmr serve --model models/")
-    return served
 
 
 def _answer_errors(app: FastAPI) -> None:

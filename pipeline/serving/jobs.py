@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
 from pipeline.formats.table import FORMATS
+from pipeline.paths import IN_THE_BOX
 from pipeline.serving.worker import Bounds, Task, Worker
 
 PREFIX = "ctmr-serve-"
@@ -165,18 +166,18 @@ def working_folder() -> Iterator[Path]:
 
 
 def models_to_serve(models: list[str]) -> Mapping[str, str | None]:
-    """For each thing to make (ct, mr) the model that `models` name, as `ctmr serve --model` takes them; None: the champion."""
+    """For each thing to make (ct, mr) the model in `models`, as `ctmr serve --model` takes them; None: the champion, else the box."""
     from pipeline.domain import DIRECTIONS
 
     if not models:
         return {str(direction.target): None for direction in DIRECTIONS}
-    if len(models) == 1 and Path(models[0]).is_dir():
+    if len(models) == 1 and (models[0] == IN_THE_BOX or Path(models[0]).is_dir()):
         return {str(direction.target): models[0] for direction in DIRECTIONS}
     named = {}
     for model in models:
         direction = next((direction for direction in DIRECTIONS if model.startswith(direction.model_name)), None)
         if direction is None:
             names = " or ".join(direction.model_name for direction in DIRECTIONS)
-            raise UserError(f"--model {model}: expected {names}, with @alias or /version, or a folder")
+            raise UserError(f"--model {model}: expected {names}, with @alias or /version, a folder, or box")
         named[str(direction.target)] = model
     return named

@@ -1,4 +1,4 @@
-"""`ctmr translate IN OUT --to ct|mr`: a file, a DICOM series or a folder of files, with progress and a summary."""
+"""`ctmr translate IN OUT`: a file, a DICOM series or a folder of files, with progress and a summary."""
 
 import time
 from pathlib import Path
@@ -7,20 +7,21 @@ from typing import cast
 from pipeline.errors import UserError
 from pipeline.formats.table import look_into
 from pipeline.formats.values import CT_VALUES, CtValues
-from pipeline.serving.model_choice import choose_translator
+from pipeline.serving.model_choice import choose_translator, describe_choice, recognise_target
 from pipeline.serving.translator import Summary, Translator
 
 
 def translate_files(
     source: Path,
     target: Path,
-    to: str,
+    to: str | None = None,
     model: str | None = None,
     contrast: str | None = None,
     uncertainty: Path | None = None,
     ct_values: str = "auto",
 ) -> None:
-    """Translate `source` and print what was done. `model` as in `choose_translator`.
+    """Translate `source` and print what was done. `to`: ct, mr, or None for the other of what the source is. `model` as in
+    `choose_translator`.
 
     `uncertainty`: file for the uncertainty of one picture or NIfTI volume. `ct_values`: what the numbers of a CT are.
     Raises UserError for whatever the user can mend; of a folder of files, those that cannot be translated are named at the end.
@@ -32,8 +33,11 @@ def translate_files(
     if ct_values not in CT_VALUES:
         raise UserError(f"--ct-values {ct_values}: expected {', '.join(CT_VALUES)}")
     began = time.monotonic()
-    translator = choose_translator(model, to)
     tasks, set_aside = _list_tasks(source, target)
+    if to is None and len(tasks) > 1:
+        raise UserError(f"{source}: {len(tasks)} files; add --to ct or --to mr")
+    translator = choose_translator(model, to or recognise_target(source, ct_values))
+    print(describe_choice(translator, model), flush=True)
     if uncertainty is not None and len(tasks) > 1:
         raise UserError(f"--uncertainty {uncertainty}: one file for {len(tasks)}; translate one picture or volume at a time")
     summaries, failures = _translate_all(translator, tasks, contrast, uncertainty, cast(CtValues, ct_values))

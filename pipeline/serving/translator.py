@@ -28,6 +28,8 @@ from pipeline.params import Preprocess
 if TYPE_CHECKING:
     from torch import nn
 
+    from pipeline.tracking.answers import RegisteredModel
+
 Images = NDArray[np.float32]
 Progress = Callable[[int, int], None]  # called with the number of slices finished since the last call, and of all
 
@@ -101,7 +103,20 @@ class Translator:
         """A registered model, as `mr-to-ct@champion` or `mr-to-ct/3`. Raises UserError when the registry has none of this name."""
         from pipeline.tracking.registry import fetch
 
-        found = fetch(model)
+        return cls.from_version(fetch(model), device)
+
+    @classmethod
+    def from_box(cls, direction: str, device: str = "cpu") -> "Translator":
+        """The model in the box. Raises UserError where this copy of the package has none."""
+        if not paths.has_box():
+            raise UserError(f"{paths.BOX}: this copy of ctmr has no model in the box; train one: python -m pipeline.training.box")
+        translator = cls.from_folder(paths.BOX, direction, device=device)
+        translator.label = replace(translator.label, in_the_box=True)
+        return translator
+
+    @classmethod
+    def from_version(cls, found: "RegisteredModel", device: str = "cpu") -> "Translator":
+        """The model of a version that the registry has."""
         label = Label(found.name, version=found.version, digest=found.digest, scores=dict(found.scores))
         return cls.from_folder(found.folder, Direction.from_model_name(found.name), label, device)
 
@@ -249,9 +264,8 @@ class Translator:
 
 
 def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images]]:
-    """Functions from an MR volume to CT in HU on the same voxels: by the models in a folder, and by the mean of the training slices.
-
-    All is loaded when it is needed.
+    """Functions from an MR volume to CT in HU on the same voxels: by the models in a folder, and by the mean of the training slices,
+    where there are some. All is loaded when it is needed.
     """
     from pipeline.evaluation.mean_picture import mean_picture
 
@@ -262,4 +276,5 @@ def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images
         view, translation = translator.translate_volume(volume)
         return view.restore(np.stack(translation.images), AIR)
 
-    return {"model": partial(translate, mean=False), "mean_picture": partial(translate, mean=True)}
+    methods = {"model": partial(translate, mean=False), "mean_picture": partial(translate, mean=True)}
+    return methods if paths.slices("train", Modality.CT).is_file() else {"model": methods["model"]}

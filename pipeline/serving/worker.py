@@ -76,7 +76,7 @@ class Worker:
     """Starts the process, hands it one task after the other, and ends it when a task takes too long."""
 
     def __init__(self, models: Mapping[str, str | None], bounds: Bounds) -> None:
-        """`models`: for each thing to make (ct, mr) the model as `choose_translator` takes it, or None for the champion."""
+        """`models`: for each thing to make (ct, mr) the model as `choose_translator` takes it, or None for the champion, else the box."""
         self.models, self.bounds = models, bounds
         self.process: Any = None
         self.connection: Connection[Any, Any] | None = None
@@ -239,7 +239,7 @@ def describe_model(translator: Translator) -> dict[str, Any]:
     label, window = translator.label, translator.preprocess.ct_window
     return {
         "to": str(translator.target),
-        "name": label.name,
+        "name": f"{label.name} in the box" if label.in_the_box else label.name,
         "version": label.version,
         "weights": label.digest[:12],
         "label": str(label),

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline import paths
 from pipeline.domain import Direction
 from pipeline.errors import UserError
 from pipeline.evaluation.batches import Batch, read_batches
 from pipeline.evaluation.intervals import group_means, non_inferiority
+from pipeline.evaluation.other_model import check_comparable, translate_resized
 from pipeline.evaluation.similarity import inside_head, mae
 from pipeline.imaging.intensity import display
-from pipeline.models.inference import load_generator, load_preprocess, translate
+from pipeline.models.inference import load_generator, load_preprocess
 from pipeline.params import Params, Preprocess
 from pipeline.tracking import registry, store
 from pipeline.tracking.promotion import Comparison
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.models.generator import Generator
 
 Images = NDArray[np.float32]
-FREE = ("pixels", "teacher_pairs")  # of `preprocess`: what two models that are compared may differ in
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,10 @@ def compare_with(uri: str, direction: Direction, rivals: "dict[str, ModelVersion
             ours = ours or Model.from_folders(direction, paths.MODELS, paths.MODELS)
             errors = errors or measure(ours, direction, params.evaluate.batch_size)
             theirs = Model.from_folders(direction, *_folders(uri, direction, version))
-            _check_comparable(ours.preprocess, theirs.preprocess)
+            check_comparable(ours.preprocess, theirs.preprocess)
             comparisons[role] = pair(errors, measure(theirs, direction, params.evaluate.batch_size), name, params.register_.margin)
         except UserError as error:
-            comparisons[role] = Comparison(name, problem=f"not compared: {error}")
+            comparisons[role] = Comparison(name, problem=f"not compared: {error}; decide by hand with ctmr promote")
     return comparisons
 
 
@@ -110,22 +109,7 @@ def pair(ours: Errors, theirs: Errors, rival: str, margin: float) -> Comparison:
 
 def _translate(generator: "Generator", images: Images, batch: Batch, preprocess: Preprocess) -> Images:
     """Translate prepared slices; a model of another size gets and gives resized ones."""
-    translated = translate(generator, _resized(images, preprocess.pixels), batch.contrast, len(images))
-    return _resized(translated, images.shape[-1])
-
-
-def _resized(images: Images, size: int) -> Images:
-    if images.shape[-1] == size:
-        return images
-    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)) for image in images])
-
-
-def _check_comparable(ours: Preprocess, theirs: Preprocess) -> None:
-    """Raises UserError when the models see slices prepared differently in more than size."""
-    ours_by_key, theirs_by_key = ours.model_dump(exclude=set(FREE)), theirs.model_dump(exclude=set(FREE))
-    other = [key for key in ours_by_key if ours_by_key[key] != theirs_by_key[key]]
-    if other:
-        raise UserError(f"it was trained on slices prepared with another {' and '.join(other)}; decide by hand with ctmr promote")
+    return translate_resized(generator, preprocess.pixels, images, batch.contrast, len(images))
 
 
 def _folders(uri: str, direction: Direction, version: "ModelVersion") -> tuple[Path, Path]:

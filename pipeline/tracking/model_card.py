@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from pipeline.tracking.registration import Registered
 
 _SCORES = ("mae", "ssim", "psnr", "correlation", "cycle_mae", "cycle_ssim")
-_METHODS = {"copy": "copying the input", "histogram": "histogram matching", "mean": "the mean picture", "black": "a black picture"}
+_METHODS = {
+    "box": "the model in the box",
+    "copy": "copying the input",
+    "histogram": "histogram matching",
+    "mean": "the mean picture",
+    "black": "a black picture",
+}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pipeline.errors import UserError
 from pipeline.privacy import mask_credentials
 from pipeline.tables import print_table
 from pipeline.tracking import promotion, registry, store
+from pipeline.tracking.box_registration import ORIGIN
 from pipeline.tracking.registry import CHAMPION
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ COLUMNS = {"mae": "MAE", "ssim": "SSIM", "cycle_mae": "cycle MAE"}
 
 def show_models() -> None:
     """Print a table of all versions: aliases, scores on the test slices, whether the rule was met and where it was not."""
-    uri = store.tracking_uri()
+    uri = store.existing_uri()
+    if uri is None:
+        print("there is no registry here yet; dvc repro fills one, ctmr models --register-box begins one with the model in the box")
+        return
     rows = []
     with store.errors(uri):
         for name in registry.MODEL_NAMES:
@@ -59,6 +63,8 @@ def rollback(name: str) -> None:
 def _verdict(version: "ModelVersion") -> str:
     """One line about what was decided: by the rule or by hand, and the conditions that failed."""
     decision = registry.decision(version)
+    if decision is None and ORIGIN in version.tags:
+        return f"{version.tags[ORIGIN]}; not judged"
     if version.tags.get("promoted") == "by hand":
         return "promoted by hand"
     if decision is None:

@@ -142,9 +142,11 @@ def _download(uri: str, version: "ModelVersion", target: Path | None) -> Path:
 
 
 def fetch(model: str) -> RegisteredModel:
-    """The registered model that `model` names, as `version`, with its files. Raises UserError when there is none."""
-    uri = store.tracking_uri()
+    """The registered model that `model` names, as `version`, with its files. Raises UserError when there is none, or no store."""
     name, at, wanted = _parts(model)
+    uri = store.existing_uri()
+    if uri is None:
+        raise UserError(f"model {model}: there is no registry here; dvc repro makes one, or name the model in the box: --model box")
     full_name = f"{name}{at}{wanted}"
     if answer := answers.recall(uri, full_name):
         return answer
@@ -154,6 +156,21 @@ def fetch(model: str) -> RegisteredModel:
     )
     answers.keep(uri, full_name, answer)
     return answer
+
+
+def find_champion(direction: Direction) -> RegisteredModel | None:
+    """The champion of `direction`; None where there is none, or no store. Makes no store, and imports MLflow only to ask one.
+
+    Raises UserError where the store cannot be used.
+    """
+    uri, model = store.existing_uri(), f"{direction.model_name}@{CHAMPION}"
+    if uri is None:
+        return None
+    if answer := answers.recall(uri, model):
+        return answer
+    with store.errors(uri):
+        champion = alias(uri, direction.model_name, CHAMPION)
+    return None if champion is None else fetch(model)
 
 
 def champions() -> dict[str, str]:

@@ -40,6 +40,21 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(paths.home() / paths.MLRUNS / "mlflow.db")
 
 
+def existing_uri() -> str | None:
+    """As `tracking_uri`; None where that is an SQLite file which is not there, or nobody named a store and this is no project's folder.
+
+    Makes nothing, and does not import MLflow.
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        try:
+            paths.project_root()
+        except UserError:
+            return None
+    uri = tracking_uri()
+    file = database_file(uri)
+    return uri if file is None or file.is_file() else None
+
+
 def is_server(uri: str) -> bool:
     """Whether an MLflow server stands behind `uri`, which then decides where artifacts go."""
     return uri.startswith(("http://", "https://"))

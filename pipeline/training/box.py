@@ -3,11 +3,13 @@
     python -m pipeline.training.box                    # to the end; goes on where it was interrupted
     python -m pipeline.training.box --minutes 30       # stops in time, with a checkpoint and the models so far
 
-The preset `box` says how. Heads and checkpoints lie in checkpoints/box/, models and model.json in box/.
+The preset `box` says how. Heads and checkpoints lie in checkpoints/box/. Weights and model.json go to checkpoints/box/models/, with
+params.yaml and origin.json beside them, which say what made them; pipeline/box/ holds those that come with the package.
 """
 
 import argparse
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import params, paths, presets
-from pipeline.atomic import new_folder
+from pipeline.atomic import new_folder, write_json
 from pipeline.dataset import slice_arrays, teacher
 from pipeline.errors import user_errors
 from pipeline.models.fast.precision import be_deterministic, choose_precision, is_deterministic
@@ -30,7 +32,7 @@ from pipeline.training.job import write_models
 from pipeline.training.loop import Data, Interrupted, Training, choose_device
 from pipeline.training.progress import show_progress
 
-PRESET = "box"
+PRESET = paths.IN_THE_BOX
 
 
 class SampleFolder:
@@ -81,12 +83,39 @@ def train_box(chosen: Params, models: Path, work: Path, stop: threading.Event) -
     training.save()
     with new_folder(models) as folder:
         write_models(folder, training, heads, half=True)
+        write_origin(folder, chosen, training.step, training.steps)
     return training.step, training.steps
+
+
+def write_origin(models: Path, chosen: Params, step: int, steps: int, commit: str | None = None) -> None:
+    """Write beside the weights in `models` what made them: every param, and origin.json with the git commit of the code (that of this
+    copy unless `commit` is given; "changed": files differed from it), the steps done of those planned, torch and the kind of CPU."""
+    write_json(
+        models / paths.BOX_ORIGIN.name,
+        {
+            "commit": commit or _git("rev-parse", "HEAD"),
+            "changed": commit is None and bool(_git("status", "--porcelain", "--untracked-files=no")),
+            "steps": step,
+            "planned_steps": steps,
+            "torch": torch.__version__,
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+        },
+    )
+    presets.write_complete(chosen, models / paths.PARAMS.name)
+
+
+def _git(*arguments: str) -> str:
+    """What git says of this copy of the code; "" where there is no git or no repository."""
+    try:
+        ended = subprocess.run(["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return ended.stdout.strip() if ended.returncode == 0 else ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, default=Path("box"), help="folder for weights and model.json")
+    parser.add_argument("--models", type=Path, default=paths.CHECKPOINTS / PRESET / "models", help="folder for weights and model.json")
     parser.add_argument("--work", type=Path, default=paths.CHECKPOINTS / PRESET, help="folder for heads and checkpoints")
     parser.add_argument("--minutes", type=float, help="stop after so many")
     parser.add_argument("--threads", type=int, help="of the CPU, instead of the preset's; other weights come out")

@@ -41,10 +41,10 @@ def _files(params: Params, slices: Path) -> Iterator[Path]:
     yield from sorted(file for file in slices.iterdir() if file.is_file())
     graph = yaml.safe_load((CODE / "dvc.yaml").read_text(encoding="utf-8"))
     for dep in graph["stages"]["train"]["deps"]:
-        if dep.startswith(("pipeline/", "stages/")):
+        if dep.startswith(("pipeline/", "stages/")) and not dep.endswith(".json"):  # the box counts where training starts from it
             yield from sorted((CODE / dep).rglob("*.py")) if (CODE / dep).is_dir() else [CODE / dep]
     if params.train.start_from:
-        folder = paths.as_given(params.train.start_from)
+        folder = paths.models_named(params.train.start_from)
         yield from sorted(file for file in (folder / paths.MODEL_JSON.name, *folder.glob("*.safetensors")) if file.is_file())
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths
+from pipeline import paths, presets
 from pipeline.errors import UserError
 from pipeline.models.fast.precision import allow_tf32, autocast, choose_precision
 from pipeline.models.fast.ranks import ALONE, Ranks
-from pipeline.models.inference import load_generator
+from pipeline.models.inference import load_generator, load_model, load_preprocess
 from pipeline.models.learner import Learner
 from pipeline.params import Params, Train
 from pipeline.training.checkpoint import load_latest_checkpoint, save_checkpoint
@@ -28,6 +28,7 @@ from pipeline.training.simulated_pairs import SimulatedHeads
 from pipeline.training.validation import SCORE, draw_samples, validate
 
 LOG_STEPS = 25
+SHAPE = ("generator", "generator_width", "upsampling", "norm", "condition_on_contrast")  # of `model`: what a generator's weights fit
 MOST_SKIPPED = 10  # steps in a row that may be left out because something in them was not finite
 
 
@@ -100,7 +101,7 @@ class Training:
             self.step, self.history, self.run_id = state["step"], state["history"], state["run_id"]
             self.scores, self.best = state["scores"], state["best"]
         elif train.start_from:
-            load_generators(self.learner, paths.as_given(train.start_from))
+            load_generators(self.learner, self.params, paths.models_named(train.start_from))
 
     @property
     def done(self) -> bool:
@@ -199,18 +200,23 @@ class Training:
         tracker.log_metrics(values, seen)
 
 
-def load_generators(learner: Learner, folder: Path) -> None:
+def load_generators(learner: Learner, params: Params, folder: Path) -> None:
     """Start from the generators in `folder`, and their average from them as well; discriminators and optimisers start afresh.
 
-    Raises UserError when the folder holds none, or of another architecture than `model` in params.yaml.
+    Raises UserError when the folder holds none, or when they are other networks, or see other pictures, than `params` say; it names each
+    knob and the value that fits.
     """
+    wanted = {f"model.{name}": getattr(params.model, name) for name in SHAPE} | {"preprocess.pixels": params.preprocess.pixels}
+    model, preprocess = load_model(folder), load_preprocess(folder)
+    there = {f"model.{name}": getattr(model, name) for name in SHAPE} | {"preprocess.pixels": preprocess.pixels}
+    if other := [knob for knob in wanted if wanted[knob] != there[knob]]:
+        differences = ", ".join(f"{knob} = {there[knob]} (params.yaml: {wanted[knob]})" for knob in other)
+        settings = " ".join(f"--set {knob}={presets.as_written(there[knob])}" for knob in other)
+        raise UserError(f"train.start_from = {params.train.start_from}: it has {differences}; run ctmr preset {settings}")
     for direction in learner.generators:
         weights = load_generator(folder, direction).state_dict()
-        try:
-            learner.generators[direction].load_state_dict(weights)
-            learner.average[direction].load_state_dict(weights)
-        except RuntimeError:
-            raise UserError(f"train.start_from = {folder}: its {direction} has another architecture than model in params.yaml") from None
+        learner.generators[direction].load_state_dict(weights)
+        learner.average[direction].load_state_dict(weights)
 
 
 def choose_device(train: Train) -> torch.device:

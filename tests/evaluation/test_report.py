@@ -33,6 +33,33 @@ def test_the_page_shows_the_figures_and_names_best_median_and_worst(tmp_path: Pa
     assert "Limits of use" in page
 
 
+def test_the_model_in_the_box_stands_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = projects.make_project(tmp_path / "other", heads(2, size=96)) / "models"
+    monkeypatch.chdir(projects.make_project(tmp_path / "project", heads(5), window=80.0))
+    with_box = report.evaluate(projects.PARAMS, box=box)
+    rows = with_box.rows[with_box.rows["method"] == "box"]
+    assert rows["direction"].value_counts().to_dict() == {"ct_to_mr": 5, "mr_to_ct": 5}
+    for direction in DIRECTIONS:
+        there = with_box.metrics["baselines"]["box"][direction]["mae"]
+        difference = with_box.metrics["difference"]["box"][direction]["mae"]
+        assert difference == pytest.approx(with_box.metrics["test"][direction]["mae"] - there, abs=1e-6)
+        assert f"{there:.3f} [" in paths.REPORT_HTML.read_text()
+    assert "It works at 96 pixels a side" in " ".join(paths.REPORT_HTML.read_text().split())
+    same = report.evaluate(projects.PARAMS, box=paths.MODELS)  # the box itself is not its own rival
+    assert "box" not in same.metrics["baselines"]
+    assert "pixels a side" not in paths.REPORT_HTML.read_text()
+
+
+def test_a_box_for_slices_of_another_window_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    box = projects.make_project(tmp_path / "other", heads(2)) / "models"
+    facts = json.loads((box / "model.json").read_text())
+    facts["preprocess"]["ct_window"]["width"] = 400.0
+    (box / "model.json").write_text(json.dumps(facts))
+    monkeypatch.chdir(projects.make_project(tmp_path / "project", heads(3), window=80.0))
+    assert "box" not in report.evaluate(projects.PARAMS, box=box).metrics["baselines"]
+    assert "the model in the box is not compared: it was trained on slices prepared with another ct_window" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("count", "expected"), [(1, ["best", "median", "worst"]), (5, ["best", "median", "3. worst", "2. worst", "worst"])]
 )

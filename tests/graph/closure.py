@@ -17,11 +17,13 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 OURS = ("pipeline", "stages")
+BOX = Path("pipeline/box/model.json")  # of the model in the box: it has the digests of the weights
 WIDTH = 132  # of a line in dvc.yaml
 
 
 def imports(module: Path, root: Path = ROOT) -> Iterator[Path]:
-    """Files of ours that `module` uses, relative to `root`: what it imports anywhere, modules it names in strings, data files beside it.
+    """Files of ours that `module` uses, relative to `root`: what it imports anywhere, modules it names in strings, data files beside it,
+    the model in the box.
 
     Imports under `if TYPE_CHECKING` do not count.
     """
@@ -35,6 +37,8 @@ def imports(module: Path, root: Path = ROOT) -> Iterator[Path]:
             yield from _files(name, root)
             for alias in node.names:
                 yield from _files(f"{name}.{alias.name}", root)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("paths.BOX", "paths.models_named"):
+            yield BOX
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from _named(node.value, module, root)
 

@@ -1,0 +1,57 @@
+"""A model of another training on slices that were prepared for this one: resized to its size, and its translations resized back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.domain import Direction
+from pipeline.errors import UserError
+from pipeline.models.generator import Generator
+from pipeline.models.inference import load_generator, load_preprocess, translate
+from pipeline.params import Preprocess
+
+Images = NDArray[np.float32]
+FREE = ("pixels", "teacher_pairs")  # of `preprocess`: what two models that are compared may differ in
+
+
+@dataclass(frozen=True)
+class OtherModel:
+    """A generator and the side of the pictures that it was trained on."""
+
+    generator: Generator
+    pixels: int
+
+    @classmethod
+    def load(cls, folder: Path, direction: Direction, ours: Preprocess) -> "OtherModel":
+        """The generator in a folder with model.json. Raises UserError when there is none, or it sees slices prepared in another way."""
+        theirs = load_preprocess(folder)
+        check_comparable(ours, theirs)
+        return cls(load_generator(folder, direction), theirs.pixels)
+
+    def translate(self, images: Images, contrast: Sequence[str], at_once: int) -> Images:
+        """Translate prepared slices (N, size, size) in 0..1 to the same shape and range."""
+        return translate_resized(self.generator, self.pixels, images, contrast, at_once)
+
+
+def translate_resized(generator: Generator, pixels: int, images: Images, contrast: Sequence[str], at_once: int) -> Images:
+    """Translate slices (N, size, size) in 0..1 by a generator for pictures of `pixels` a side, at most `at_once` at a time."""
+    return resize(translate(generator, resize(images, pixels), contrast, at_once), images.shape[-1])
+
+
+def resize(images: Images, size: int) -> Images:
+    """`images` (N, H, W) as (N, size, size)."""
+    if images.shape[-1] == size:
+        return images
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)) for image in images])
+
+
+def check_comparable(ours: Preprocess, theirs: Preprocess) -> None:
+    """Raises UserError when the models see slices prepared differently in more than size."""
+    ours_by_key, theirs_by_key = ours.model_dump(exclude=set(FREE)), theirs.model_dump(exclude=set(FREE))
+    other = [key for key in ours_by_key if ours_by_key[key] != theirs_by_key[key]]
+    if other:
+        raise UserError(f"it was trained on slices prepared with another {' and '.join(other)}")
