@@ -1,7 +1,7 @@
 """evaluate: scores with and without truth, pictures, report."""
 
 from pipeline import paths
-from pipeline.domain import DIRECTIONS
+from pipeline.domain import DIRECTIONS, Interval
 from pipeline.stage import running
 
 
@@ -10,7 +10,7 @@ def main() -> None:
         params = stage.params
         from pipeline.dataset import slice_arrays
         from pipeline.evaluation.report import evaluate
-        from pipeline.evaluation.volume_pairs import find_volume_pairs, score_volume_pairs
+        from pipeline.evaluation.volume_pairs import ERROR, find_volume_pairs, score_volume_pairs
         from pipeline.models.inference import load_preprocess
         from pipeline.serving.translator import hounsfield_translations
         from pipeline.tracking.evaluation_log import log_evaluation
@@ -26,6 +26,9 @@ def main() -> None:
         for direction in DIRECTIONS:
             name, error = evaluation.error(direction)
             print(f"{direction}: {name} {error}")
+        for direction, scores in evaluation.metrics.get("volumes", {}).items():
+            if ERROR in scores["test"]:
+                print(f"{direction}: {ERROR} {Interval.from_scores(scores['test'], ERROR)}, {scores['test']['pairs']} whole volumes")
         print(f"see {paths.REPORT_HTML}")
 
 

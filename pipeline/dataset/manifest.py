@@ -13,9 +13,10 @@ from scipy import ndimage
 
 from pipeline import paths
 from pipeline.formats.slices import Slice, Unreadable
-from pipeline.formats.table import is_part, read_slices
-from pipeline.imaging import appearance, intensity, outline
+from pipeline.formats.table import files_of, is_part, read_slices
+from pipeline.imaging import appearance, integrity, intensity, outline
 from pipeline.imaging.outline import Picture
+from pipeline.imaging.prepare import find_dim
 from pipeline.parallel import in_parallel
 from pipeline.sources import layout, pairs
 from pipeline.sources.layout import stem
@@ -58,6 +59,9 @@ class Row:
     outline: list[float] = field(default_factory=list)  # corners of the head's outline, row and column in turn; empty: none found
     complaint: str = ""  # why the file could not be read
     position: float = float("nan")  # millimetres along the head, from foot to vertex; no number where unknown
+    files: int = 1  # that `path` stands for: header and voxels, or those of a DICOM series
+    faults: str = ""  # of the volume, in words of `integrity.Fault`: skull-stripped, defaced, ...
+    below: bool = False  # below the teeth
 
 
 def build(raw: Path = paths.RAW, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> "pd.DataFrame":
@@ -202,11 +206,17 @@ def _measure_file(raw: Path, file: Path) -> list[Row]:
     relative = PurePosixPath(file.relative_to(raw).as_posix())
     modality = relative.parts[0]
     split = relative.parts[1] if len(relative.parts) > 2 and relative.parts[1] in ("train", "test") else ""
-    row = Row(stem(relative), modality, str(relative), 0, split)
+    row = Row(stem(relative), modality, str(relative), 0, split, files=len(files_of(file)))
     try:
         slices = read_slices(file, modality)
     except Unreadable as error:
         complaint = f"{error.reason}: {error}".replace(f"{file}: ", "")
         return [replace(row, complaint=complaint)]
     names = [row.slice_id] if len(slices) == 1 else [f"{row.slice_id}#{one.frame:03d}" for one in slices]
-    return [replace(row, slice_id=name, frame=one.frame, **measure(one, modality)) for name, one in zip(names, slices, strict=True)]
+    rows = [replace(row, slice_id=name, frame=one.frame, **measure(one, modality)) for name, one in zip(names, slices, strict=True)]
+    dim = find_dim(slices, modality)
+    rows = [replace(row, head_share=0.0, outline=[]) if noise else row for row, noise in zip(rows, dim, strict=True)]
+    outlines = {number: outline.Outline(np.reshape(row.outline, (-1, 2))) for number, row in enumerate(rows) if row.outline}
+    findings = integrity.examine(slices, outlines, modality)
+    faults = ", ".join(findings.faults)
+    return [replace(row, faults=faults, below=number in findings.below) for number, row in enumerate(rows)]

@@ -13,7 +13,7 @@ from pipeline import atomic, params, paths
 from pipeline.dataset import slice_arrays, slices_contract
 from pipeline.errors import UserError
 from pipeline.formats.slices import Slice
-from pipeline.formats.table import read_slices, read_volume
+from pipeline.formats.table import read_slices, read_stack
 from pipeline.imaging import intensity
 from pipeline.imaging.head import Box
 from pipeline.imaging.outline import Outline
@@ -230,7 +230,7 @@ def _regridded(path: Path, modality: str, partner: Path, other: str) -> list[Sli
 
     Raises UserError where the two share no place.
     """
-    volume, target = read_volume(path, modality), read_volume(partner, other)
+    volume, target = read_stack(path, modality), read_stack(partner, other)
     if volume.affine is None or target.affine is None or min(len(volume.slices), len(target.slices)) < 2 or same_grid(volume, target):
         return None
     moved, inside = onto_grid(volume, target)

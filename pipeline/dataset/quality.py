@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OK, QUARANTINED = "ok", "quarantined"
+BELOW = "below the teeth"  # a reason that is no fault of the data: whole heads come with their necks
 
 
 def judge(manifest: "pd.DataFrame", quality: params.Quality) -> "pd.DataFrame":
@@ -31,6 +32,7 @@ def judge(manifest: "pd.DataFrame", quality: params.Quality) -> "pd.DataFrame":
         "blank": (manifest["spread"] < quality.min_contrast).to_numpy(),
         "inverted": (manifest["border"] > quality.max_border).to_numpy(),
         "no head": (manifest["head_share"] == 0).to_numpy(),
+        BELOW: manifest["below"].to_numpy(),
         "colour overlay": (manifest["colour"] > quality.max_colour).to_numpy(),
         "saturated": ((manifest["modality"] == "mr") & (manifest["saturated"] > quality.max_saturated)).to_numpy(),
         "wrong modality": _misplaced(manifest, quality.wrong_modality),
@@ -41,10 +43,9 @@ def judge(manifest: "pd.DataFrame", quality: params.Quality) -> "pd.DataFrame":
     candidates = pd.Series(shas[order]).where(reason[order] == "")
     copies = candidates.notna() & candidates.duplicated()
     reason[order[copies.to_numpy()]] = "exact duplicate"
-    marked = (reason == "") & (manifest["marks"] >= quality.warn_marks).to_numpy()
-    return manifest.assign(
-        status=np.where(reason == "", OK, QUARANTINED), reason=reason, warning=np.where(marked, "burned-in text or ruler", "")
-    )
+    marked = np.where(manifest["marks"] >= quality.warn_marks, "burned-in text or ruler", "")
+    warning = np.where(manifest["faults"] != "", manifest["faults"], marked)
+    return manifest.assign(status=np.where(reason == "", OK, QUARANTINED), reason=reason, warning=np.where(reason == "", warning, ""))
 
 
 def _misplaced(manifest: "pd.DataFrame", sure: float) -> NDArray[np.bool_]:
@@ -57,8 +58,10 @@ def _misplaced(manifest: "pd.DataFrame", sure: float) -> NDArray[np.bool_]:
 
 
 def shares(judged: "pd.DataFrame") -> dict[str, float]:
-    """Share of each modality's slices that are quarantined."""
-    return {str(modality): float(share) for modality, share in (judged["status"] == QUARANTINED).groupby(judged["modality"]).mean().items()}
+    """Share of each modality's slices that are quarantined, of those that are not BELOW."""
+    counted = judged[judged["reason"] != BELOW]
+    unfit = counted["status"] == QUARANTINED
+    return {str(modality): float(share) for modality, share in unfit.groupby(counted["modality"]).mean().items()}
 
 
 def complaint(judged: "pd.DataFrame", quality: params.Quality, broken: list[dict[str, Any]]) -> str:

@@ -19,7 +19,7 @@ from pipeline.evaluation.results import summarise
 from pipeline.evaluation.scoring import MODEL
 from pipeline.evaluation.volume_scores import VOLUME_SCORES, VolumeTranslation, score_volume
 from pipeline.formats.slices import LIMITS
-from pipeline.formats.table import read_volume, recognise
+from pipeline.formats.table import read_stack, recognise
 from pipeline.formats.volume import Volume
 from pipeline.imaging.regrid import onto_grid, same_grid
 from pipeline.sources.layout import mask_of, stem
@@ -109,7 +109,7 @@ def score_volume_pairs(pairs: Sequence[VolumePair], translations: Mapping[str, T
 
 
 def _score_pair(pair: VolumePair, translations: Mapping[str, Translate]) -> tuple[dict[str, dict[str, float]], str]:
-    ct, mr = read_volume(pair.ct, Modality.CT), read_volume(pair.mr, Modality.MR)
+    ct, mr = read_stack(pair.ct, Modality.CT), read_stack(pair.mr, Modality.MR)
     if ct.unit != "hu":
         return {}, "left out: its CT is not in Hounsfield units"
     if ct.voxel_size is None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, pixel_array
 
@@ -43,6 +45,7 @@ _STAND_IN = re.compile(
 )
 _IDENTITIES = (("patient", "PatientID"), ("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID"), ("file", "SOPInstanceUID"))
 _SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, and with .1 to .4 its multi-frame kinds
+UNDEFINED = 0xFFFFFFFF  # length of pixel data in packed pieces (PS3.5 A.4)
 _PAGE = re.compile(r"DOSE|PATIENT.?(INFO|PROTOCOL)|RESULT|REPORT|SUMMARY|SCREEN|PROTOCOL|SURVIEW|TABLE|GRAPH")
 
 
@@ -85,6 +88,17 @@ def check_size(dataset: Dataset, path: Path, limits: Limits) -> int:
     if held and length > max(held):
         raise Truncated(f"{path}: the picture is shorter than the header says; copy it again")
     return count
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a DICOM file is as long as its header says its pixels are; True where they are packed, since then only unpacking tells."""
+    with nothing_quoted(path):
+        dataset = pydicom.dcmread(path, defer_size=1024, force=True)
+        for name in PIXELS:
+            element = dataset.get_item(name)
+            if isinstance(element, RawDataElement) and element.length != UNDEFINED:
+                return bool(element.value_tell + element.length <= path.stat().st_size)
+    return True
 
 
 def set_aside(dataset: Dataset, frame: int, path: Path) -> Unreadable | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,11 @@ def read_volume(path: Path, files: list[Path], limits: Limits = LIMITS) -> Volum
     return _volume(path, series, warnings)
 
 
+def group_frames(files: list[Path]) -> list[list[Frame]]:
+    """The CT and MR frames in `files` that name their series, by series, size and plane, by their headers alone."""
+    return _by_plane([frame for frame in _frames(files, LIMITS)[0] if frame.series], lambda frame: frame.series)
+
+
 def _frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Unreadable]]:
     """Frames of all files that hold CT or MR slices, by their headers, and the reasons why others do not."""
     frames: list[Frame] = []
@@ -117,9 +122,13 @@ def _frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Unread
 def _series(frames: list[Frame]) -> list[list[Frame]]:
     """Frames grouped by series, size and plane. Where every file has a series of its own, series do not count."""
     own = len({frame.series for frame in frames}) == len({frame.file for frame in frames}) > 2
+    return _by_plane(frames, lambda frame: "" if own else frame.series)
+
+
+def _by_plane(frames: list[Frame], series: Callable[[Frame], str]) -> list[list[Frame]]:
     groups: dict[tuple[object, ...], list[list[Frame]]] = defaultdict(list)
     for frame in frames:
-        alike = groups["" if own else frame.series, frame.size, frame.affine is None]
+        alike = groups[series(frame), frame.size, frame.affine is None]
         group = next((group for group in alike if _same_plane(group[0], frame)), None)
         if group is None:
             alike.append([frame])

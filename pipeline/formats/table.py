@@ -68,15 +68,16 @@ def recognise(path: Path) -> Format:
 
 
 def read_slices(path: Path, modality: str = "", ct_values: CtValues = "auto", limits: Limits = LIMITS) -> list[Slice]:
-    """Every slice of the file: in stored order for multi-frame DICOM and TIFF pages, from foot to head for volumes.
+    """Every slice of the file: in stored order for single DICOM files and TIFF pages, from foot to head for volumes.
 
-    `modality` is what the file should show ("ct", "mr"), where it does not say; `ct_values` what the numbers of a CT are.
+    The first file of a DICOM series stands for all of it (see `is_part`). `modality` is what the file should show ("ct", "mr"), where it
+    does not say; `ct_values` what the numbers of a CT are.
     Raises Unreadable, a UserError with a `reason` (Truncated, NotAxial, OtherModality, UnknownValues say more).
     """
     path, format_ = _with_header(path)
     read = getattr(format_, "read_slices", None)
-    if read is None:
-        return values.interpret_volume(format_.read_volume(path, limits), modality, ct_values).slices
+    if read is None or len(_stack(path, format_)) > 1:
+        return read_stack(path, modality, ct_values, limits).slices
     return values.interpret_slices(read(path, limits), path, modality, ct_values, format_ is pictures)[0]
 
 
@@ -101,6 +102,33 @@ def read_volume(path: Path, modality: str = "", ct_values: CtValues = "auto", li
         path, format_ = _with_header(path)
         volume = format_.read_volume(path, limits)
     return values.interpret_volume(volume, modality, ct_values)
+
+
+def read_stack(path: Path, modality: str = "", ct_values: CtValues = "auto", limits: Limits = LIMITS) -> Volume:
+    """The volume that a file of a data folder stands for: its own, or that of the DICOM series that it is the first file of."""
+    path, format_ = _with_header(path)
+    files = _stack(path, format_)
+    volume = dicom.read_series(path, files, limits) if len(files) > 1 else format_.read_volume(path, limits)
+    return values.interpret_volume(volume, modality, ct_values)
+
+
+def files_of(path: Path) -> list[Path]:
+    """All files of the image that `path` stands for in a data folder: header and voxels, or those of a DICOM series."""
+    try:
+        path, format_ = _with_header(path)
+    except Unreadable:
+        return [path]
+    beside = format_.data_beside(path) if hasattr(format_, "data_beside") else []
+    return _stack(path, format_) or [path, *beside]
+
+
+def _stack(path: Path, format_: Format) -> list[Path]:
+    """The DICOM files of the volume that `path` is the first file of, else nothing."""
+    if format_ is not dicom:
+        return []
+    from pipeline.formats import dicom_stacks
+
+    return list(dicom_stacks.files_of(path))
 
 
 def _read_folder(folder: Path, limits: Limits) -> Volume:
@@ -154,8 +182,15 @@ def named(name: str) -> Format:
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file holds the voxels that another file, its header, describes: no image of its own."""
-    return path.name.lower().endswith(_VOXELS) and _header_of(path) is not None
+    """Whether a file is no image of its own: the voxels that another file, its header, describes, or a later file of a DICOM series."""
+    if path.name.lower().endswith(_VOXELS) and _header_of(path) is not None:
+        return True
+    with path.open("rb") as content:
+        if not dicom.recognises(content.read(START)):
+            return False
+    from pipeline.formats import dicom_stacks
+
+    return not dicom_stacks.files_of(path)
 
 
 def _new_name(path: Path, format_: Format) -> Path:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.formats.slices import Limits, NotAxial, Slice, Unit, Unreadable
 
-MAX_ANISOTROPY = 3.0  # within an axial slice; more means thick sagittal or coronal slices, of which an axial view shows little
+THICK = 3.0  # mm; of sagittal or coronal slices farther apart an axial view shows too little
+COARSE = 1.5  # times the other side of a voxel: with less, it is the whole volume that is coarse
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +70,8 @@ class Volume:
         spacing = self.spacing if sizes is None else (sizes[axes[1]], sizes[axes[0]])
         if self.voxels.shape[axes[2]] > 1 and 1 in turned.shape[:2]:
             raise NotAxial(f"{self.source}: a sagittal or coronal slice; only axial slices and whole volumes are used")
-        if self.voxels.shape[axes[2]] > 1 and spacing and max(spacing) > MAX_ANISOTROPY * min(spacing):
-            raise NotAxial(
-                f"{self.source}: voxels of {spacing[0]:.1f} × {spacing[1]:.1f} mm within an axial slice; resample the volume first"
-            )
+        if sizes is not None and self.voxels.shape[axes[2]] > 1:
+            self._check_thickness(sizes[axes[1]], sizes[axes[0]])
         places = self._positions()
         colours = self.colours[:: signs[2]] if axes[2] == 2 else ()
         return [
@@ -98,6 +97,15 @@ class Volume:
             raise ValueError(f"{len(images)} pictures for {self.voxels.shape[axes[2]]} slices")
         turned = images.transpose(2, 1, 0)[tuple(slice(None, None, sign) for sign in signs)]
         return turned.transpose(np.argsort(axes))
+
+    def _check_thickness(self, to_back: float, to_left: float) -> None:
+        """Raises NotAxial where steps (mm) within axial slices are those of thick coronal or sagittal ones."""
+        if max(to_back, to_left) > max(THICK, COARSE * min(to_back, to_left)):
+            plane = "coronal" if to_back > to_left else "sagittal"
+            raise NotAxial(
+                f"{self.source}: {plane} slices {max(to_back, to_left):.3g} mm apart; axial slices are made of steps of at most"
+                f" {THICK:g} mm, so take an axial or a thin series"
+            )
 
     @property
     def _turn(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.formats.volume import Volume, nearest_axes
+from pipeline.formats.volume import THICK, Volume, nearest_axes
 
 TURNED = 8.0  # degrees between a volume's axes and the patient's, beyond which it is resampled
-THICK = 3.0  # mm; stacks with longer steps are not resampled
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,13 @@ class AxialView:
     to_source: NDArray[np.float64] | None  # (4, 4), from voxels of the source to voxels of `volume`; None where they are the same
     source: Volume
 
-    def restore(self, images: NDArray[np.float32], outside: float, order: int = 1) -> NDArray[np.float32]:
-        """Pictures (N, H, W), one for each slice of `volume`, on the source's voxels (I, J, K); `outside` where the view did not reach."""
+    def restore(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pictures (N, H, W), one for each slice of `volume`, on the source's voxels (I, J, K), all of which the view reaches."""
         voxels = self.volume.stored(images)
         if self.to_source is None:
             return voxels
         return np.asarray(
-            ndimage.affine_transform(voxels, self.to_source, output_shape=self.source.voxels.shape, order=order, cval=outside), np.float32
+            ndimage.affine_transform(voxels, self.to_source, output_shape=self.source.voxels.shape, order=1, mode="nearest"), np.float32
         )
 
 

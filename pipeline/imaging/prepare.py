@@ -1,6 +1,6 @@
 """The one way from a slice to the pixels that the networks see: used for stored slices, simulated pairs and translation alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -16,6 +16,8 @@ from pipeline.imaging import outline as outlines
 from pipeline.imaging.outline import Outline, Scale
 
 HALO = 0.03  # of the head's side: what lies farther outside the head's outline (head rest, text, fingers) becomes black
+FEW = 8  # slices; fewer say little of a volume
+DIM = 0.2  # of the brightness of a volume's brighter slices; real heads at the end of a coil are brighter
 STEADY = 10.0  # mm along a volume over which frame and intensity range are averaged, so that neighbouring slices are seen alike
 
 
@@ -85,27 +87,44 @@ def prepare(
     return Prepared(array, mask, box, scale, low, high)
 
 
-def prepare_volume(slices: Sequence[Slice], modality: str, preprocess: params.Preprocess) -> list[Prepared | None]:
-    """Network pixels of each slice of a volume; None where no head is found.
+def find_outlines(slices: Sequence[Slice], modality: str) -> dict[int, Outline]:
+    """The head's outline in those slices of a volume, by their number, in which there is one."""
+    outlines = {}
+    for number, (slice_, dim) in enumerate(zip(slices, find_dim(slices, modality), strict=True)):
+        with suppress(NoHead):
+            if not dim:
+                outlines[number] = find_outline(slice_, modality)
+    return outlines
+
+
+def find_dim(slices: Sequence[Slice], modality: str) -> list[bool]:
+    """Which slices of an MR volume are noise beside the others, as those above the vertex: seen alone, noise may pass for a head."""
+    if modality == Modality.CT or len(slices) < FEW:
+        return [False] * len(slices)
+    bright = np.array([np.percentile(slice_.pixels[::2, ::2], 99.5) for slice_ in slices])
+    dark = min(float(slice_.pixels.min()) for slice_ in slices)
+    return [bool(level - dark < DIM * (np.percentile(bright, 75) - dark)) for level in bright]
+
+
+def prepare_volume(
+    slices: Sequence[Slice], modality: str, preprocess: params.Preprocess, outlines: Mapping[int, Outline]
+) -> list[Prepared | None]:
+    """Network pixels of each slice of a volume with one of the head's `outlines`; None for the others.
 
     Frame and intensity range are averaged over STEADY millimetres along the volume: measured slice by slice they jump, and the
     translations of neighbouring slices with them. Slices of unknown place are prepared one by one.
     """
-    heads = {}
-    for number, slice_ in enumerate(slices):
-        with suppress(NoHead):
-            heads[number] = find_outline(slice_, modality)
     prepared: list[Prepared | None] = [None] * len(slices)
-    places = [slices[number].position for number in heads]
-    if len(heads) < 2 or any(place is None for place in places):
-        for number, outline in heads.items():
+    places = [slices[number].position for number in outlines]
+    if len(outlines) < 2 or any(place is None for place in places):
+        for number, outline in outlines.items():
             prepared[number] = prepare(slices[number], modality, preprocess, outline=outline)
         return prepared
-    boxes = [frame_head(slices[number], outline, modality, preprocess) for number, outline in heads.items()]
-    levels = [_levels(slices[number], outline, modality, preprocess) for number, outline in heads.items()]
+    boxes = [frame_head(slices[number], outline, modality, preprocess) for number, outline in outlines.items()]
+    levels = [_levels(slices[number], outline, modality, preprocess) for number, outline in outlines.items()]
     facts = np.array([(box.top + box.side / 2, box.left + box.side / 2, box.side, *pair) for box, pair in zip(boxes, levels, strict=True)])
     steady = _average_along(np.array(places, float), facts).tolist()
-    for (number, outline), box, (down, across, side, low, high) in zip(heads.items(), boxes, steady, strict=True):
+    for (number, outline), box, (down, across, side, low, high) in zip(outlines.items(), boxes, steady, strict=True):
         frame = replace(box, top=down - side / 2, left=across - side / 2, side=side)
         prepared[number] = prepare(slices[number], modality, preprocess, frame, outline, (low, high))
     return prepared

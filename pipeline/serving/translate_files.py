@@ -4,9 +4,11 @@ import time
 from pathlib import Path
 from typing import cast
 
+from pipeline.domain import Modality
 from pipeline.errors import UserError
 from pipeline.formats.table import look_into
 from pipeline.formats.values import CT_VALUES, CtValues
+from pipeline.serving import bids
 from pipeline.serving.model_choice import choose_translator, describe_choice, recognise_target
 from pipeline.serving.translator import Summary, Translator
 
@@ -33,23 +35,36 @@ def translate_files(
     if ct_values not in CT_VALUES:
         raise UserError(f"--ct-values {ct_values}: expected {', '.join(CT_VALUES)}")
     began = time.monotonic()
-    tasks, set_aside = _list_tasks(source, target)
-    if to is None and len(tasks) > 1:
-        raise UserError(f"{source}: {len(tasks)} files; add --to ct or --to mr")
+    dataset = source if bids.is_dataset(source) else None
+    tasks, set_aside = ([], []) if dataset else _list_tasks(source, target)
+    if to is None and (dataset or len(tasks) > 1):
+        raise UserError(f"{source}: {'a BIDS data set' if dataset else f'{len(tasks)} files'}; add --to ct or --to mr")
     translator = choose_translator(model, to or recognise_target(source, ct_values))
     print(describe_choice(translator, model), flush=True)
+    if dataset:
+        tasks = bids.list_tasks(dataset, target, translator.source, translator.target, contrast)
     if uncertainty is not None and len(tasks) > 1:
         raise UserError(f"--uncertainty {uncertainty}: one file for {len(tasks)}; translate one picture or volume at a time")
-    summaries, failures = _translate_all(translator, tasks, contrast, uncertainty, cast(CtValues, ct_values))
+    summaries, failures = _translate_all(translator, tasks, dataset, contrast, uncertainty, cast(CtValues, ct_values))
+    if dataset and summaries:
+        bids.write_description(source, target, translator.label)
     for line in set_aside:
         print(f"not read: {line}")
     _print_summary(translator, summaries, failures, target, time.monotonic() - began)
 
 
 def _translate_all(
-    translator: Translator, tasks: list[tuple[Path, Path]], contrast: str | None, uncertainty: Path | None, ct_values: CtValues
+    translator: Translator,
+    tasks: list[tuple[Path, Path]],
+    dataset: Path | None,
+    contrast: str | None,
+    uncertainty: Path | None,
+    ct_values: CtValues,
 ) -> tuple[list[Summary], list[str]]:
-    """What was translated, and a line for each file that could not be. A single file's error is raised instead."""
+    """What was translated, and a line for each file that could not be. A single file's error is raised instead.
+
+    Translations of files that are named as BIDS says, of the data set `dataset` or alone, get their sidecars.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     summaries: list[Summary] = []
@@ -63,13 +78,29 @@ def _translate_all(
                 display.update(bar, advance=step, total=total)
 
             try:
-                summaries.append(translator.translate(path_in, path_out, contrast, advance, uncertainty, ct_values))
+                summary = translator.translate(path_in, path_out, contrast, advance, uncertainty, ct_values)
+                if bids.parse_name(path_in) and summary.output.name.endswith((".nii", ".nii.gz")):
+                    bids.write_sidecar(summary.output, path_in, dataset, translator.label, _facts(translator, summary, contrast))
+                summaries.append(summary)
             except UserError as error:
                 if len(tasks) == 1:
                     raise
                 failures.append(str(error))
             display.remove_task(bar)
     return summaries, failures
+
+
+def _facts(translator: Translator, summary: Summary, contrast: str | None) -> dict[str, object]:
+    """What a sidecar says of one translation."""
+    to_ct = translator.target is Modality.CT
+    return {
+        "Units": "HU" if to_ct else "arbitrary",
+        "MRContrast": None if to_ct else contrast,
+        "KnownRangeHU": list(translator.known_range),
+        "Slices": summary.slices,
+        "EmptySlices": summary.without_head + summary.below,
+        "Warnings": summary.warnings,
+    }
 
 
 def _list_tasks(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
@@ -86,14 +117,15 @@ def _list_tasks(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], li
 
 
 def _print_summary(translator: Translator, summaries: list[Summary], failures: list[str], target: Path, seconds: float) -> None:
-    slices, empty = sum(summary.slices for summary in summaries), sum(summary.without_head for summary in summaries)
+    slices, empty = sum(summary.slices for summary in summaries), sum(summary.without_head + summary.below for summary in summaries)
+    low, high = translator.known_range
     for warning in sorted({warning for summary in summaries for warning in summary.warnings}):
         print(f"warning: {warning}")
     for failure in failures:
         print(f"not translated: {failure}")
     print(
         f"{target}: {slices - empty} of {slices} slices translated to {translator.target.upper()} by {translator.label} in {seconds:.1f} s;"
-        " synthetic, not for diagnosis"
+        f" synthetic, not for diagnosis; the model knows CT from {low:g} to {high:g} HU"
     )
     if failures:
         raise UserError(f"{len(failures)} of {len(failures) + len(summaries)} files were not translated (named above)")

@@ -22,7 +22,8 @@ from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
 from pipeline.imaging import head, intensity
 from pipeline.imaging.axial import AxialView, view_axially
-from pipeline.imaging.prepare import NoHead, Prepared, prepare_volume
+from pipeline.imaging.integrity import SENTENCES, examine
+from pipeline.imaging.prepare import NoHead, Prepared, find_outlines, prepare_volume
 from pipeline.params import Preprocess
 
 if TYPE_CHECKING:
@@ -41,24 +42,27 @@ BATCH = 8
 class Translation:
     """images: one (H, W) float32 for each slice, in its geometry: Hounsfield units (unit "hu") or grey values in 0..1 (unit "grey").
 
-    `without_head`: slices in which no head was found; they are empty. `warnings`: what a person should know before believing the result.
+    `without_head`: slices in which no head was found, `below`: those below the teeth, where models were taught nothing; both are empty.
+    `warnings`: what a person should know before believing the result.
     `uncertainty`, where asked for: one (H, W) float32 for each slice, 0..1 (`pipeline.models.inference.estimate_uncertainty`).
     """
 
     images: list[Images]
     unit: Literal["hu", "grey"]
     without_head: list[int]
+    below: list[int]
     warnings: list[str]
     uncertainty: list[Images] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `Translator.translate` did."""
+    """What `Translator.translate` did. Of `slices`, those `without_head` and `below` the teeth are empty."""
 
     output: Path
     slices: int
     without_head: int
+    below: int
     warnings: list[str]
 
 
@@ -72,6 +76,13 @@ class Translator:
         self.preprocess = preprocess
         self.conditional = conditional
         self.label = label
+
+    @property
+    def known_range(self) -> tuple[float, float]:
+        """Hounsfield units that the model was taught: all of the scale by simulated heads, else those of the pictures' window."""
+        if self.preprocess.teacher_pairs:
+            return intensity.CT_LOWEST, intensity.CT_HIGHEST
+        return intensity.window_bounds(self.preprocess.ct_window)
 
     @classmethod
     def from_folder(cls, folder: Path, direction: str, label: Label | None = None, device: str = "cpu") -> "Translator":
@@ -135,13 +146,18 @@ class Translator:
         long. Raises UserError for an unknown contrast and where no slice shows a head.
         """
         self._check_contrast(contrast)
-        inputs = prepare_volume(slices, self.source, self.preprocess)
-        without_head = [number for number, prepared in enumerate(inputs) if prepared is None]
-        if len(without_head) == len(slices):
+        outlines = find_outlines(slices, self.source)
+        if not outlines:
             where = "the picture" if len(slices) == 1 else f"any of {len(slices)} slices"
             raise NoHead(f"no head found in {where}; expected axial {self.source.upper()} slices of a head")
+        findings = examine(slices, outlines, self.source)
+        without_head = [number for number in range(len(slices)) if number not in outlines]
+        below = [number for number in findings.below if number in outlines]
+        known = {number: outline for number, outline in outlines.items() if number not in below}
+        inputs = prepare_volume(slices, self.source, self.preprocess, known)
         unit: Literal["hu", "grey"] = "hu" if self.target is Modality.CT and hounsfield else "grey"
-        translation = Translation([], unit, without_head, self._warnings(slices, without_head))
+        warnings = [*(SENTENCES[fault] for fault in findings.faults), *self._warnings(slices, without_head, below)]
+        translation = Translation([], unit, without_head, below, warnings)
         for first in range(0, len(slices), BATCH):
             batch = slices[first : first + BATCH]
             self._translate_batch(batch, inputs[first : first + BATCH], contrast, with_uncertainty, translation)
@@ -216,7 +232,7 @@ class Translator:
     def write(self, view: AxialView, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
         """Write the translation of a volume, which was read from `path_in`, on its own voxels and in its format; gives the path written."""
         window = self.preprocess.ct_window
-        voxels = view.restore(np.stack(translation.images), AIR if translation.unit == "hu" else 0.0)
+        voxels = view.restore(np.stack(translation.images))
         synthetic = Synthetic(voxels, translation.unit, self.label, contrast or "", (window.level, window.width))
         return write_file(view.source, synthetic, path_in, path_out)
 
@@ -243,7 +259,7 @@ class Translator:
         if uncertainty is not None:
             self.write(view, replace(translation, images=translation.uncertainty, unit="grey"), path_in, uncertainty, contrast)
         count = len(translation.images)
-        return Summary(output, count, len(translation.without_head), [*volume.warnings, *translation.warnings])
+        return Summary(output, count, len(translation.without_head), len(translation.below), [*volume.warnings, *translation.warnings])
 
     def _check_contrast(self, contrast: str | None) -> None:
         if contrast is not None and contrast not in CONTRASTS:
@@ -251,7 +267,7 @@ class Translator:
         if contrast is not None and self.target is Modality.CT:
             raise UserError(f"contrast {contrast}: a CT has no MR contrast; leave it out, or translate to mr")
 
-    def _warnings(self, slices: Sequence[Slice], without_head: list[int]) -> list[str]:
+    def _warnings(self, slices: Sequence[Slice], without_head: list[int], below: list[int]) -> list[str]:
         warnings = []
         other = sum(slice_.modality == self.target for slice_ in slices)
         if other:
@@ -260,6 +276,10 @@ class Translator:
             )
         if without_head:
             warnings.append(f"no head found in {len(without_head)} of {len(slices)} slices, which are left empty")
+        if below:
+            warnings.append(
+                f"{len(below)} of {len(slices)} slices lie below the teeth, where models were taught nothing, and are left empty"
+            )
         return warnings
 
 
@@ -274,7 +294,7 @@ def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images
         if mean:
             translator.generator = mean_picture(translator.target)
         view, translation = translator.translate_volume(volume)
-        return view.restore(np.stack(translation.images), AIR)
+        return view.restore(np.stack(translation.images))
 
     methods = {"model": partial(translate, mean=False), "mean_picture": partial(translate, mean=True)}
     return methods if paths.slices("train", Modality.CT).is_file() else {"model": methods["model"]}

@@ -9,6 +9,8 @@ from pipeline.domain import HEADLINE_SCORES
 from pipeline.tracking import store
 from pipeline.tracking.runs import attach
 
+VOLUME_SCORES = ("volume_mae_hu", "volume_ms_ssim", "bone_dice")  # of whole volumes, those that are charts
+
 
 def log_evaluation(figures: Mapping[str, Any], folder: Path) -> None:
     """Put an evaluation into the run of its training: `figures` (what metrics.json holds) as charts, pictures and all of `folder`.
@@ -47,4 +49,6 @@ def chart_names(figures: Mapping[str, Any]) -> dict[str, float]:
             charts |= {f"interval/{end}/{direction}": scores[end] for end in ends}
         lesion = figures.get("lesions", {}).get(direction, {})
         charts |= {f"lesion_{name}/{direction}": lesion[name] for name in ("contrast", "survival") if name in lesion}
+    for direction, volumes in figures.get("volumes", {}).items():
+        charts |= {f"{name}/{direction}": volumes["test"][name] for name in VOLUME_SCORES if name in volumes["test"]}
     return {key: value for key, value in charts.items() if value is not None}

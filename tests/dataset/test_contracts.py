@@ -28,6 +28,7 @@ def manifest() -> pd.DataFrame:
     table["group_key"] = [f"patient {number % 10}" for number in range(40)]
     table["ct_likelihood"] = np.where(table["modality"] == "ct", 0.9, 0.1)
     table["saturated"], table["head_share"] = 0.05, random.uniform(0.4, 0.5, 40)
+    table["reason"], table["files"] = "", 1
     table["height"], table["width"] = 256, random.integers(240, 270, 40)
     for name in ("brightness", "spread", "sharpness"):
         table[name] = random.uniform(0.2, 0.3, 40)

@@ -8,7 +8,7 @@ from skimage.draw import ellipse
 
 from pipeline.formats.slices import Slice
 from pipeline.imaging import head, intensity
-from pipeline.imaging.prepare import NoHead, prepare, prepare_volume
+from pipeline.imaging.prepare import NoHead, find_outlines, prepare, prepare_volume
 from pipeline.params import Preprocess, Window
 
 PREPROCESS = Preprocess(
@@ -157,7 +157,7 @@ def test_neighbouring_slices_of_a_volume_are_seen_alike() -> None:
         pixels += random.random(pixels.shape, dtype=np.float32)
         slices.append(Slice(pixels, spacing=(1.8, 1.8), position=3.0 * number))
     slices.insert(0, Slice(np.zeros((128, 128), np.float32), spacing=(1.8, 1.8), position=-3.0))
-    together = prepare_volume(slices, "mr", PREPROCESS)
+    together = prepare_volume(slices, "mr", PREPROCESS, find_outlines(slices, "mr"))
     assert together[0] is None
     alone = [prepare(slice_, "mr", PREPROCESS) for slice_ in slices[1:]]
     for measure in (lambda prepared: prepared.high, lambda prepared: prepared.box.top):

@@ -52,6 +52,46 @@ def dicom_series(folder: Path, slices: NDArray[np.float32], modality: str) -> li
     return files
 
 
+def dicom_planes(folder: Path, voxels: NDArray[np.int16], affine: NDArray[np.float64], planes: Sequence[int] | None = None) -> list[Path]:
+    """An MR series of the planes across the third axis of `voxels` (I, J, K), in any orientation; `affine` as nibabel counts.
+
+    `planes`: only these. Columns run along the first axis, rows along the second.
+    """
+    folder.mkdir(parents=True)
+    lps = np.diag([-1.0, -1.0, 1.0])
+    steps = lps @ affine[:3, :3]
+    spacing = np.linalg.norm(steps, axis=0)
+    files = []
+    for number, k in enumerate(range(voxels.shape[2]) if planes is None else planes):
+        plane = _mr_instance(folder, number)
+        plane.ImageOrientationPatient = [round(float(part), 6) for part in (*steps[:, 0] / spacing[0], *steps[:, 1] / spacing[1])]
+        plane.ImagePositionPatient = [round(float(part), 4) for part in lps @ affine[:3, 3] + k * steps[:, 2]]
+        plane.PixelSpacing, plane.SliceThickness = [float(spacing[1]), float(spacing[0])], float(spacing[2])
+        plane.Rows, plane.Columns = voxels.shape[1], voxels.shape[0]
+        plane.BitsStored, plane.HighBit, plane.PixelRepresentation = 12, 11, 0
+        plane.PixelData = np.ascontiguousarray(voxels[:, :, k].T).astype("<u2").tobytes()
+        plane["PixelData"].VR = "OW"
+        files.append(folder / f"{number:04d}.dcm")
+        plane.save_as(files[-1], enforce_file_format=True)
+    return files
+
+
+def _mr_instance(folder: Path, number: int) -> Dataset:
+    """An MR image of the one series of `folder`, without place and pixels."""
+    plane = Dataset()
+    plane.file_meta = FileMetaDataset()
+    plane.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    plane.SOPClassUID = plane.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    plane.SOPInstanceUID = generate_uid(entropy_srcs=["test", str(folder), str(number)])
+    plane.file_meta.MediaStorageSOPInstanceUID = plane.SOPInstanceUID
+    plane.StudyInstanceUID, plane.SeriesInstanceUID, plane.FrameOfReferenceUID = (
+        generate_uid(entropy_srcs=["test", str(folder), name]) for name in ("study", "series", "frame")
+    )
+    plane.PatientID, plane.Modality, plane.InstanceNumber = folder.parent.name or "P1", "MR", number + 1
+    plane.SamplesPerPixel, plane.PhotometricInterpretation, plane.BitsAllocated = 1, "MONOCHROME2", 16
+    return plane
+
+
 def nifti(file: Path, slices: NDArray[np.float32], axes: str = "RAS") -> Any:
     """A volume of `slices` (N, H, W), foot to head, stored with voxel axes `axes` such as LPS; gives the nibabel image."""
     turned = slices[:, ::-1, ::-1].transpose(2, 1, 0)  # to the right, to the front, up

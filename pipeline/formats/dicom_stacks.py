@@ -1,0 +1,56 @@
+"""DICOM files of a data folder that belong together: each series whose slices have a place is one volume, named by its first file.
+
+Only headers are read. Files without a place, alone, or cut off stay images of their own.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.formats import dicom, dicom_pixels, dicom_series
+from pipeline.formats.dicom_series import SAME_PLACE, Frame
+
+START = 512  # bytes that tell a DICOM file
+LEAST = 3  # slices of a volume
+MOST_UNEVEN = 4.0  # widest over median step; farther apart lie parts of several stacks
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files of the volume that `path` is the first file of; `path` alone where it is none. Empty where it is a later part of one."""
+    folder = path.parent
+    state = folder.stat()
+    firsts, parts = _stacks(folder, state.st_mtime_ns)
+    return () if path in parts else firsts.get(path, (path,))
+
+
+@lru_cache(maxsize=256)
+def _stacks(folder: Path, changed: int) -> tuple[dict[Path, tuple[Path, ...]], frozenset[Path]]:
+    """By first file, the files of each volume in `folder` itself; and the other files of these."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and _is_dicom(file) and dicom_pixels.is_whole(file)]
+    firsts: dict[Path, tuple[Path, ...]] = {}
+    used: set[Path] = set()
+    for group in dicom_series.group_frames(files) if files else []:
+        members = tuple(sorted({frame.file for frame in group}))
+        if len(group) >= LEAST and _is_volume(group) and not used & set(members):
+            firsts[members[0]] = members
+            used |= set(members)
+    return firsts, frozenset(file for members in firsts.values() for file in members[1:])
+
+
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as content:
+        return dicom.recognises(content.read(START))
+
+
+def _is_volume(group: list[Frame]) -> bool:
+    """Whether frames lie behind each other, one in each place, in steps of one stack."""
+    if not all(frame.placed for frame in group):
+        return False
+    ordered = sorted(group, key=lambda frame: frame.height)
+    steps = np.diff([frame.height for frame in ordered])
+    corners: NDArray[np.float64] = np.array([frame.affine[:3, 3] for frame in ordered if frame.affine is not None])
+    along = np.linalg.norm(np.diff(corners, axis=0), axis=1)
+    straight = bool((along < 2 * steps + SAME_PLACE).all())  # tilted by less than 60 degrees, not beside each other
+    return bool((steps > SAME_PLACE).all()) and straight and bool(steps.max() <= MOST_UNEVEN * np.median(steps))

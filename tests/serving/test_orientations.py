@@ -1,0 +1,205 @@
+"""One head stored in every orientation, tilted, coarse and fine: the same synthetic CT in millimetres, as SimpleITK sees the files.
+
+The head is a formula, so that each grid samples it exactly; the generator is a fixed map from MR to HU, so that all that differs is what
+lies before and after a network: axes, resampling, framing, the head's outline.
+"""
+
+from collections.abc import Callable
+from itertools import permutations, product
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.formats.synthetic import Label
+from pipeline.imaging.intensity import ct_to_unit
+from pipeline.params import Preprocess
+from pipeline.serving.translator import Translator
+from tests.serving import examinations
+
+Array = NDArray[np.float64]
+RADII = (48.0, 60.0, 40.0)  # mm of the head: a small one, so that few planes show all of it
+EXTENT = (60.0, 72.0, 50.0)  # mm that a volume reaches to both sides of its middle
+SOFT, STEEP = 50.0, 700.0  # HU of the brain, and by how much brightness 1 is denser
+SAME = 1.0  # HU: the rounding of integers, where only the order of the axes differs
+ALIKE = 25.0  # HU, mean over the head, where other voxels sampled it; its HU span 700, and folds are 25 mm wide
+
+
+class Fixed(nn.Module):
+    """Blurs a little, as networks do, and gives HU that grow with brightness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(STEEP), requires_grad=False)
+
+    def forward(self, images: Tensor, contrast: Tensor | None = None) -> Tensor:
+        bright = nn.functional.avg_pool2d((images + 1) / 2, 3, 1, 1, count_include_pad=False)
+        return 2 * ct_to_unit(SOFT + self.scale * (bright - 0.5)) - 1
+
+
+@pytest.fixture(scope="module")
+def to_ct() -> Translator:
+    return Translator(Fixed(), "mr_to_ct", Preprocess(pixels=64, field_of_view=150), conditional=False, label=Label("mr-to-ct"))
+
+
+def head(right: Array, front: Array, up: Array) -> Array:
+    """MR brightness at places in mm, the same for left and right nowhere: scalp, dark skull, brain with folds, one bright spot."""
+    size = depth(right, front, up)
+    brain = 450 + 120 * np.sin(right / 8 + 0.3) * np.cos(front / 9) * np.sin(up / 8 + 0.5)
+    spot = (right - 20) ** 2 + (front - 20) ** 2 + (up - 10) ** 2 < 9**2
+    return np.select([size > 1, size > 0.92, size > 0.8, spot], [4, 800, 60, 760], brain)
+
+
+def depth(right: Array, front: Array, up: Array) -> Array:
+    """0 in the middle of the head, 1 on its surface."""
+    return np.sqrt((right / RADII[0]) ** 2 + (front / RADII[1]) ** 2 + (up / RADII[2]) ** 2)
+
+
+def affine_of(axes: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[float, ...], turn: Array | None = None) -> tuple[Array, tuple]:
+    """(affine, shape) of voxels whose k-th axis runs along the patient's axis `axes[k]`, `signs[k]` way, all turned about the middle."""
+    shape = tuple(round(2 * EXTENT[axis] / size) for axis, size in zip(axes, spacing, strict=True))
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for k, (axis, sign, size) in enumerate(zip(axes, signs, spacing, strict=True)):
+        affine[axis, k] = sign * size
+    if turn is not None:
+        affine[:3, :3] = turn @ affine[:3, :3]
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine, shape
+
+
+def sample(affine: Array, shape: tuple[int, ...]) -> NDArray[np.int16]:
+    places = affine[:3, :3] @ np.indices(shape).reshape(3, -1) + affine[:3, 3:]
+    return head(*places).reshape(shape).astype(np.int16)
+
+
+def save(file: Path, affine: Array, shape: tuple[int, ...]) -> Path:
+    nibabel.save(nibabel.Nifti1Image(sample(affine, shape), affine), file)
+    return file
+
+
+def turned(degrees: float, axis: int) -> Array:
+    """Rotation about a patient's axis."""
+    one, other = (each for each in range(3) if each != axis)
+    turn, angle = np.eye(3), np.deg2rad(degrees)
+    turn[[one, other], [one, other]] = np.cos(angle)
+    turn[one, other], turn[other, one] = -np.sin(angle), np.sin(angle)
+    return turn
+
+
+@pytest.fixture(scope="module")
+def straight(to_ct: Translator, tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[float, ...]], sitk.Image]:
+    """The synthetic CT of the head stored to the left, back and head, with voxels of a given size."""
+    folder, known = tmp_path_factory.mktemp("straight"), {}
+
+    def translate(spacing: tuple[float, ...]) -> sitk.Image:
+        if spacing not in known:
+            name = "-".join(map(str, spacing))
+            source = save(folder / f"{name}.nii.gz", *affine_of((0, 1, 2), (-1, -1, 1), spacing))
+            to_ct.translate(source, folder / f"{name}-ct.nii.gz")
+            known[spacing] = sitk.ReadImage(str(folder / f"{name}-ct.nii.gz"))
+        return known[spacing]
+
+    return translate
+
+
+def difference(result: sitk.Image, reference: sitk.Image) -> float:
+    """Mean absolute difference in HU inside the scalp of `result` on the grid of `reference`, where both volumes reach."""
+    there = sitk.Resample(result, reference, sitk.Transform(), sitk.sitkLinear, -5000.0, sitk.sitkFloat32)
+    size = reference.GetSize()
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([-1, -1, 1]) @ np.reshape(reference.GetDirection(), (3, 3)) @ np.diag(reference.GetSpacing())
+    affine[:3, 3] = np.diag([-1, -1, 1]) @ reference.GetOrigin()
+    right, front, up = affine[:3, :3] @ np.indices(size).reshape(3, -1) + affine[:3, 3:]
+    inside = depth(right, front, up).reshape(size) < 0.92
+    one, other = (sitk.GetArrayFromImage(image).transpose(2, 1, 0) for image in (there, reference))
+    both = inside & (one > -2000)
+    assert both.sum() > 0.97 * inside.sum()
+    return float(np.abs(one[both] - other[both]).mean())
+
+
+RIGHT_HANDED = [
+    (axes, signs)
+    for axes in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
+    if np.linalg.det(np.eye(3)[list(axes)].T * signs) > 0
+]
+
+
+def test_all_24_axis_orders_give_the_same_ct_in_the_same_place(to_ct: Translator, straight, tmp_path: Path) -> None:
+    assert len(RIGHT_HANDED) == 24
+    sizes = (2.0, 2.5, 6.0)  # mm to the right, front and head
+    for axes, signs in RIGHT_HANDED:
+        spacing = tuple(sizes[axis] for axis in axes)
+        affine, shape = affine_of(axes, signs, spacing)
+        # Thick planes are axial ones here, in whatever order they are stored.
+        source, target = save(tmp_path / "mr.nii.gz", affine, shape), tmp_path / "ct.nii.gz"
+        to_ct.translate(source, target)
+        result, before = sitk.ReadImage(str(target)), sitk.ReadImage(str(source))
+        for what in ("GetSize", "GetOrigin", "GetDirection", "GetSpacing"):
+            np.testing.assert_allclose(getattr(result, what)(), getattr(before, what)(), atol=1e-4)
+        upright = sitk.DICOMOrient(result, "LPS")
+        reference = straight(sizes)
+        assert upright.GetSize() == reference.GetSize()
+        apart = np.abs(sitk.GetArrayFromImage(upright).astype(int) - sitk.GetArrayFromImage(reference))
+        assert apart.max() <= SAME, (axes, signs)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "axis"),
+    [pytest.param(6, 0, id="nodding, cut as stored"), pytest.param(25, 0, id="nodding"), pytest.param(-20, 1, id="leaning"), (40, 2)],
+)
+def test_a_turned_volume_gives_the_same_ct_in_the_same_place(
+    to_ct: Translator, straight, tmp_path: Path, degrees: float, axis: int
+) -> None:
+    """Sagittal planes, as an MPRAGE has them, turned against the patient's axes."""
+    affine, shape = affine_of((1, 2, 0), (-1, -1, 1), (2.5, 2.5, 2.5), turned(degrees, axis))
+    source = save(tmp_path / "mr.nii.gz", affine, shape)
+    to_ct.translate(source, tmp_path / "ct.nii.gz")
+    result = sitk.ReadImage(str(tmp_path / "ct.nii.gz"))
+    np.testing.assert_allclose(result.GetDirection(), sitk.ReadImage(str(source)).GetDirection(), atol=1e-6)
+    assert difference(result, straight((2.5, 2.5, 2.5))) < ALIKE
+
+
+@pytest.mark.parametrize("spacing", [(1.25, 1.25, 5.0), (1.0, 2.9, 5.0)])
+def test_other_spacings_give_the_same_ct(to_ct: Translator, straight, tmp_path: Path, spacing: tuple[float, ...]) -> None:
+    source = save(tmp_path / "mr.nii.gz", *affine_of((0, 1, 2), (-1, -1, 1), spacing))
+    to_ct.translate(source, tmp_path / "ct.nii.gz")
+    assert difference(sitk.ReadImage(str(tmp_path / "ct.nii.gz")), straight((2.5, 2.5, 2.5))) < ALIKE
+
+
+def test_a_sagittal_dicom_series_gives_the_same_ct_in_its_own_planes(to_ct: Translator, straight, tmp_path: Path) -> None:
+    affine, shape = affine_of((1, 2, 0), (-1, -1, 1), (2.5, 2.5, 2.5))
+    examinations.dicom_planes(tmp_path / "mr", sample(affine, shape), affine)
+    to_ct.translate(tmp_path / "mr", tmp_path / "ct")
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "ct")))
+    assert difference(reader.Execute(), straight((2.5, 2.5, 2.5))) < SAME
+    before, after = (
+        {tuple(map(float, pydicom.dcmread(file, stop_before_pixels=True).ImagePositionPatient)) for file in (tmp_path / name).iterdir()}
+        for name in ("mr", "ct")
+    )
+    assert after == before
+
+
+def test_uneven_planes_give_the_same_ct(to_ct: Translator, straight, tmp_path: Path) -> None:
+    """Thin slices at the base and thick ones above."""
+    affine, shape = affine_of((0, 1, 2), (-1, -1, 1), (2.5, 2.5, 2.5))
+    voxels = sample(affine, shape)
+    planes = [*range(14), *range(14, shape[2], 3)]
+    examinations.dicom_planes(tmp_path / "mr", voxels, affine, planes)
+    to_ct.translate(tmp_path / "mr", tmp_path / "ct")
+    reference = sitk.GetArrayFromImage(straight((2.5, 2.5, 2.5)))
+    for file in (tmp_path / "ct").iterdir():
+        plane = pydicom.dcmread(file)
+        number = round((float(plane.ImagePositionPatient[2]) - affine[2, 3]) / 2.5)
+        inside = voxels[:, :, number].T > 300
+        if not inside.any():
+            continue
+        assert np.abs(plane.pixel_array[inside] - reference[number][inside]).mean() < ALIKE

@@ -1,0 +1,56 @@
+"""What a person should know before believing a result is said with it: stripped skulls, necks, what range the model knows."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from pipeline.formats.synthetic import Label
+from pipeline.imaging.integrity import SENTENCES, Fault
+from pipeline.params import Preprocess
+from pipeline.serving.translator import Translator
+from tests.serving.test_orientations import Fixed, affine_of, depth, head
+
+
+@pytest.fixture(scope="module")
+def to_ct() -> Translator:
+    return Translator(Fixed(), "mr_to_ct", Preprocess(pixels=64, field_of_view=150), conditional=False, label=Label("mr-to-ct"))
+
+
+def places(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return (affine[:3, :3] @ np.indices(shape).reshape(3, -1) + affine[:3, 3:]).reshape(3, *shape)
+
+
+def test_a_stripped_head_is_said_and_a_whole_one_is_not(to_ct: Translator, tmp_path: Path) -> None:
+    affine, shape = affine_of((0, 1, 2), (-1, -1, 1), (3.0, 3.0, 5.0))
+    where = places(affine, shape)
+    whole = head(*where)
+    for name, voxels, warnings in (
+        ("whole", whole, []),
+        ("stripped", np.where(depth(*where) < 0.8, whole, 0), [SENTENCES[Fault.SKULL_STRIPPED]]),
+    ):
+        nibabel.save(nibabel.Nifti1Image(voxels.astype(np.int16), affine), tmp_path / f"{name}.nii.gz")
+        summary = to_ct.translate(tmp_path / f"{name}.nii.gz", tmp_path / f"{name}-ct.nii.gz")
+        assert [warning for warning in summary.warnings if "no head" not in warning] == warnings
+
+
+def test_a_neck_is_left_empty_counted_and_said(to_ct: Translator, tmp_path: Path) -> None:
+    affine, shape = np.diag([-4.0, -4.0, 6.0, 1.0]), (32, 38, 40)
+    affine[:3, 3] = (62, 74, -180)
+    where = places(affine, shape)
+    neck = (np.hypot(where[0], where[1]) < 40) & (where[2] < 0) & (depth(*where) > 1)
+    nibabel.save(nibabel.Nifti1Image(np.where(neck, 300, head(*where)).astype(np.int16), affine), tmp_path / "mr.nii.gz")
+    summary = to_ct.translate(tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz")
+    assert 8 <= summary.below <= 13
+    assert f"{summary.below} of 40 slices lie below the teeth, where models were taught nothing, and are left empty" in summary.warnings
+    ct = np.asarray(nibabel.load(tmp_path / "ct.nii.gz").dataobj)
+    assert ct[:, :, : summary.below].max() == -1000
+    assert ct[:, :, summary.below + 1].max() > -500
+
+
+def test_a_model_knows_the_range_that_it_was_taught() -> None:
+    facts = {"conditional": False, "label": Label("mr-to-ct")}
+    assert Translator(Fixed(), "mr_to_ct", Preprocess(), **facts).known_range == (-1000, 3000)
+    pictures_only = Preprocess(teacher_pairs=0, ct_window={"level": 40, "width": 80})
+    assert Translator(Fixed(), "mr_to_ct", pictures_only, **facts).known_range == (0, 80)
