@@ -277,9 +277,8 @@ class Translator:
         if without_head:
             warnings.append(f"no head found in {len(without_head)} of {len(slices)} slices, which are left empty")
         if below:
-            warnings.append(
-                f"{len(below)} of {len(slices)} slices lie below the teeth, where models were taught nothing, and are left empty"
-            )
+            count = f"{len(below)} of {len(slices)}"
+            warnings.append(f"{count} slices lie below the teeth, where models were taught nothing, and are left empty")
         return warnings
 
 
