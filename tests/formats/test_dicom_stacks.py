@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.formats import table
-from pipeline.formats.slices import NotAxial, Truncated
+from pipeline.formats.slices import NotAxial, OtherModality, Truncated
 from tests.formats.dicom_files import write
 
 PICTURE = np.arange(12, dtype=np.int16).reshape(3, 4) + 1024
@@ -68,3 +68,24 @@ def test_a_thick_sagittal_series_is_one_line_not_one_a_file(tmp_path: Path) -> N
     assert own_images(folder) == ["IM0.dcm"]
     with pytest.raises(NotAxial, match=r"IM0.dcm: sagittal slices 5 mm apart; axial slices are made of steps of at most 3 mm"):
         table.read_slices(folder / "IM0.dcm", "ct")
+
+
+def test_a_real_mprage_is_one_volume(real_volumes: Path) -> None:
+    folder = real_volumes / "mr_mprage_sagittal/mprage"
+    (first,) = (file for file in sorted(folder.iterdir()) if not table.is_part(file))
+    assert len(table.files_of(first)) == 170
+    volume = table.read_stack(first, "mr")
+    assert len(volume.slices) == 256
+    assert volume.slices[128].pixels.shape == (256, 170)
+
+
+def test_pages_and_scouts_of_a_real_study_are_set_aside(real_volumes: Path) -> None:
+    study = real_volumes / "ct_phantom_study/study"
+    assert len(own_images(study / "S2010")) == 2  # the head, and DIRFILE, which is refused
+    for page in sorted((study / "S4010").glob("I*")):
+        with pytest.raises(OtherModality, match="a page for reading"):
+            table.read_slices(page, "ct")
+    with pytest.raises(NotAxial, match="a localizer"):
+        table.read_slices(study / "S1000/I10", "ct")
+    with pytest.raises(OtherModality, match="a DICOMDIR"):
+        table.read_slices(study / "S2010/DIRFILE", "ct")

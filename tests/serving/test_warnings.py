@@ -10,7 +10,8 @@ from pipeline.formats.synthetic import Label
 from pipeline.imaging.integrity import SENTENCES, Fault
 from pipeline.params import Preprocess
 from pipeline.serving.translator import Translator
-from tests.serving.test_orientations import Fixed, affine_of, depth, head
+from tests.imaging.formula import affine_of, depth, head
+from tests.serving.test_orientations import Fixed
 
 
 @pytest.fixture(scope="module")
