@@ -68,8 +68,8 @@ def read_volume(path: Path, files: list[Path], limits: Limits = LIMITS) -> Volum
         dicom_pixels.read_slices(files[0], limits)  # says what is wrong with it
     if not frames:
         raise UserError(f"{path}: no DICOM slices in this folder{_listed(aside)}; give a folder with one series, or a file")
-    groups = sorted(_series(frames), key=lambda group: (not _is_axial(group[0]), -len(group)))
-    alike = [group for group in groups if _is_axial(group[0]) == _is_axial(groups[0][0])]
+    groups = sorted(_series(frames), key=lambda group: (not is_axial(group[0]), -len(group)))
+    alike = [group for group in groups if is_axial(group[0]) == is_axial(groups[0][0])]
     if len(alike) > 1 and len(alike[1]) * 2 > len(alike[0]):
         lengths = ", ".join(str(len(group)) for group in alike)
         raise UserError(f"{path}: several series (of {lengths} slices); give a folder with one of them")
@@ -152,7 +152,8 @@ def _in_one_place(one: Frame, other: Frame) -> bool:
     return one.height - other.height < SAME_PLACE and bool(np.allclose(one.affine, other.affine, atol=SAME_PLACE))
 
 
-def _is_axial(frame: Frame) -> bool:
+def is_axial(frame: Frame) -> bool:
+    """Whether a frame lies nearest to an axial plane, or does not say how it lies."""
     return frame.affine is None or int(np.argmax(np.abs(frame.affine[:3, 2]))) == 2
 
 

@@ -18,25 +18,32 @@ MOST_UNEVEN = 4.0  # widest over median step; farther apart lie parts of several
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """The files of the volume that `path` is the first file of; `path` alone where it is none. Empty where it is a later part of one."""
-    folder = path.parent
-    state = folder.stat()
-    firsts, parts = _stacks(folder, state.st_mtime_ns)
-    return () if path in parts else firsts.get(path, (path,))
+    """The files of the volume that `path` is the first file of; empty where it is none."""
+    return _stacks_beside(path)[0].get(path, ())
+
+
+def first_of(path: Path) -> Path:
+    """The first file of the volume that `path` belongs to; `path` itself where it is that, or of no volume."""
+    return _stacks_beside(path)[1].get(path, path)
+
+
+def _stacks_beside(path: Path) -> tuple[dict[Path, tuple[Path, ...]], dict[Path, Path]]:
+    return _stacks(path.parent, path.parent.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
-def _stacks(folder: Path, changed: int) -> tuple[dict[Path, tuple[Path, ...]], frozenset[Path]]:
-    """By first file, the files of each volume in `folder` itself; and the other files of these."""
+def _stacks(folder: Path, changed: int) -> tuple[dict[Path, tuple[Path, ...]], dict[Path, Path]]:
+    """By first file, the files of each volume in `folder` itself; and by each of these files, the first."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and _is_dicom(file) and dicom_pixels.is_whole(file)]
-    firsts: dict[Path, tuple[Path, ...]] = {}
-    used: set[Path] = set()
+    volumes: dict[Path, tuple[Path, ...]] = {}
+    firsts: dict[Path, Path] = {}
     for group in dicom_series.group_frames(files) if files else []:
         members = tuple(sorted({frame.file for frame in group}))
-        if len(group) >= LEAST and _is_volume(group) and not used & set(members):
-            firsts[members[0]] = members
-            used |= set(members)
-    return firsts, frozenset(file for members in firsts.values() for file in members[1:])
+        alone = len(members) == 1 and dicom_series.is_axial(group[0])  # its frames are slices as they are
+        if len(group) >= LEAST and not alone and _is_volume(group) and not firsts.keys() & set(members):
+            volumes[members[0]] = members
+            firsts |= dict.fromkeys(members, members[0])
+    return volumes, firsts
 
 
 def _is_dicom(file: Path) -> bool:

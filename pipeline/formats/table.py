@@ -76,7 +76,7 @@ def read_slices(path: Path, modality: str = "", ct_values: CtValues = "auto", li
     """
     path, format_ = _with_header(path)
     read = getattr(format_, "read_slices", None)
-    if read is None or len(_stack(path, format_)) > 1:
+    if read is None or _stack(path, format_):
         return read_stack(path, modality, ct_values, limits).slices
     return values.interpret_slices(read(path, limits), path, modality, ct_values, format_ is pictures)[0]
 
@@ -108,7 +108,7 @@ def read_stack(path: Path, modality: str = "", ct_values: CtValues = "auto", lim
     """The volume that a file of a data folder stands for: its own, or that of the DICOM series that it is the first file of."""
     path, format_ = _with_header(path)
     files = _stack(path, format_)
-    volume = dicom.read_series(path, files, limits) if len(files) > 1 else format_.read_volume(path, limits)
+    volume = dicom.read_series(path, files, limits) if files else format_.read_volume(path, limits)
     return values.interpret_volume(volume, modality, ct_values)
 
 
@@ -123,7 +123,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _stack(path: Path, format_: Format) -> list[Path]:
-    """The DICOM files of the volume that `path` is the first file of, else nothing."""
+    """The DICOM files of the volume that `path` is the first file of; none where it is of no such volume."""
     if format_ is not dicom:
         return []
     from pipeline.formats import dicom_stacks
@@ -185,12 +185,17 @@ def is_part(path: Path) -> bool:
     """Whether a file is no image of its own: the voxels that another file, its header, describes, or a later file of a DICOM series."""
     if path.name.lower().endswith(_VOXELS) and _header_of(path) is not None:
         return True
+    return image_of(path) != path
+
+
+def image_of(path: Path) -> Path:
+    """The file that stands for the DICOM series that `path` belongs to, its first; `path` itself where it is of none."""
     with path.open("rb") as content:
         if not dicom.recognises(content.read(START)):
-            return False
+            return path
     from pipeline.formats import dicom_stacks
 
-    return not dicom_stacks.files_of(path)
+    return dicom_stacks.first_of(path)
 
 
 def _new_name(path: Path, format_: Format) -> Path:

@@ -64,7 +64,7 @@ def copy_tree(root: Path, target: Path, title: str, pattern: str = patients.AUTO
         found = layout.find(root, names.path, pattern)
         layout.copy(found, target)
         layout.write_table(found, target / paths.FILES_CSV.name)
-        paired = pairs.find(root, found, names.group)
+        paired = pairs.of_images(pairs.find(root, found, names.group), target)
     except UserError as error:
         raise UserError(f"{title}: {error}") from None
     pairs.write(paired, target)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.domain import CONTRASTS, MODALITIES
 from pipeline.errors import UserError
+from pipeline.formats.table import image_of
 from pipeline.sources.layout import Layout, Place, walk
 
 COLUMNS = ("ct", "mr", "contrast", "group", "place")
@@ -27,6 +28,11 @@ def find(root: Path, layout: Layout, rename_group: Callable[[str], str] = str) -
     """
     tables = sorted((file for file in walk(root) if file.name.lower() == NAME), key=lambda file: (len(file.parts), file))
     return _read_foreign(tables[0], layout, rename_group) if tables else _of_patients(layout)
+
+
+def of_images(pairs: list[Pair], folder: Path) -> list[Pair]:
+    """`pairs` of files in `folder`, each by the file that stands for its image: a DICOM series may be named by any of its files."""
+    return [pair | {side: image_of(folder / pair[side]).relative_to(folder).as_posix() for side in MODALITIES} for pair in pairs]
 
 
 def write(pairs: list[Pair], folder: Path) -> None:

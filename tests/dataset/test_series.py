@@ -11,8 +11,9 @@ from pipeline import paths
 from pipeline.dataset import manifest, prepare_slices, quality, slice_arrays
 from pipeline.dataset.manifest_contract import check
 from pipeline.params import Preprocess, Quality, load
-from pipeline.sources import provenance
+from pipeline.sources import pairs, provenance
 from pipeline.sources.table import download
+from tests.formats import dicom_files
 from tests.imaging.formula import affine_of, depth, sample
 from tests.serving import examinations
 
@@ -66,3 +67,14 @@ def test_they_are_prepared_as_slices_of_one_volume(raw: Path, judged: pd.DataFra
     middle = slice_arrays.to_float(stored)[len(stored) // 2]
     assert middle[16, 16] > 0.3  # brain in the middle
     assert middle[0].max() == 0
+
+
+def test_a_pair_may_be_named_by_any_file_of_its_series(tmp_path: Path) -> None:
+    for modality in ("CT", "MR"):
+        for number in range(4):
+            stored = np.full((3, 4), 1024 + number, np.int16)
+            dicom_files.write(tmp_path / f"mine/{modality.lower()}/{number}.dcm", stored, 5.0 * number, Modality=modality)
+    (tmp_path / "mine/pairs.csv").write_text("ct,mr\nct/2.dcm,mr/1.dcm\n")
+    download(PARAMS.data.model_copy(update={"source": "folder", "folder": str(tmp_path / "mine")}), tmp_path / "raw")
+    (pair,) = pairs.read(tmp_path / "raw")
+    assert (pair["ct"], pair["mr"]) == ("ct/0.dcm", "mr/0.dcm")

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from pipeline.formats import table
 from pipeline.formats.slices import NotAxial, OtherModality, Truncated
-from tests.formats.dicom_files import write
+from tests.formats.dicom_files import write, write_enhanced
 
 PICTURE = np.arange(12, dtype=np.int16).reshape(3, 4) + 1024
 SAGITTAL = {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
@@ -33,6 +34,19 @@ def test_a_sagittal_series_is_one_volume_of_axial_slices(tmp_path: Path) -> None
     np.testing.assert_array_equal(slices[2].pixels[0], 100 * np.arange(6))
     volume = table.read_stack(folder / "IM0.dcm", "ct")
     assert volume.voxels.shape == (4, 3, 6)
+    assert table.image_of(folder / "IM4.dcm") == folder / "IM0.dcm"
+
+
+def test_a_sagittal_file_of_many_frames_is_one_too(tmp_path: Path) -> None:
+    stored = np.stack([PICTURE] * 4).astype(np.uint16)
+    file = write_enhanced(tmp_path / "a.dcm", stored, [0.0, 1.0, 2.0, 3.0])
+    dataset = pydicom.dcmread(file)
+    dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = SAGITTAL["ImageOrientationPatient"]
+    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        frame.PlanePositionSequence[0].ImagePositionPatient = [float(number), -120, 40]
+    dataset.save_as(file)
+    slices = table.read_slices(file, "mr")
+    assert [slice_.pixels.shape for slice_ in slices] == [(4, 4)] * 3
 
 
 def test_series_in_one_folder_are_told_apart(tmp_path: Path) -> None:
@@ -45,11 +59,9 @@ def test_series_in_one_folder_are_told_apart(tmp_path: Path) -> None:
 
 def test_slices_of_several_patients_stay_images_of_their_own(tmp_path: Path) -> None:
     for index in range(5):
-        write(tmp_path / f"{index}.dcm", PICTURE, 5.0 * index, SeriesInstanceUID=f"1.2.{index}")
-    assert len(own_images(tmp_path)) == 5
-    for index in range(5):  # one series by its number, far from being one stack
-        write(tmp_path / f"{index}.dcm", PICTURE, [0.0, 5.0, 10.0, 300.0, 800.0][index])
-    assert len(own_images(tmp_path)) == 5
+        write(tmp_path / f"a/{index}.dcm", PICTURE, 5.0 * index, SeriesInstanceUID=f"1.2.{index}")
+        write(tmp_path / f"b/{index}.dcm", PICTURE, [0.0, 5.0, 10.0, 300.0, 800.0][index])  # one series by its number, no stack
+    assert len(own_images(tmp_path / "a")) == len(own_images(tmp_path / "b")) == 5
 
 
 def test_a_file_that_was_cut_off_does_not_spoil_the_others(tmp_path: Path) -> None:
