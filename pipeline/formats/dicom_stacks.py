@@ -14,7 +14,7 @@ from pipeline.formats.dicom_series import SAME_PLACE, Frame
 
 START = 512  # bytes that tell a DICOM file
 LEAST = 3  # slices of a volume
-MOST_UNEVEN = 4.0  # widest over median step; farther apart lie parts of several stacks
+MOST_UNEVEN = 4.0  # widest step over the narrower ones; farther apart lie parts of several stacks
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
@@ -60,4 +60,4 @@ def _is_volume(group: list[Frame]) -> bool:
     corners: NDArray[np.float64] = np.array([frame.affine[:3, 3] for frame in ordered if frame.affine is not None])
     along = np.linalg.norm(np.diff(corners, axis=0), axis=1)
     straight = bool((along < 2 * steps + SAME_PLACE).all())  # tilted by less than 60 degrees, not beside each other
-    return bool((steps > SAME_PLACE).all()) and straight and bool(steps.max() <= MOST_UNEVEN * np.median(steps))
+    return bool((steps > SAME_PLACE).all()) and straight and bool(steps.max() <= MOST_UNEVEN * np.percentile(steps, 25))

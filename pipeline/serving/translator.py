@@ -24,6 +24,7 @@ from pipeline.imaging import head, intensity
 from pipeline.imaging.axial import AxialView, view_axially
 from pipeline.imaging.integrity import SENTENCES, examine
 from pipeline.imaging.prepare import NoHead, Prepared, find_outlines, prepare_volume
+from pipeline.imaging.surroundings import AIR, clear_surroundings
 from pipeline.params import Preprocess
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 Images = NDArray[np.float32]
 Progress = Callable[[int, int], None]  # called with the number of slices finished since the last call, and of all
 
-AIR = -1000.0  # Hounsfield units around the head
 BATCH = 8
 
 
@@ -227,6 +227,8 @@ class Translator:
         translation = self.translate_slices(
             view.volume.slices, contrast, hounsfield=volume.calibrated, with_uncertainty=with_uncertainty, progress=progress
         )
+        if translation.unit == "hu":
+            translation = replace(translation, images=list(clear_surroundings(np.stack(translation.images))))
         return view, translation
 
     def write(self, view: AxialView, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:

@@ -46,8 +46,8 @@ def test_its_axial_slices_are_used(judged: pd.DataFrame) -> None:
     mr = judged[judged["modality"] == "mr"]
     assert mr["path"].nunique() == 1
     assert len(mr) == 40  # planes from foot to head, not the 48 sagittal ones
-    assert set(mr.loc[mr["status"] == "quarantined", "reason"]) <= {"no head", "blank"}  # above the vertex and below the chin
-    assert (mr["status"] == "ok").sum() >= 28
+    assert set(mr.loc[mr["status"] == "quarantined", "reason"]) <= {"no head", "blank", "exact duplicate", "saturated"}  # at both ends
+    assert (mr["status"] == "ok").sum() >= 24
     assert mr["group_key"].nunique() == 1
     assert mr["position"].is_monotonic_increasing
 

@@ -27,7 +27,7 @@ def affine_of(degrees: float, spacing: tuple[float, float, float] = (2.0, 2.5, 3
 
 
 def volume_of(affine: NDArray[np.float64], **facts: object) -> Volume:
-    voxels = ndimage.gaussian_filter(np.random.default_rng(0).uniform(0, 1000, SHAPE), 1.5).astype(np.float32)
+    voxels = ndimage.gaussian_filter(np.random.default_rng(0).uniform(0, 1000, SHAPE), 3).astype(np.float32)
     return Volume(voxels, affine, "grey", "NIfTI", "head", **facts)
 
 
@@ -72,7 +72,8 @@ def test_results_come_back_onto_the_voxels_of_the_source() -> None:
     assert restored.shape == volume.voxels.shape
     expected = resample(as_itk(view.volume.voxels, view.volume.affine), as_itk(volume.voxels, volume.affine), -1000.0)
     np.testing.assert_allclose(restored, expected, atol=0.05)
-    assert np.corrcoef(restored.ravel(), volume.voxels.ravel())[0, 1] > 0.9
+    inner = (slice(2, -2),) * 3  # at the faces, what lies beyond is mixed in
+    assert np.corrcoef(restored[inner].ravel(), volume.voxels[inner].ravel())[0, 1] > 0.95
 
 
 def test_what_lies_along_the_axes_stays_as_stored() -> None:

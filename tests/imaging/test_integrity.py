@@ -67,7 +67,7 @@ def test_a_head_cut_by_the_field_of_view_is_named(head: SimulatedVolume) -> None
 def test_metal_in_a_ct_is_named(head: SimulatedVolume) -> None:
     ct = head.ct.astype(np.float32)
     assert findings(ct, head.affine, "ct").faults == []
-    middle = np.round(eyes(head) + np.array([0, 30, 7])).astype(int)
+    middle = np.round(eyes(head) + np.array([0, 30, 14])).astype(int)
     ct[middle[0] : middle[0] + 2, middle[1] : middle[1] + 2, middle[2] - 6 : middle[2] + 2] = 3071
     assert findings(ct, head.affine, "ct").faults == [Fault.METAL]
 

@@ -24,7 +24,7 @@ from tests.serving import examinations
 
 SOFT, STEEP = 50.0, 700.0  # HU of the brain, and by how much brightness 1 is denser
 SAME = 1.0  # HU: the rounding of integers, where only the order of the axes differs
-ALIKE = 25.0  # HU, mean over the head, where other voxels sampled it; its HU span 700, and folds are 25 mm wide
+ALIKE = 15.0, 40.0  # HU, mean over brain and whole head, where other voxels sampled it; its HU span 700, and its skull is 6 mm thick
 
 
 class Fixed(nn.Module):
@@ -60,19 +60,19 @@ def straight(to_ct: Translator, tmp_path_factory: pytest.TempPathFactory) -> Cal
     return translate
 
 
-def difference(result: sitk.Image, reference: sitk.Image) -> float:
-    """Mean absolute difference in HU inside the scalp of `result` on the grid of `reference`, where both volumes reach."""
+def differences(result: sitk.Image, reference: sitk.Image) -> tuple[float, float]:
+    """Mean absolute difference in HU of `result` on the grid of `reference`, in the brain and in all inside the scalp."""
     there = sitk.Resample(result, reference, sitk.Transform(), sitk.sitkLinear, -5000.0, sitk.sitkFloat32)
     size = reference.GetSize()
     affine = np.eye(4)
     affine[:3, :3] = np.diag([-1, -1, 1]) @ np.reshape(reference.GetDirection(), (3, 3)) @ np.diag(reference.GetSpacing())
     affine[:3, 3] = np.diag([-1, -1, 1]) @ reference.GetOrigin()
     right, front, up = affine[:3, :3] @ np.indices(size).reshape(3, -1) + affine[:3, 3:]
-    inside = depth(right, front, up).reshape(size) < 0.92
+    place = depth(right, front, up).reshape(size)
     one, other = (sitk.GetArrayFromImage(image).transpose(2, 1, 0) for image in (there, reference))
-    both = inside & (one > -2000)
-    assert both.sum() > 0.97 * inside.sum()
-    return float(np.abs(one[both] - other[both]).mean())
+    assert (one[place < 0.92] > -2000).mean() > 0.97  # -5000 where `result` does not reach
+    apart = np.abs(one - other)
+    return float(apart[place < 0.72].mean()), float(apart[place < 0.92].mean())
 
 
 RIGHT_HANDED = [
@@ -115,14 +115,16 @@ def test_a_turned_volume_gives_the_same_ct_in_the_same_place(
     to_ct.translate(source, tmp_path / "ct.nii.gz")
     result = sitk.ReadImage(str(tmp_path / "ct.nii.gz"))
     np.testing.assert_allclose(result.GetDirection(), sitk.ReadImage(str(source)).GetDirection(), atol=1e-6)
-    assert difference(result, straight((2.5, 2.5, 2.5))) < ALIKE
+    brain, all_ = differences(result, straight((2.5, 2.5, 2.5)))
+    assert (brain < ALIKE[0], all_ < ALIKE[1]) == (True, True), (brain, all_)
 
 
 @pytest.mark.parametrize("spacing", [(1.25, 1.25, 5.0), (1.0, 2.9, 5.0)])
 def test_other_spacings_give_the_same_ct(to_ct: Translator, straight, tmp_path: Path, spacing: tuple[float, ...]) -> None:
     source = save(tmp_path / "mr.nii.gz", *affine_of((0, 1, 2), (-1, -1, 1), spacing))
     to_ct.translate(source, tmp_path / "ct.nii.gz")
-    assert difference(sitk.ReadImage(str(tmp_path / "ct.nii.gz")), straight((2.5, 2.5, 2.5))) < ALIKE
+    brain, all_ = differences(sitk.ReadImage(str(tmp_path / "ct.nii.gz")), straight((2.5, 2.5, 2.5)))
+    assert (brain < ALIKE[0], all_ < ALIKE[1]) == (True, True), (brain, all_)
 
 
 def test_a_sagittal_dicom_series_gives_the_same_ct_in_its_own_planes(to_ct: Translator, straight, tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def test_a_sagittal_dicom_series_gives_the_same_ct_in_its_own_planes(to_ct: Tran
     to_ct.translate(tmp_path / "mr", tmp_path / "ct")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "ct")))
-    assert difference(reader.Execute(), straight((2.5, 2.5, 2.5))) < SAME
+    assert max(differences(reader.Execute(), straight((2.5, 2.5, 2.5)))) < SAME
     before, after = (
         {tuple(map(float, pydicom.dcmread(file, stop_before_pixels=True).ImagePositionPatient)) for file in (tmp_path / name).iterdir()}
         for name in ("mr", "ct")
@@ -153,4 +155,4 @@ def test_uneven_planes_give_the_same_ct(to_ct: Translator, straight, tmp_path: P
         inside = voxels[:, :, number].T > 300
         if not inside.any():
             continue
-        assert np.abs(plane.pixel_array[inside] - reference[number][inside]).mean() < ALIKE
+        assert np.abs(plane.pixel_array[inside] - reference[number][inside]).mean() < ALIKE[1]
