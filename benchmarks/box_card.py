@@ -35,13 +35,13 @@ from pipeline.evaluation.volume_scores import BONE
 from pipeline.formats.slices import Slice
 from pipeline.formats.volume import Volume
 from pipeline.imaging.intensity import display
-from pipeline.imaging.prepare import prepare_volume
+from pipeline.imaging.prepare import find_outlines, prepare_volume
 from pipeline.models.inference import load_preprocess, translate
 from pipeline.params import Params
 from pipeline.phantom import SimulatedVolume, simulate_volume
 from pipeline.phantom.sequences import PROTOCOLS, Sequence, draw_settings
 from pipeline.phantom.tissues import PROPERTIES, Tissue
-from pipeline.serving.translator import AIR, Translator
+from pipeline.serving.translator import Translator
 
 Images = NDArray[np.float32]
 FIRST_SEED = 2**42  # of simulated heads that no training and no validation has seen
@@ -186,7 +186,7 @@ def _looks(seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
 def _to_hounsfield(translator: Translator, simulated: SimulatedVolume) -> Images:
     volume = Volume(simulated.mr, simulated.affine, "grey", "NIfTI", "simulated MR", "mr")
     view, translation = translator.translate_volume(volume)
-    return view.restore(np.stack(translation.images), AIR)
+    return view.restore(np.stack(translation.images))
 
 
 def _errors(prediction: Images, truth: SimulatedVolume) -> dict[str, float]:
@@ -206,7 +206,7 @@ def _mean_ct(translator: Translator, heads: int, planes: float) -> MeanPicture:
     for seed in range(MEAN_SEED, MEAN_SEED + heads):
         ct = simulate_volume(seed, (*SPACING, 2 * planes), extent=(LOWEST, HIGHEST)).ct_truth.astype(np.float32)
         slices = [Slice(plane.T, unit="hu", modality="ct", spacing=SPACING) for plane in np.moveaxis(ct, 2, 0)]
-        prepared = prepare_volume(slices, Modality.CT, translator.preprocess)
+        prepared = prepare_volume(slices, Modality.CT, translator.preprocess, find_outlines(slices, Modality.CT))
         pictures += [each.array for each in prepared if each is not None]
     return MeanPicture(torch.from_numpy(2 * np.mean(pictures, axis=0, dtype=np.float32) - 1))
 

@@ -21,7 +21,7 @@ from pipeline.imaging.outline import Outline
 LEAST = 8  # slices with a head; fewer tell nothing of a volume
 SAMPLE = 16  # slices that are looked at
 UPPER = 85.0  # mm below the vertex: there an axial slice meets neither nose nor face
-REACH = 1.0  # times the head's length: from the vertex to the teeth, the lowest that simulated heads show
+REACH = 1.1  # times the head's length: from the vertex to the teeth, the lowest that simulated heads show
 LENGTHS = (150.0, 210.0)  # mm; a head's length is taken for at least and at most that
 SHELL = 18.0  # mm below the surface in which the skull lies
 DARK = (0.06, 0.12, 0.2)  # of the brain's brightness: bone is darker than one of these, and scalp brighter, whatever the sequence
