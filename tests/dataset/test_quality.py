@@ -88,7 +88,7 @@ def test_burned_in_text_is_a_warning_and_no_reason(pictures: dict[str, np.ndarra
 
 def test_of_equal_pixels_the_paired_one_stays() -> None:
     columns = {"height": 200, "width": 200, "spread": 0.2, "head_share": 0.4, "border": 0.0, "colour": 0.0, "saturated": 0.0}
-    columns |= {"ct_likelihood": 0.9, "marks": 0}
+    columns |= {"ct_likelihood": 0.9, "marks": 0, "below": False, "faults": ""}
     rows = [
         {"slice_id": name, "modality": "ct", "sha256": "same", "pair": pair, "complaint": "", "file_modality": ""} | columns
         for name, pair in (("ct/a", -1), ("ct/b", 0), ("ct/c", -1))
