@@ -1,15 +1,20 @@
 """Kill `dvc repro` at random moments, many times, and see that the next one makes everything good.
 
-    python benchmarks/kill_drill.py --rounds 200          # about a minute a round on two idle cores; by hand
+    python benchmarks/kill_drill.py --rounds 200                       # about two minutes a round on two idle cores; by hand
+    python benchmarks/kill_drill.py --rounds 50 --kinds stage --folder /tmp/drill      # cheaper; goes on with what the folder holds
 
-Each round starts the whole graph with the smallest settings in a project of its own, cold (nothing but the code) or warm (one knob
-changed), and sends SIGKILL after a random time: to dvc with all it started, to dvc alone, or to the stage alone. That is done up to three
-times in a row. Then `dvc repro` must end well: outputs with the bytes of an undisturbed project, one version of each model in the registry
-for each training, no run left RUNNING, no temporary file or folder, no process.
+Each round brings the whole graph up with the smallest settings in a project of its own, cold (nothing but the code) or warm (one knob
+changed), and sends SIGKILL after a random time: to dvc with all it started, to dvc alone, or to the stage alone. Then it starts again and
+kills again, up to MOST_KILLS times: stages that ended are done, so that the kills fall into all of the graph, and a round costs little
+more than the graph itself. A stage round does so with one stage of a finished graph, whose earlier stages stay.
+
+Then `dvc repro` must end well: outputs with the bytes of an undisturbed project, one version of each model in the registry for each
+training, no run left RUNNING, no temporary file or folder, no process.
 """
 
 import argparse
 import os
+import pickle
 import random
 import shutil
 import sqlite3
@@ -18,11 +23,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import yaml
 
 from pipeline import presets
 from pipeline.atomic import WRITING
@@ -37,16 +44,18 @@ OUTPUTS = (
     "reports/evaluate",
 )
 CHANGES = ("train.seed=3", "train.lambda_cycle=2.0", "preprocess.margin=0.06", "evaluate.examples=3")  # a warm round makes one of them
-MOST_KILLS = 3
+MOST_KILLS = 12
+LONGEST = 4 * 3600  # seconds; a machine may be very busy
 
 
 @dataclass
 class Drill:
-    """A project in `folder`, and what undisturbed projects gave, by the seed in use."""
+    """A project in `folder`; what undisturbed runs gave, by the knob that was changed ("": none); the seconds that the cold one took."""
 
     folder: Path
     expected: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    seconds: float = 0.0  # that the undisturbed cold run took
+    seconds: float = 0.0
+    lock: bytes = b""  # dvc.lock after the last cold round
 
     def environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -77,10 +86,28 @@ class Drill:
         (self.folder / "dvc.lock").unlink(missing_ok=True)
         (self.folder / "mlruns").mkdir()
 
-    def start(self) -> "subprocess.Popen[bytes]":
+    def go_back(self, stage: str | None = None) -> None:
+        """To where the last cold round ended, or to before `stage`. DVC forgets its runs, which it would restore without working."""
+        lock = yaml.safe_load(self.lock)
+        gone = [] if stage is None else self.stages()[self.stages().index(stage) :]
+        for out in (out for name in gone for out in self.outs(name)):
+            shutil.rmtree(self.folder / out) if (self.folder / out).is_dir() else (self.folder / out).unlink(missing_ok=True)
+        lock["stages"] = {name: content for name, content in lock["stages"].items() if name not in gone}
+        (self.folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+        shutil.rmtree(self.folder / ".dvc/cache/runs", ignore_errors=True)
+        subprocess.run(["dvc", "checkout", "-q", "--force"], cwd=self.folder, env=self.environment(), check=True)
+
+    def stages(self) -> list[str]:
+        return list(yaml.safe_load((self.folder / "dvc.yaml").read_text())["stages"])
+
+    def outs(self, stage: str) -> list[str]:
+        named = yaml.safe_load((self.folder / "dvc.yaml").read_text())["stages"][stage]["outs"]
+        return [out if isinstance(out, str) else next(iter(out)) for out in named]
+
+    def start(self, *target: str) -> "subprocess.Popen[bytes]":
         log = (self.folder.parent / "log").open("ab")
         return subprocess.Popen(
-            ["dvc", "repro"],
+            ["dvc", "repro", *target],
             cwd=self.folder,
             env=self.environment(),
             stdout=log,
@@ -89,10 +116,10 @@ class Drill:
             start_new_session=True,
         )
 
-    def finish(self) -> str:
-        """Run the graph to its end; what is wrong, "" when nothing is."""
+    def finish(self, *target: str) -> str:
+        """Run the graph to its end, or to that of the stage `target`; what is wrong, "" when nothing is."""
         (self.folder.parent / "log").unlink(missing_ok=True)
-        if self.start().wait(timeout=1800) != 0:
+        if self.start(*target).wait(timeout=LONGEST) != 0:
             return "dvc repro failed: " + (self.folder.parent / "log").read_text(errors="replace")[-1500:]
         return ""
 
@@ -128,9 +155,11 @@ def session(leader: int) -> Iterator[psutil.Process]:
             continue
 
 
-def faults(drill: Drill, key: str) -> Iterator[str]:
-    """What is not as it must be after a round."""
-    expected, found = drill.expected[key], drill.outputs()
+def faults(drill: Drill, key: str, last: str) -> Iterator[str]:
+    """What is not as it must be after a round that went up to the stage `last`."""
+    made = [out for stage in drill.stages()[: drill.stages().index(last) + 1] for out in drill.outs(stage)]
+    expected = {name: content for name, content in drill.expected[key].items() if any(f"{name}/".startswith(f"{out}/") for out in made)}
+    found = drill.outputs()
     differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if differing:
         yield f"other bytes: {', '.join(differing[:5])}"
@@ -148,44 +177,81 @@ def faults(drill: Drill, key: str) -> Iterator[str]:
             yield f"one training registered twice: {twice}"
 
 
-def play(drill: Drill, dice: random.Random) -> tuple[str, list[str]]:
-    """One round; what was done, and what is wrong after it."""
-    cold = dice.random() < 0.5
-    setting = "" if cold else dice.choice(CHANGES)
-    if cold:
-        drill.empty()
+def learn(drill: Drill, setting: str) -> None:
+    """See what an undisturbed run gives with `setting`, unless that is known."""
+    if setting in drill.expected:
+        return
     drill.change(*filter(None, [setting]))
-    done = ["cold" if cold else setting]
+    began = time.monotonic()
+    if wrong := drill.finish():
+        raise AssertionError(f"undisturbed, {setting or 'cold'}: {wrong}")
+    drill.seconds = drill.seconds or time.monotonic() - began
+    drill.expected[setting] = drill.outputs()
+    if not setting:
+        drill.lock = (drill.folder / "dvc.lock").read_bytes()
+
+
+def play(drill: Drill, dice: random.Random, kinds: Sequence[str]) -> tuple[str, list[str]]:
+    """One round; what was done, and what is wrong after it."""
+    kind, last = dice.choice(kinds), drill.stages()[-1]
+    setting, target, pace = "", [], drill.seconds / 5
+    if kind == "cold":
+        drill.empty()
+    elif kind == "stage":
+        last = dice.choice(drill.stages())
+        target, pace = [last], drill.seconds / 2 / len(drill.stages())
+        drill.go_back(last)
+    else:
+        setting = dice.choice(CHANGES)
+        learn(drill, setting)
+        drill.go_back()
+    drill.change(*filter(None, [setting]))
+    done = [setting or " ".join([kind, *target])]
     for _ in range(dice.randint(1, MOST_KILLS)):
-        process, moment, whom = drill.start(), dice.uniform(0.3, drill.seconds * (1 if cold else 0.7)), dice.choice(("all", "dvc", "stage"))
+        process, moment, whom = drill.start(*target), 0.3 + dice.expovariate(1 / pace), dice.choice(("all", "dvc", "stage"))
         try:
             process.wait(timeout=moment)
             done.append("ended by itself")
+            break
         except subprocess.TimeoutExpired:
             kill(process, whom)
             done.append(f"{whom} at {moment:.1f} s")
-    wrong = drill.finish()
-    return ", ".join(done), [wrong] if wrong else list(faults(drill, setting))
+    wrong = drill.finish(*target)
+    if kind == "cold" and not wrong:
+        drill.lock = (drill.folder / "dvc.lock").read_bytes()
+    wrongs = [wrong] if wrong else list(faults(drill, setting, last))
+    if kind == "stage":
+        drill.go_back()
+    return ", ".join(done), wrongs
+
+
+def prepare(drill: Drill) -> None:
+    """Make the project and see what it gives undisturbed, unless its folder holds both already."""
+    known = drill.folder.parent / "known"
+    if known.is_file():
+        drill.seconds, drill.lock, drill.expected = pickle.loads(known.read_bytes())
+        drill.go_back()
+        return
+    if not (drill.folder / ".git").is_dir():
+        drill.make()
+    learn(drill, "")
+    known.write_bytes(pickle.dumps((drill.seconds, drill.lock, drill.expected)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--kinds", default="cold,warm", help="of rounds: cold, warm, stage; several with commas")
+    parser.add_argument("--folder", type=Path, help="where the project lies and stays; default: a temporary folder")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     dice, counted = random.Random(asked.seed), Counter[str]()
-    with tempfile.TemporaryDirectory(prefix="ctmr-drill-") as place:
+    with nullcontext(asked.folder) if asked.folder else tempfile.TemporaryDirectory(prefix="ctmr-drill-") as place:
         drill = Drill(Path(place) / "project")
-        drill.make()
-        for setting in ("", *CHANGES):
-            drill.change(*filter(None, [setting]))
-            began = time.monotonic()
-            assert not (wrong := drill.finish()), wrong
-            drill.seconds = drill.seconds or time.monotonic() - began
-            drill.expected[setting] = drill.outputs()
+        prepare(drill)
         print(f"undisturbed: {drill.seconds:.0f} s from nothing", flush=True)
         for number in range(1, asked.rounds + 1):
-            done, wrong_now = play(drill, dice)
+            done, wrong_now = play(drill, dice, asked.kinds.split(","))
             counted["kills"] += done.count(" at ")
             counted["wrong"] += bool(wrong_now)
             print(f"round {number}: {done}: {'; '.join(wrong_now) or 'good'}", flush=True)

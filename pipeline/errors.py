@@ -8,17 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.addresses import mask_credentials
+
 ERROR_FILE = "CTMR_ERROR_FILE"  # environment variable: the file in which a process that ends on a UserError leaves its facts
 
 
 class UserError(Exception):
     """Something the user can mend. The message says, in one line, what is wrong, where, what was expected and what to do.
 
+    Messages are printed, logged and kept in reports: addresses in them lose their credentials here, so that no caller has to think of it.
+
     `retryable`: the same call may succeed later with nothing changed (a server that is down or busy, a connection that broke).
     """
 
     def __init__(self, message: str, *, retryable: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(mask_credentials(message))
         self.retryable = retryable
 
 

@@ -7,7 +7,6 @@ data: with another salt the same files give other keys. Machines that must agree
 import hashlib
 import hmac
 import os
-import re
 import secrets
 import tempfile
 from functools import lru_cache
@@ -68,13 +67,6 @@ def subject(path: Path) -> str:
     below = next((i + 1 for i in reversed(range(len(parts) - 1)) if parts[i] in ("ct", "mr")), len(parts) - 1)
     below += below < len(parts) - 1 and parts[below] in ("train", "test")
     return "/".join(parts[below:]).split(".nii")[0]
-
-
-def mask_credentials(text: str) -> str:
-    """`text` with user, password and secret parameters of every address in it as ***: addresses are shown, logged and kept in reports."""
-    user_and_password = r"(?<=://)(?:[^/\s:@]*:(?!\d+(?:/|\s|$))\S*@|[^/\s]*@)"  # a password may hold / and @, a port may not
-    text = re.sub(user_and_password, "***@", text)
-    return re.sub(r"(?i)([?&][\w-]*(?:pass|secret|token|key|sig)[\w-]*=)[^&#\s]+", r"\1***", text)
 
 
 def _salt() -> bytes:

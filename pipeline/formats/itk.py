@@ -68,7 +68,7 @@ def data_beside(path: Path) -> list[Path]:
         header = _header(path)
     except (Unreadable, OSError):
         return []
-    return [path.parent / header.data] if header.data else []
+    return [_data_file(path, header.data)] if header.data else []
 
 
 def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
@@ -79,7 +79,7 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
         sides = " × ".join(map(str, header.shape))
         raise Unreadable(f"{path}: {len(shape)} dimensions ({sides}); split it into volumes of three, one file each")
     check_shape(path, (*shape, 1)[:3], limits)
-    data = path.parent / header.data if header.data else path
+    data = _data_file(path, header.data) if header.data else path
     if not data.is_file():
         raise Unreadable(f"{path}: only a header; its voxels should lie beside it, in {header.data}")
     length = int(np.prod(shape)) * header.bytes
@@ -147,11 +147,19 @@ def _header(path: Path) -> Header:
         raise Unreadable(f"{path}: voxels of a type that is not read; expected one whole or floating-point number each")
     if not re.fullmatch(r"\d{1,9}([ \t]+\d{1,9})*", sides):
         raise Unreadable(f"{path}: its header does not tell the sides of the volume; damaged")
-    if data and (data.upper() == "LIST" or "%" in data or (len(data.split()) > 1 and not (path.parent / data).is_file())):
+    if data and ("%" in data or data.upper().split()[0] == "LIST"):
         raise Unreadable(f"{path}: voxels in several files; write the volume into one file")
     if data and Path(data).name != data:
         raise Unreadable(f"{path}: names a file of voxels in another folder; put both into one folder, and only the name into the header")
     return Header(tuple(int(side) for side in sides.split()), length, packed, data)
+
+
+def _data_file(path: Path, data: str) -> Path:
+    """The file that the header `path` names for its voxels; where both were renamed, the one with the header's name and that ending."""
+    named, stem = path.parent / data, path.name[: -len(path.suffix)]
+    ending = next((ending for ending in sorted(_DATA, key=len, reverse=True) if data.lower().endswith(ending)), None)
+    renamed = path.with_name(f"{stem}{ending}") if ending else named
+    return renamed if not named.is_file() and renamed.is_file() else named
 
 
 def _decode(path: Path, header: Header) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
@@ -165,7 +173,7 @@ def _decode(path: Path, header: Header) -> tuple[NDArray[np.generic], NDArray[np
         shown = Path(folder) / f"header{ending}"
         shown.symlink_to(path.resolve())
         if header.data:
-            (Path(folder) / header.data).symlink_to((path.parent / header.data).resolve())
+            (Path(folder) / header.data).symlink_to(_data_file(path, header.data).resolve())
         reader = SimpleITK.ImageFileReader()
         reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
         reader.SetFileName(str(shown))

@@ -17,7 +17,8 @@ from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
 
 START = 4096  # bytes that a format is recognised by
-_VOXELS = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")  # endings of files that only hold voxels
+VOXELS = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")  # endings of files that only hold voxels
+HEADERS = (".hdr", ".hdr.gz", ".mhd", ".nhdr")  # endings of files whose voxels lie in another one
 
 
 class Format(Protocol):
@@ -183,7 +184,7 @@ def named(name: str) -> Format:
 
 def is_part(path: Path) -> bool:
     """Whether a file is no image of its own: the voxels that another file, its header, describes, or a later file of a DICOM series."""
-    if path.name.lower().endswith(_VOXELS) and _header_of(path) is not None:
+    if path.name.lower().endswith(VOXELS) and _header_of(path) is not None:
         return True
     return image_of(path) != path
 

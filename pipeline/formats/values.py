@@ -153,7 +153,8 @@ def _ct(
     commonest = _commonest(values)
     raise UnknownValues(
         f"{source}: values from {low:g} to {high:g}, most of them near {commonest:g}, are neither Hounsfield units"
-        " (air -1000, brain 20 to 60) nor those plus 1024; say what they are with --ct-values hu, offset-1024 or grey, or convert the file"
+        " (air -1000, brain 20 to 60) nor those plus 1024; say what they are with --ct-values hu, offset-1024 or grey"
+        " (ct_values in a request), or convert the file"
     )
 
 

@@ -115,6 +115,7 @@ def _prune(repo: Path, keep: int) -> None:
 
 def retrain_here(folder: Path, **parameters: Any) -> None:
     """`ctmr retrain`: run the flow on the project in `folder` and print a table; raises what the flow failed with."""
+    workspace.check_repository(folder)  # before a server is started for nothing
     _stop_orderly()
     try:
         with own_server.prefect_server(folder):

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import paths, privacy
+from pipeline.addresses import mask_credentials
 from pipeline.atomic import write_json
 from pipeline.domain import DIRECTIONS, MODALITIES, Interval, error_score
 from pipeline.errors import UserError
-from pipeline.retraining.workspace import Workspace, git
+from pipeline.retraining.workspace import Workspace, check_repository, git
 from pipeline.tables import print_table
 
 _HEADING = "Retraining record:"
@@ -111,10 +112,14 @@ def check_branch(repo: Path, branch: str) -> None:
 
 
 def all_records(repo: Path) -> list[Record]:
-    """Every retraining that is known here, the oldest first. A record that is damaged is passed over, and said so."""
+    """Every retraining that is known here, the oldest first. A record that is damaged is passed over, and said so.
+
+    Raises UserError where git does not know the project.
+    """
     from dvc.repo.experiments.utils import exp_refs
     from dvc.scm import SCM
 
+    check_repository(repo)
     records = {record.name: record for record in _reports(repo)}
     scm = SCM(str(repo), search_parent_directories=True)
     try:
@@ -169,7 +174,7 @@ def hide(record: Record, folder: str | None) -> None:
 
     def clean(value: Any) -> Any:
         if isinstance(value, str):
-            return hide_folder(privacy.mask_credentials(value), folder)
+            return hide_folder(mask_credentials(value), folder)
         if isinstance(value, list):
             return [clean(item) for item in value]
         return {key: clean(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -17,7 +17,6 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.privacy import mask_credentials
 from pipeline.processes import group
 
 START_SECONDS = 180  # a busy machine takes long to start a server for the first time
@@ -110,7 +109,7 @@ def check_named_server(address: str) -> None:
     while not is_healthy(address):
         if time.monotonic() > deadline:
             raise UserError(
-                f"PREFECT_API_URL={mask_credentials(address)}: no Prefect server answers there within {ANSWER_SECONDS} s; start it, or "
+                f"PREFECT_API_URL={address}: no Prefect server answers there within {ANSWER_SECONDS} s; start it, or "
                 "unset PREFECT_API_URL to do without"
             )
         time.sleep(1)

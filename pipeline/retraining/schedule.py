@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
+from pipeline.addresses import mask_credentials
 from pipeline.errors import UserError
 from pipeline.processes import group
-from pipeline.retraining import own_server, server
+from pipeline.retraining import own_server, server, workspace
 from pipeline.retraining.flow import retrain
 from pipeline.retraining.graph import GRACE
 
@@ -32,6 +34,7 @@ EXAMPLE = "expected minute hour day month weekday, such as '0 3 * * 1'"
 def serve_schedule(folder: Path, cron: str, timezone: str, port: int, **parameters: Any) -> None:
     """Serve the flow with the schedule `cron` in `timezone` until stopped. Raises UserError where one of them is none."""
     schedule = parse_schedule(cron, timezone)
+    workspace.check_repository(folder)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # Ctrl-C, stopped, or the terminal was closed
         signal.signal(number, _interrupt)
     try:
@@ -41,7 +44,7 @@ def serve_schedule(folder: Path, cron: str, timezone: str, port: int, **paramete
             # Prefect's types name a coroutine as well; here, outside of an event loop, both calls give their result.
             deployment: Any = retrain.to_deployment(name, schedule=schedule, entrypoint_type=kind, parameters=given)  # type: ignore[arg-type]
             print(f"{name}: {cron} ({timezone}), Prefect at {_page()}; Ctrl-C stops it", flush=True)
-            _serve(folder, deployment.apply())
+            start_due_runs(deployment.apply(), lambda run: _execute(folder, run))
     except KeyboardInterrupt:
         print("the schedule is stopped, a retraining at work with it; the next one goes on from its checkpoint", flush=True)
 
@@ -67,8 +70,8 @@ def parse_schedule(cron: str, timezone: str) -> CronSchedule:
     return schedule
 
 
-def _serve(folder: Path, deployment: UUID) -> None:
-    """Start the runs that are due, one at a time, until interrupted.
+def start_due_runs(deployment: UUID, execute: Callable[[UUID], None]) -> None:
+    """Hand the runs that are due to `execute`, one at a time, until interrupted, however long the server is away meanwhile.
 
     `Flow.serve` was tried. When the server does not answer for some four minutes it ends, and a retraining at work with it; when the server
     is back, it starts all that became due meanwhile at once.
@@ -88,10 +91,14 @@ def _serve(folder: Path, deployment: UUID) -> None:
         if run is None:
             time.sleep(POLL_SECONDS)
             continue
-        # Prefect's own command for one run: a process group, so that it ends with this one, however this one ends.
-        command = [sys.executable, "-m", "prefect", "flow-run", "execute", str(run)]
-        with group(command, folder, env={"PREFECT_API_URL": str(PREFECT_API_URL.value())}, capture=False, grace=GRACE + 10) as process:
-            process.wait()
+        execute(run)
+
+
+def _execute(folder: Path, run: UUID) -> None:
+    """Prefect's own command for one run: a process group, so that it ends with this process, however this one ends."""
+    command = [sys.executable, "-m", "prefect", "flow-run", "execute", str(run)]
+    with group(command, folder, env={"PREFECT_API_URL": str(PREFECT_API_URL.value())}, capture=False, grace=GRACE + 10) as process:
+        process.wait()
 
 
 def _next_due(client: SyncPrefectClient, deployment: UUID) -> UUID | None:
@@ -107,7 +114,7 @@ def _next_due(client: SyncPrefectClient, deployment: UUID) -> UUID | None:
 
 
 def _page() -> str:
-    return str(PREFECT_API_URL.value()).removesuffix("/api")
+    return mask_credentials(str(PREFECT_API_URL.value())).removesuffix("/api")
 
 
 def _interrupt(*_: object) -> None:

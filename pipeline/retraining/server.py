@@ -23,7 +23,7 @@ from prefect.states import Cancelled, Crashed, State
 from pipeline.errors import UserError
 from pipeline.processes import environment
 from pipeline.retraining.own_server import check_named_server
-from pipeline.retraining.workspace import Busy, git
+from pipeline.retraining.workspace import NO_REPOSITORY, Busy, git
 
 VARIABLE = "CTMR_PROJECT"  # by which prefect.yaml learns the name
 AT_WORK = [StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
@@ -35,7 +35,7 @@ def first_commit(folder: Path) -> str:
 
     Raises UserError where `folder` is in no git repository with a commit.
     """
-    if git(folder, "rev-parse", "--is-shallow-repository", or_else="no git repository that can be read") == "true":
+    if git(folder, "rev-parse", "--is-shallow-repository", or_else=NO_REPOSITORY) == "true":
         return ""
     return git(folder, "rev-list", "--max-parents=0", "HEAD", or_else="its history cannot be read").split()[0][:12]
 

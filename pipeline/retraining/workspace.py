@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from pipeline import paths
 from pipeline.errors import UserError
 
+NO_REPOSITORY = "retraining needs a git repository with a commit that this user may read"
 MARK = "CTMR_RETRAINING"  # set for every process that works in the worktree, so that leftovers of a killed retraining are found
 
 
@@ -82,7 +83,7 @@ def prepare(repo: Path, name: str = "workspace", commit: str | None = None) -> W
 
     Raises UserError when `repo` is in no git repository with a commit.
     """
-    base = commit or git(repo, "rev-parse", "--verify", "-q", "HEAD^{commit}", or_else="no commit; commit the project first")
+    base = commit or git(repo, "rev-parse", "--verify", "-q", "HEAD^{commit}", or_else=NO_REPOSITORY)
     tree = commit or _tree_as_it_stands(repo)
     top = repo / paths.RETRAIN_WORK / name
     # The project may be a folder of a larger repository (`dvc init --subdir`), of which the worktree has all.
@@ -96,6 +97,11 @@ def prepare(repo: Path, name: str = "workspace", commit: str | None = None) -> W
     shutil.rmtree(folder / ".dvc/tmp", ignore_errors=True)
     _share_settings(repo, folder)
     return Workspace(repo, folder, base)
+
+
+def check_repository(repo: Path) -> None:
+    """Raises UserError where git cannot be asked about the project in `repo`: no repository, no commit, or another owner's."""
+    git(repo, "rev-parse", "--verify", "-q", "HEAD^{commit}", or_else=NO_REPOSITORY)
 
 
 def discard(repo: Path, name: str = "workspace") -> None:

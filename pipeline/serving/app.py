@@ -67,7 +67,10 @@ def create_app(models: Mapping[str, str | None], limits: Limits | None = None, a
 
     @app.post("/api/translations", status_code=202)
     async def begin(request: Request) -> dict[str, str]:
-        """Upload one file, or the files of one DICOM series; the answer's id leads to the result. Uncertainty takes eight times as long."""
+        """Upload one file, a header and its voxels, or the files of one DICOM series; the answer's id leads to the result.
+
+        Uncertainty takes eight times as long.
+        """
         job = await _take_upload(request, limits)
         request.app.state.jobs.start(job)
         return {"id": job.id}
@@ -194,7 +197,8 @@ async def _take_upload(request: Request, limits: Limits) -> Job:
         if len(files) > limits.files:
             raise UserError(f"{len(files)} files; at most {limits.files} are taken at once")
         name = Path(files[0].filename or "upload").name.replace("\0", "").lstrip(".") or "upload"
-        job = jobs.new(name, _field(form, "to"), _field(form, "contrast") or None, _field(form, "uncertainty") == "true")
+        with_uncertainty, ct_values = _field(form, "uncertainty") == "true", _field(form, "ct_values") or "auto"
+        job = jobs.new(name, _field(form, "to"), _field(form, "contrast") or None, with_uncertainty, ct_values)
         try:
             for number, file in enumerate(files):
                 with jobs.place(job, number, file.filename or "").open("wb") as copy:

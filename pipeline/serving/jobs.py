@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
-from pipeline.formats.table import FORMATS
+from pipeline.formats.table import FORMATS, HEADERS, VOXELS
+from pipeline.formats.values import CT_VALUES, CtValues
 from pipeline.paths import IN_THE_BOX
 from pipeline.serving.worker import Bounds, Task, Worker
 
@@ -64,6 +65,7 @@ class Job:
     output: Path | None = None
     ended: float = 0.0  # time.monotonic(), 0 before its end
     size: int = 0  # bytes on the disk
+    pairs: dict[str, int] = field(default_factory=dict)  # the numbers of headers and voxels in files of their own, by their common name
 
 
 class Jobs:
@@ -75,13 +77,15 @@ class Jobs:
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="translate")
 
-    def new(self, name: str, to: str, contrast: str | None, with_uncertainty: bool = False) -> Job:
+    def new(self, name: str, to: str, contrast: str | None, with_uncertainty: bool = False, ct_values: str = "auto") -> Job:
         """An empty job for an upload whose first file is called `name`; its in/ is to be filled.
 
-        Raises UserError for a direction without a model, Busy when too many wait or too many results are kept.
+        Raises UserError for a direction without a model and for unknown `ct_values`, Busy when too many wait or too many results are kept.
         """
         if to not in self.models:
             raise UserError(f"to {to}: this server translates to {' and '.join(self.models)}")
+        if ct_values not in CT_VALUES:
+            raise UserError(f"ct_values {ct_values}: expected {', '.join(CT_VALUES)}")
         self.forget_old()
         with self._lock:
             if sum(job.state in ("waiting", "running") for job in self._jobs.values()) >= self.limits.waiting:
@@ -90,16 +94,21 @@ class Jobs:
                 raise Busy(
                     f"the results of the last {self._keep_minutes():g} minutes fill this server's share of the disk; try again later"
                 )
-            task = Task(self.folder / secrets.token_hex(12), name, to, contrast, with_uncertainty)
+            task = Task(self.folder / secrets.token_hex(12), name, to, contrast, with_uncertainty, cast(CtValues, ct_values))
             job = Job(secrets.token_urlsafe(12), task)
             (task.folder / "in").mkdir(parents=True)
             self._jobs[job.id] = job
         return job
 
     def place(self, job: Job, number: int, name: str) -> Path:
-        """Where file `number` of the upload goes: by number, with a known ending, since a name may be a patient's."""
-        endings = (ending for format_ in FORMATS for ending in format_.ENDINGS)
-        ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+        """Where file `number` of the upload goes: by number, with a known ending, since a name may be a patient's.
+
+        A header and its voxels get the same number, so that they find each other.
+        """
+        endings = (*VOXELS, *(ending for format_ in FORMATS for ending in format_.ENDINGS))
+        ending = next((ending for ending in sorted(endings, key=len, reverse=True) if name.lower().endswith(ending)), "")
+        if ending in (*VOXELS, *HEADERS):
+            number = job.pairs.setdefault(name[: -len(ending)], number)
         return job.task.folder / "in" / f"{number:05d}{ending}"
 
     def start(self, job: Job) -> "Future[None]":

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from pipeline import paths
+from pipeline.addresses import mask_credentials
 from pipeline.domain import Direction, Modality
 from pipeline.errors import UserError
 from pipeline.formats.slices import UnknownValues
 from pipeline.formats.table import read_volume
-from pipeline.privacy import mask_credentials
 from pipeline.serving.translator import Translator
 
 CHAMPION = "champion"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formats.table import named
+from pipeline.formats.table import HEADERS, VOXELS, named
 from pipeline.formats.volume import Volume
 from pipeline.imaging import intensity
 from pipeline.serving.translator import Translation
@@ -18,11 +18,13 @@ GREY_LEVELS = 1000  # grey values 0..1 as the page gets them
 
 
 def result_name(volume: Volume, source: Path, name: str) -> str:
-    """The result's name: the upload's, marked as synthetic; a folder for a series."""
+    """The result's name: the upload's, marked as synthetic; a folder for a series; one file where a header and its voxels came as two."""
     if volume.format == "DICOM":
         return "synthetic.dcm" if len(volume.slices) == 1 and not source.is_dir() else "synthetic"
     endings = named(volume.format).ENDINGS
     ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+    if part := next((part for part in (*HEADERS, *VOXELS) if name.lower().endswith(part)), ""):
+        name, ending = name[: -len(part)], ""
     stem = name[: len(name) - len(ending)].encode()[:200].decode(errors="ignore")  # a file system takes 255 bytes
     return f"{stem}-synthetic{ending or endings[0]}"
 

@@ -8,7 +8,7 @@ import base64
 import binascii
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import mlflow
 import numpy as np
@@ -16,7 +16,10 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from pipeline.errors import UserError
 from pipeline.formats.slices import Slice
+from pipeline.formats.values import CT_VALUES, CtValues, interpret_slices
 from pipeline.serving.translator import Translator
+
+PARAMS = ("unit", "contrast", "image", "ct_values")
 
 
 class TranslationModel(PythonModel):  # type: ignore[misc]
@@ -27,21 +30,26 @@ class TranslationModel(PythonModel):  # type: ignore[misc]
         folder = Path(context.artifacts["translator"])
         (weights,) = folder.glob("*.safetensors")
         self.translator = Translator.from_folder(folder, weights.stem)
+        _refuse_unknown_params()
 
     def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Slices (N, H, W): pictures in 0..1, or intensities as they stand in DICOM or NIfTI when `params["unit"]` is "physical".
 
         The result is (N, H, W) float32 in 0..1, Hounsfield units for CT from physical intensities. `params["contrast"]` is the MR
         contrast wanted (t1, t2, flair, pd, empty: any). `params["image"]`: a picture file in Base64 instead of `model_input`.
+        `params["ct_values"]`: what the numbers of a CT are (auto, hu, offset-1024, grey), where they do not tell.
         """
         params = params or {}
+        ct_values = _ct_values(params.get("ct_values") or "auto")
         if params.get("image"):
-            slices, physical = _decode_image(self.translator, params["image"])
+            slices, physical = _decode_image(self.translator, params["image"], ct_values)
         else:
-            physical = _is_physical(params.get("unit", "picture"))
-            slices = _as_slices(np.asarray(model_input), "hu" if physical and self.translator.source == "ct" else "grey")
+            physical, is_ct = _is_physical(params.get("unit", "picture")), self.translator.source == "ct"
+            slices = _as_slices(np.asarray(model_input), "hu" if physical and is_ct else "grey")
             if not physical:
                 _check_picture_range(slices)
+            elif is_ct:
+                slices, _ = interpret_slices(slices, "inputs", "ct", ct_values)
         translation = self.translator.translate_slices(slices, params.get("contrast") or None, hounsfield=physical)
         return np.stack(translation.images)
 
@@ -66,7 +74,13 @@ def _check_picture_range(slices: list[Slice]) -> None:
         )
 
 
-def _decode_image(translator: Translator, image: str) -> tuple[list[Slice], bool]:
+def _ct_values(given: str) -> CtValues:
+    if given not in CT_VALUES:
+        raise UserError(f"params.ct_values = {given}: expected {', '.join(CT_VALUES)}")
+    return cast(CtValues, given)
+
+
+def _decode_image(translator: Translator, image: str, ct_values: CtValues) -> tuple[list[Slice], bool]:
     try:
         content = base64.b64decode(image, validate=True)
     except binascii.Error:
@@ -74,8 +88,22 @@ def _decode_image(translator: Translator, image: str) -> tuple[list[Slice], bool
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image"
         file.write_bytes(content)
-        volume = translator.read(file)
+        volume = translator.read(file, ct_values)
     return volume.slices, volume.calibrated
+
+
+def _refuse_unknown_params() -> None:
+    """Refuse params that the signature lacks by name: MLflow drops them, with a line in a log that the caller never sees."""
+    enforce = mlflow.pyfunc._enforce_params_schema
+
+    def enforce_names(params: dict[str, Any] | None, schema: Any) -> Any:
+        known = {param.name for param in schema.params} if schema else set()
+        unknown = sorted(map(str, set(params or {}) - known))
+        if unknown and known == set(PARAMS):  # other models may be loaded in the same process
+            raise UserError(f"params.{unknown[0]}: no such parameter; expected {', '.join(PARAMS)}")
+        return enforce(params, schema)
+
+    mlflow.pyfunc._enforce_params_schema = enforce_names
 
 
 mlflow.models.set_model(TranslationModel())

@@ -19,6 +19,7 @@ import psutil
 
 from pipeline.errors import UserError, describe_os_error
 from pipeline.formats.slices import Limits
+from pipeline.formats.values import CtValues
 from pipeline.processes import die_with_parent
 from pipeline.serving.model_choice import choose_translator, reload_if_changed
 from pipeline.serving.page_pixels import middle_slice, pack, result_name, source_levels, to_levels
@@ -46,6 +47,7 @@ class Task:
     to: str
     contrast: str | None
     with_uncertainty: bool
+    ct_values: CtValues = "auto"
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def _report_defect(error: Exception) -> Refused:
 def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bounds, report: Callable[[int, int], None]) -> Finished:
     files = sorted((task.folder / "in").iterdir())
     source = files[0] if len(files) == 1 else task.folder / "in"
-    volume = translator.read(source, limits=Limits(voxels=bounds.pixels))
+    volume = translator.read(source, task.ct_values, Limits(voxels=bounds.pixels))
     if len(volume.slices) > bounds.slices:
         raise UserError(f"{len(volume.slices)} slices; at most {bounds.slices} are taken here, use ctmr translate")
     began, done = time.monotonic(), 0

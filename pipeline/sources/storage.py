@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline import privacy
+from pipeline.addresses import mask_credentials
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Object:
 
 def title_of(address: str) -> str:
     """What the data at `address` is called."""
-    return f"Objects at {privacy.mask_credentials(address)}"
+    return f"Objects at {mask_credentials(address)}"
 
 
 def listing_digest(address: str) -> str:

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pipeline.addresses import mask_credentials
 from pipeline.errors import UserError
-from pipeline.privacy import mask_credentials
 from pipeline.tracking import folder_checks, store, store_checks
 from pipeline.tracking.finding import Finding
 
@@ -22,7 +22,8 @@ class Examined:
     mended: bool = False
 
     def __str__(self) -> str:
-        return f"mended: {self.finding.problem}" if self.mended else f"problem: {self.finding.problem}; {self.finding.remedy}"
+        said = f"mended: {self.finding.problem}" if self.mended else f"problem: {self.finding.problem}; {self.finding.remedy}"
+        return mask_credentials(said)
 
 
 def examine(fix: bool = False) -> Iterator[Examined]:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from pipeline import paths, presets, privacy
+from pipeline.addresses import mask_credentials
 from pipeline.params import Params
 from pipeline.params import flatten as flatten_section
 from pipeline.sources import provenance
@@ -22,8 +23,9 @@ _BEFORE_TRAINING = ("download", "validate", "split", "preprocess")
 
 def flatten(params: Params) -> Flat:
     """Every knob under its dotted name in params.yaml, such as `train.batch_size`; a folder of the user's, whose name may tell of a
-    patient, as keyed hash."""
+    patient, as keyed hash, and addresses without credentials."""
     knobs = flatten_section(params.model_dump(by_alias=True))
+    knobs |= {key: mask_credentials(value) for key, value in knobs.items() if isinstance(value, str)}
     if knobs["data.folder"]:
         privacy.make_salt()
         knobs["data.folder"] = f"p-{privacy.pseudonym('folder', knobs['data.folder'])}"

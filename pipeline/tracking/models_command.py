@@ -3,9 +3,9 @@
 import json
 from typing import TYPE_CHECKING
 
+from pipeline.addresses import mask_credentials
 from pipeline.domain import SCORES
 from pipeline.errors import UserError
-from pipeline.privacy import mask_credentials
 from pipeline.tables import print_table
 from pipeline.tracking import promotion, registry, store
 from pipeline.tracking.box_registration import ORIGIN

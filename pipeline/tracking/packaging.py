@@ -117,7 +117,8 @@ def _signature() -> "ModelSignature":
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
     pixels = Schema([TensorSpec(np.dtype(np.float32), (-1, -1, -1))])
-    choices = ParamSchema([ParamSpec("unit", "string", "picture"), ParamSpec("contrast", "string", ""), ParamSpec("image", "string", "")])
+    defaults = {"unit": "picture", "contrast": "", "image": "", "ct_values": "auto"}
+    choices = ParamSchema([ParamSpec(name, "string", default) for name, default in defaults.items()])
     return ModelSignature(inputs=pixels, outputs=pixels, params=choices)
 
 

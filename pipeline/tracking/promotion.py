@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.domain import Interval
-from pipeline.evaluation.intervals import NonInferiority, Verdict
+from pipeline.evaluation.intervals import ENOUGH_GROUPS, NonInferiority, Verdict
 from pipeline.params import Register
 
 CHAMPION, BEST = "champion", "best"
@@ -52,7 +52,8 @@ class Comparison:
 class Check:
     """One condition. `measured` is held against `limit`; None where nothing could be measured, and `problem` says why.
 
-    `low`, `high`: 95 % interval of `measured`. `rival`, `error`, `rival_error`, `groups`: of a comparison, see `Comparison`.
+    `low`, `high`: 95 % interval of `measured`. `rival`, `error`, `rival_error`: of a comparison, see `Comparison`;
+    `groups`: how many groups of test slices it rests on.
     """
 
     name: str
@@ -172,6 +173,12 @@ def sentence(check: Check) -> str:
 def sentences(decision: Decision) -> list[str]:
     """The decision's conditions in words, and what is left for a person to do."""
     said = [sentence(check) for check in decision.checks]
+    few = [check.groups for check in decision.failed if check.groups is not None and check.groups < ENOUGH_GROUPS]
+    if few:
+        said.append(
+            f"with {max(few)} patients (groups of test slices) no model becomes champion by this rule, which needs {ENOUGH_GROUPS}; test on"
+            " more of them, or decide by hand: ctmr promote"
+        )
     return [*said, "every condition holds; a person decides: ctmr promote"] if decision.waits else said
 
 
@@ -185,7 +192,9 @@ def _better_than(method: str, metrics: Mapping[str, Any], direction: str) -> Che
     errors = [content.get(direction, {}).get("mae") for content in (metrics["test"], metrics.get("baselines", {}).get(method, {}))]
     problem = str(verdict) if verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_FEW) else ""
     interval = Interval.from_scores(paired, "mae")
-    return _difference_check(name, verdict is Verdict.BETTER, interval, 0, error=errors[0], rival_error=errors[1], problem=problem)
+    groups = metrics["test"][direction].get("groups")
+    facts = {"error": errors[0], "rival_error": errors[1], "groups": groups, "problem": problem}
+    return _difference_check(name, verdict is Verdict.BETTER, interval, 0, **facts)
 
 
 def _not_worse_than(role: str, comparison: Comparison, margin: float) -> Check:

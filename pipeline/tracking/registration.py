@@ -16,6 +16,8 @@ from pipeline.tracking import contest, facts, model_card, promotion, reference, 
 from pipeline.tracking.promotion import BEST, CHAMPION, Decision
 from pipeline.tracking.registry import DECISION, WEIGHTS
 
+CARRIED_OUT = "carried_out"  # tag of a version: the basis of the decision that was carried out
+
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
@@ -57,6 +59,7 @@ def register(params: Params) -> dict[Direction, Registered]:
             version = registry.register(run, direction, scores, card.markdown({}), data_digest)
             if not _is_decided(version, basis := promotion.basis(metrics, drift, params.register_.model_dump())):
                 _decide(run.uri, direction, version, metrics, drift, params, basis)
+            _carry_out(run.uri, f"{version.name}/{version.version}", basis)
         registered = {direction: _look_up(run.uri, direction) for direction in DIRECTIONS}
     with new_folder(paths.REGISTER_REPORT) as folder:
         entries = {direction.model_name: _entry(direction, result, data_digest) for direction, result in registered.items()}
@@ -79,7 +82,7 @@ def _is_decided(version: "ModelVersion", basis: str) -> bool:
 
 
 def _decide(uri: str, direction: Direction, version: "ModelVersion", metrics: Any, drift: Any, params: Params, basis: str) -> None:
-    """Make `version` challenger, hold it against its rivals, write the decision into its tags, and crown it where it is promoted."""
+    """Make `version` challenger, hold it against its rivals, write the decision into its tags."""
     client = store.client(uri)
     client.set_registered_model_alias(version.name, registry.CHALLENGER, version.version)
     rivals = {role: rival for role in (CHAMPION, BEST) if (rival := registry.alias(uri, version.name, role)) is not None}
@@ -90,9 +93,19 @@ def _decide(uri: str, direction: Direction, version: "ModelVersion", metrics: An
     decision = promotion.decide(promotion.checks(metrics, drift, direction, comparisons, params.register_), params.register_)
     content = {**decision.to_json(), "basis": basis, "decided": datetime.now(UTC).isoformat(timespec="seconds")}
     client.set_model_version_tag(version.name, version.version, DECISION, json.dumps(content))
-    client.set_model_version_tag(version.name, version.version, "promoted", str(decision.promoted).lower())
+
+
+def _carry_out(uri: str, name: str, basis: str) -> None:
+    """Crown the version where that was decided, once: a kill between decision and crown is made good, a rollback later is left alone."""
+    version = registry.version(uri, name)
+    decision = registry.decision(version)
+    if decision is None or version.tags.get(CARRIED_OUT) == basis:
+        return
     if decision.promoted:
-        registry.crown(uri, registry.version(uri, f"{version.name}/{version.version}"))
+        registry.crown(uri, version)
+    client = store.client(uri)
+    client.set_model_version_tag(version.name, version.version, "promoted", str(decision.promoted).lower())
+    client.set_model_version_tag(version.name, version.version, CARRIED_OUT, basis)
 
 
 def _look_up(uri: str, direction: Direction) -> Registered:

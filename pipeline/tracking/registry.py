@@ -10,7 +10,6 @@ from pipeline import paths
 from pipeline.atomic import new_folder
 from pipeline.domain import DIRECTIONS, Direction
 from pipeline.errors import UserError
-from pipeline.privacy import mask_credentials
 from pipeline.tracking import answers, packaging, promotion, store
 from pipeline.tracking.answers import RegisteredModel
 from pipeline.tracking.promotion import BEST, CHAMPION, Decision
@@ -91,7 +90,7 @@ def version(uri: str, model: str) -> "ModelVersion":
         numbers = [f"{known.version} ({', '.join(known.aliases) or 'no alias'})" for known in known]
         empty = "it has no versions; dvc repro --single-item --force register fills it"
         has = f"it has versions {', '.join(numbers)}" if numbers else empty
-        raise UserError(f"model {model}: the registry {mask_credentials(uri)} has no {what} of {name}; {has}")
+        raise UserError(f"model {model}: the registry {uri} has no {what} of {name}; {has}")
     return found
 
 

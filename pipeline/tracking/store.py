@@ -18,7 +18,6 @@ from urllib.parse import quote, unquote, urlsplit
 from pipeline import paths
 from pipeline.atomic import new_file
 from pipeline.errors import UserError
-from pipeline.privacy import mask_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -209,14 +208,17 @@ def _kinds() -> tuple[type[Exception], ...]:
 
 
 def _unusable(uri: str, reason: str) -> UserError:
-    return UserError(f"MLflow store {mask_credentials(uri)}: cannot be used ({reason}); start it, or set MLFLOW_TRACKING_URI to another")
+    file = database_file(uri)
+    if file is not None and file.exists() and not all(os.access(place, os.W_OK) for place in (file, file.absolute().parent)):
+        return UserError(f"{file}: may only be read here, and this wants to write; check owner and mode of it and of its folder")
+    return UserError(f"MLflow store {uri}: cannot be used ({reason}); start it, or set MLFLOW_TRACKING_URI to another")
 
 
 def _reason(error: Exception) -> str:
     """The first line of an error, or the innermost cause where that says more than a chain of "caused by"."""
     while isinstance(error.__cause__ or error.__context__, Exception) and not str(error).strip():
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return mask_credentials(next(iter(str(error).splitlines()), type(error).__name__))
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def experiment_id(uri: str) -> str:
@@ -236,7 +238,7 @@ def experiment_id(uri: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise
         found = known.get_experiment_by_name(EXPERIMENT)
-    where = f"MLflow store {mask_credentials(uri)}"
+    where = f"MLflow store {uri}"
     if found is None or found.lifecycle_stage == "deleted":
         raise UserError(f"{where}: experiment {EXPERIMENT} was deleted; ctmr doctor --fix restores it")
     if database_file(uri) and found.artifact_location != artifact_folder(uri).as_uri():

@@ -16,7 +16,6 @@ from pipeline.atomic import new_file
 from pipeline.domain import DIRECTIONS, Direction
 from pipeline.errors import UserError
 from pipeline.params import load
-from pipeline.privacy import mask_credentials
 from pipeline.processes import hold_lock
 from pipeline.tracking import packaging, registry, runs, store
 from pipeline.tracking.finding import Finding
@@ -126,7 +125,7 @@ def unregistered() -> Iterator[Finding]:
         known = {direction: registry.find(uri, direction, registry.weights_digest(direction)) for direction in DIRECTIONS}
     missing = [direction.model_name for direction, version in known.items() if version is None]
     if missing:
-        problem = f"the registry {mask_credentials(uri)} lacks this folder's {' and '.join(missing)}"
+        problem = f"the registry {uri} lacks this folder's {' and '.join(missing)}"
         remedy = "run dvc repro --single-item --force register"
         if paths.METRICS_JSON.is_file():
             yield Finding(problem, f"{remedy}, or ctmr doctor --fix", _register)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from pipeline import paths
+from pipeline.addresses import mask_credentials
 from pipeline.errors import UserError
 from pipeline.processes import group
 from pipeline.tracking import store
@@ -17,7 +18,7 @@ def where() -> None:
     print(f"model card: {paths.MODEL_CARD}")
     print("runs, curves, images and registered models: make ui")
     if store.is_server(uri):
-        print(f"MLflow: {uri.rstrip('/')}{store.comparison_address(store.experiment_id(uri))}")
+        print(f"MLflow: {mask_credentials(uri).rstrip('/')}{store.comparison_address(store.experiment_id(uri))}")
 
 
 def serve_ui(port: int) -> None:
@@ -26,9 +27,9 @@ def serve_ui(port: int) -> None:
     address = store.comparison_address(store.experiment_id(uri))
     if store.is_server(uri):
         raise UserError(f"MLFLOW_TRACKING_URI is a server with a UI of its own: open {uri.rstrip('/')}{address}")
-    command = ["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    command = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with group(command, Path.cwd(), capture=False) as process:
+    with group(command, Path.cwd(), env={"MLFLOW_BACKEND_STORE_URI": uri}, capture=False) as process:
         print(f"compare runs: http://127.0.0.1:{port}{address}  (Ctrl-C stops)", flush=True)
         try:
             if code := process.wait():

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 
 from pipeline.serving.jobs import Limits
 from pipeline.serving.translator import Translator
@@ -50,6 +52,51 @@ def test_the_answer_is_what_the_command_line_writes(server: str, to_ct: Translat
     examinations.nifti(tmp_path / "mr.nii.gz", heads[1])
     to_ct.translate(tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz")
     assert post(server, [tmp_path / "mr.nii.gz"]).content == (tmp_path / "ct.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize(("header", "voxels"), [(".hdr", ".img"), (".mhd", ".raw")])
+def test_a_header_and_its_voxels_are_one_volume_and_the_answer_is_one_file(
+    server: str, to_ct: Translator, heads, tmp_path: Path, header: str, voxels: str
+) -> None:
+    examinations.nifti(tmp_path / "whole.nii.gz", heads[1])
+    (tmp_path / "pair").mkdir()
+    place = tmp_path / "pair/Doe Jane.x"
+    if header == ".hdr":
+        nibabel.save(nibabel.Nifti1Pair.from_image(nibabel.load(tmp_path / "whole.nii.gz")), place.with_suffix(header))
+    else:
+        SimpleITK.WriteImage(SimpleITK.ReadImage(tmp_path / "whole.nii.gz"), place.with_suffix(header))
+    pair = [place.with_suffix(header), place.with_suffix(voxels)]
+    to_ct.translate(tmp_path / "whole.nii.gz", tmp_path / "ct.nii.gz")
+    expected = nibabel.load(tmp_path / "ct.nii.gz").get_fdata()
+    for files in (pair, pair[::-1]):
+        answer = post(server, files)
+        assert answer.status_code == 200, answer.text
+        result = tmp_path / f"answer{'.nii.gz' if header == '.hdr' else '.mha'}"
+        result.write_bytes(answer.content)
+        assert f"Doe%20Jane-synthetic{result.name.removeprefix('answer')}" in answer.headers["content-disposition"]
+        found = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(result)).transpose(2, 1, 0)
+        assert np.abs(found - expected).max() <= 1
+    alone = post(server, pair[:1])
+    assert alone.status_code == 422
+    assert "only a header; its voxels should lie beside it" in alone.json()["error"]
+
+
+def test_what_the_numbers_of_a_ct_are_can_be_said(server: str, to_mr: Translator, heads, tmp_path: Path) -> None:
+    examinations.nifti(tmp_path / "hu.nii.gz", heads[0])
+    examinations.nifti(tmp_path / "offset.nii.gz", heads[0] + 1024)
+    whole = post(server, [tmp_path / "hu.nii.gz"], to="mr")
+    said = post(server, [tmp_path / "offset.nii.gz"], to="mr", ct_values="offset-1024")
+    wrong = post(server, [tmp_path / "offset.nii.gz"], to="mr", ct_values="hu")
+    assert (whole.status_code, said.status_code, wrong.status_code) == (200, 200, 200)
+    (tmp_path / "said.nii.gz").write_bytes(said.content)
+    (tmp_path / "wrong.nii.gz").write_bytes(wrong.content)
+    to_mr.translate(tmp_path / "hu.nii.gz", tmp_path / "mr.nii.gz")
+    expected = nibabel.load(tmp_path / "mr.nii.gz").get_fdata()
+    assert np.abs(nibabel.load(tmp_path / "said.nii.gz").get_fdata() - expected).max() < 0.01
+    assert np.abs(nibabel.load(tmp_path / "wrong.nii.gz").get_fdata() - expected).max() > 0.1
+    refused = post(server, [tmp_path / "hu.nii.gz"], to="mr", ct_values="HU")
+    assert refused.status_code == 422
+    assert refused.json()["error"] == "ct_values HU: expected auto, hu, offset-1024, grey"
 
 
 def test_bad_input_gets_one_clear_line(server: str, heads, tmp_path: Path) -> None:

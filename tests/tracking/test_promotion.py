@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import params, paths
 from pipeline.domain import Direction, Interval
-from pipeline.evaluation.intervals import NonInferiority
+from pipeline.evaluation.intervals import NonInferiority, Verdict
 from pipeline.tracking import promotion
 from pipeline.tracking.contest import Errors, pair
 from pipeline.tracking.promotion import Check, Comparison, Decision
@@ -65,6 +65,22 @@ def test_the_upper_end_of_the_difference_decides(difference: Interval, passes: b
         decision = judge(projects.good(), **{role: against(difference)})
         assert (failed(decision) == []) == passes
         assert decision.promoted == passes
+
+
+def test_below_six_patients_it_says_that_none_becomes_champion() -> None:
+    metrics = projects.good()
+    for direction in Direction:
+        metrics["test"][direction]["groups"] = 3
+        for baseline in promotion.BASELINES:
+            metrics["difference"][baseline][direction]["mae_verdict"] = str(Verdict.TOO_FEW)
+    decision = judge(metrics)
+    assert not decision.promoted
+    assert failed(decision) == ["better_than_copy", "better_than_mean", "better_than_histogram"]
+    said = promotion.sentences(decision)
+    assert all("3 groups; too few patients to tell" in line for line in said[:3])
+    assert said[-1].startswith("with 3 patients (groups of test slices) no model becomes champion by this rule, which needs 6;")
+    metrics["test"]["ct_to_mr"]["groups"] = 6
+    assert not any("no model becomes champion" in line for line in promotion.sentences(judge(metrics)))
 
 
 def test_what_could_not_be_compared_fails_and_says_why() -> None:

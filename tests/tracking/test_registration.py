@@ -122,11 +122,23 @@ model = mlflow.pyfunc.load_model({str(folder)!r})
 import pipeline
 assert pipeline.__file__.startswith({str(folder)!r}), pipeline.__file__
 np.save("out.npy", model.predict(np.load("in.npy")))
+for params in ({{"units": "physical"}}, {{"ct_values": "HU"}}, {{"unit": "hounsfield"}}):
+    try:
+        model.predict(np.load("in.npy"), params)
+    except Exception as error:
+        print(error)
+    else:
+        print("taken:", params)
 """
     disk = np.hypot(*np.mgrid[-1:1:90j, -1:1:80j]) < 0.8
     np.save(tmp_path / "in.npy", np.stack([disk * 0.5, disk * 0.8]).astype(np.float32))
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120, capture_output=True, text=True)
     assert np.load(tmp_path / "out.npy").shape == (2, 90, 80)
+    assert ended.stdout.splitlines() == [
+        "params.units: no such parameter; expected unit, contrast, image, ct_values",
+        "params.ct_values = HU: expected auto, hu, offset-1024, grey",
+        "params.unit = hounsfield: expected picture (values in 0..1) or physical (as in DICOM and NIfTI)",
+    ]
 
 
 def test_a_known_answer_needs_no_mlflow(project) -> None:
