@@ -25,7 +25,6 @@ COMMANDS = {
     "rollback": ["rollback", "mr-to-ct"],
     "reference": ["reference"],
     "translate": ["translate", "params.yaml", "out.png", "--to", "ct"],
-    "serve": ["serve", "--port", "0"],
 }
 
 
