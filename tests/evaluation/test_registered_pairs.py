@@ -14,9 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import phantom
+from pipeline import params, paths, phantom
 from pipeline.atomic import write_json
+from pipeline.evaluation.registered_pairs import evaluate_pairs
 from pipeline.models.generator import build_generator, save_weights
+from pipeline.serving.translator import hounsfield_translations
 from tests.training import jobs
 
 
@@ -84,6 +86,19 @@ def test_bad_input_is_one_line(project: Path, arguments: tuple[str, ...], said: 
     assert said in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
     assert not (project / "reports/bad").exists()
+
+
+def test_without_training_slices_the_baselines_that_need_them_are_left_out(project: Path, tmp_path: Path, monkeypatch) -> None:
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copyfile(project / name, tmp_path / name)
+    monkeypatch.setattr(paths, "BOX", tmp_path / "none")
+    monkeypatch.chdir(tmp_path)  # as in a fresh clone, where the model in the box is scored
+    models = project / "models"
+    evaluation = evaluate_pairs(project / "mine", tmp_path / "report", params.load(), hounsfield_translations(models), models, r"^(\d+)-")
+    assert set(evaluation.metrics["baselines"]) == {"copy", "black"}
+    assert list(hounsfield_translations(models)) == ["model"]
+    assert "Copy the input" in (tmp_path / "report/report.html").read_text()
+    assert "Mean picture" not in (tmp_path / "report/report.html").read_text()
 
 
 def test_no_common_names(project: Path, tmp_path: Path) -> None:
