@@ -14,7 +14,7 @@ def clear_surroundings(hounsfield: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Air that a plane encloses (sinuses, mastoid cells) stays as it is.
     """
-    pieces, count = ndimage.label(hounsfield > SURFACE)
+    pieces, count = ndimage.label(np.rint(hounsfield) > SURFACE)  # as files will hold them
     if not count:
         return np.full_like(hounsfield, AIR)
     sizes = np.bincount(pieces.ravel())

@@ -7,10 +7,11 @@ from pipeline.imaging.surroundings import AIR, clear_surroundings
 
 def test_noise_and_floating_pieces_around_the_head_become_air() -> None:
     _, y, x = np.indices((12, 60, 60))
-    head = np.hypot(y - 30, x - 30) < 22
+    head = np.hypot(y - 30, x - 30) < 21.5
     sinus = np.hypot(y - 20, x - 30) < 5
     ct = np.where(head, np.where(sinus, -850, 40), -960).astype(np.float32)
     ct[4:6, 2:4, 2:4] = 100  # a piece that floats
+    ct[:, 30, 52] = -399.7  # rounds to the surface, which is no head
     cleared = clear_surroundings(ct)
     np.testing.assert_array_equal(cleared[head], ct[head])
     assert (cleared[~head] == AIR).all()
