@@ -125,7 +125,7 @@ def test_cancelled_killed_and_finished_by_a_new_worker(place: Place) -> None:
 
 
 @pytest.mark.timeout(2400)
-def test_a_stage_that_takes_too_long_is_stopped_and_the_next_run_goes_on(place: Place) -> None:
+def test_a_stage_that_takes_too_long_is_stopped(place: Place) -> None:
     champions, settings = _champions(place), ["train.images=1600", "train.checkpoint_seconds=0.5"]
     with _blocks(place) as (blocks, told), worker(place.project):
         run = place.server.start(place.deployment, settings=settings, timeout_minutes={"train": 0.3}, notify=blocks)
@@ -143,10 +143,6 @@ def test_a_stage_that_takes_too_long_is_stopped_and_the_next_run_goes_on(place: 
         (by_apprise,) = [posted for posted in told if "message" in posted]
         assert by_apprise["title"] == failed["subject"]
         assert why in by_apprise["message"]
-
-        run = place.server.start(place.deployment, settings=settings)
-        assert place.outcome(run) in ("Promoted", "Refused")
-    assert any("going on from step" in line for line in place.server.logs(run))
 
 
 def test_other_projects_on_the_same_server_are_left_alone(place: Place, tmp_path: Path) -> None:
@@ -183,7 +179,7 @@ def test_the_user_finds_everything_as_it_was(place: Place) -> None:
 def test_history_names_what_dvc_can_bring_back(place: Place) -> None:
     printed = place.project.run("ctmr", "history").stdout
     names = place.project.run("dvc", "exp", "list", "--name-only").stdout.split()
-    assert len(names) == 3
+    assert len(names) == 2
     for name in names:
         assert name in printed
     assert "cancelled" in printed

@@ -26,7 +26,6 @@ def test_a_wrong_schedule_is_one_line(tmp_path: Path) -> None:
     assert "error: --cron 'sometimes'" in ended.stdout.splitlines()[-1]
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.timeout(2400)
 def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
     project = copy_project(tmp_path, "smoke", *TINY)

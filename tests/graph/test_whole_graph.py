@@ -4,8 +4,10 @@ import json
 import shutil
 
 import pytest
+from mlflow import MlflowClient
 
 from pipeline import paths
+from pipeline.domain import Direction
 from tests.graph.projects import Project, copy_project, tree_bytes
 
 STAGES = ["look", "download", "validate", "split", "preprocess", "train", "evaluate", "register"]
@@ -22,8 +24,16 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def test_ends_with_both_models_registered(done: Project) -> None:
-    versions = json.loads((done.folder / paths.VERSIONS_JSON).read_text())
-    assert {"ct-to-mr", "mr-to-ct"} <= {name for name in _names(versions)}
+    uri = f"sqlite:///{done.folder}/mlruns/mlflow.db"
+    registry = MlflowClient(uri, registry_uri=uri)
+    versions = {version.name: version for version in registry.search_model_versions()}
+    assert versions.keys() == {"ct-to-mr", "mr-to-ct"}
+    for direction in Direction:
+        version = versions[direction.model_name]
+        assert (version.version, version.status) == (1, "READY")
+        weights = (done.folder / f"models/{direction}.safetensors").read_bytes()
+        logged = done.folder / "mlruns/artifacts"
+        assert [file for file in logged.rglob("*.safetensors") if file.read_bytes() == weights]
     assert (done.folder / paths.MODEL_CARD).read_text().startswith("#")
 
 
@@ -65,12 +75,3 @@ def test_from_nothing_again_gives_the_same_bytes(done: Project) -> None:
     after = tree_bytes(done.folder, *REPEATABLE)
     assert after.keys() == before.keys()
     assert [name for name in before if before[name] != after[name]] == []
-
-
-def _names(content: object) -> set[str]:
-    """Every key and string in nested JSON."""
-    if isinstance(content, dict):
-        return {str(key) for key in content} | {name for value in content.values() for name in _names(value)}
-    if isinstance(content, list):
-        return {name for value in content for name in _names(value)}
-    return {content} if isinstance(content, str) else set()

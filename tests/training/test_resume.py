@@ -50,8 +50,7 @@ def test_ten_kills_change_nothing(undisturbed: dict[str, bytes], tmp_path: Path)
     assert [name for name in OUTPUTS if (folder / name).read_bytes() != undisturbed[name]] == []
 
 
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGHUP, 1)])
 def test_stopped_by_hand_it_saves_says_so_in_one_line_and_ends_its_run(tmp_path: Path, number: signal.Signals, times: int) -> None:
     folder = jobs.make(tmp_path / "job", checkpoint_seconds=1000, images=2000)
     process = jobs.start(folder)
