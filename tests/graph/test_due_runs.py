@@ -1,0 +1,94 @@
+"""A schedule goes on however long its Prefect server is away, and does not make up for all that became due meanwhile."""
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+from uuid import UUID, uuid4
+
+import prefect
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from pipeline.retraining import schedule
+
+
+class Prefect(BaseHTTPRequestHandler):
+    """What a schedule asks of a Prefect server. `due`: runs that wait, by when they were due; `skipped`: what was said of others."""
+
+    due: ClassVar[dict[UUID, datetime]] = {}
+    skipped: ClassVar[dict[UUID, str]] = {}
+
+    def do_GET(self) -> None:
+        self._answer({"detail": "none"} if "csrf" in self.path else prefect.__version__, 404 if "csrf" in self.path else 200)
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.endswith("/deployments/get_scheduled_flow_runs"):
+            runs = {str(run): due.isoformat() for run, due in self.due.items()}
+            same = {"name": "r", "work_pool_id": None}
+            self._answer([same | {"id": run, "flow_id": run, "expected_start_time": due} for run, due in runs.items()])
+            return
+        run = UUID(self.path.split("/")[-2])
+        assert asked["state"]["type"] == "CANCELLED"
+        self.skipped[run] = asked["state"]["message"]
+        self.due.pop(run)
+        self._answer({"state": asked["state"], "status": "ACCEPT", "details": {"type": "accept_details"}})
+
+    def _answer(self, content: object, status: int = 200) -> None:
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Stopped(Exception):
+    """As Ctrl-C would."""
+
+
+def serve(port: int = 0) -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer(("127.0.0.1", port), Prefect)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def test_a_schedule_outlives_its_server_and_skips_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "POLL_SECONDS", 0.1)
+    now = datetime.now(UTC)
+    first, missed, last_missed, fresh = (uuid4() for _ in range(4))
+    Prefect.due = {first: now}
+    servers = [serve()]
+    port = servers[0].server_port
+    began: list[UUID] = []
+    said: list[str] = []
+
+    def say(line: str, **_: object) -> None:
+        """What the schedule prints; once it has seen that the server is away, that one comes back."""
+        said.append(line.split("(")[0].strip())
+        if len(said) == 1:
+            Prefect.due = {missed: now - timedelta(minutes=9), last_missed: now - timedelta(minutes=5), fresh: now - timedelta(seconds=1)}
+            servers.append(serve(port))
+
+    def execute(run: UUID) -> None:
+        began.append(run)
+        Prefect.due.pop(run)
+        if run == first:
+            servers[0].shutdown()
+            servers[0].server_close()
+        else:
+            raise Stopped
+
+    monkeypatch.setattr(schedule, "print", say, raising=False)
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api", PREFECT_CLIENT_MAX_RETRIES: 0}), pytest.raises(Stopped):
+        schedule.start_due_runs(uuid4(), execute)
+    servers[-1].shutdown()
+    servers[-1].server_close()
+    assert began == [first, fresh]
+    assert set(Prefect.skipped) == {missed, last_missed}
+    assert "when nobody was there to start it" in Prefect.skipped[missed]
+    assert said == ["the Prefect server does not answer", "the Prefect server is back"]
