@@ -87,6 +87,10 @@ ui: setup ## Open MLflow's run comparison (Ctrl-C stops it)
 schedule: setup ## Retrain by schedule on this machine (CRON="0 3 * * 1" PORT=4200; Ctrl-C stops it)
 	ctmr schedule --cron '$(CRON)' --port $(PORT)
 
+.PHONY: cluster
+cluster: .venv/.installed-dev ## Start a team's servers here: Dask, MLflow, Prefect, PostgreSQL, S3 (Ctrl-C stops them)
+	python deploy/without_containers.py
+
 .PHONY: bench
 bench: .venv/.installed-dev ## Measure speed against a plain reference; by hand, on an idle machine
 	python benchmarks/train_step.py

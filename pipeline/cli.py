@@ -104,11 +104,13 @@ def schedule(
 
 
 @app.command()
-def deploy() -> None:
+def deploy(
+    clones: Annotated[bool, typer.Option("--clones", help="For workers on any host: each clones this commit from git's remote.")] = False,
+) -> None:
     """Put the deployments of prefect.yaml, and a pool for them, on the server that PREFECT_API_URL names."""
     from pipeline.retraining.server import deploy as deploy_to_server
 
-    deploy_to_server(paths.project_root())
+    deploy_to_server(paths.project_root(), clones)
 
 
 @app.command()

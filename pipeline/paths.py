@@ -56,6 +56,8 @@ BOX_ORIGIN, BOX_CARD, BOX_SCORES = BOX / "origin.json", BOX / "MODEL_CARD.md", B
 
 CHECKPOINTS = Path("checkpoints")
 TRAINING_LOCK = CHECKPOINTS / "training.lock"  # held by the one training at work
+FINISHED = "finished.json"  # beside the checkpoints of a training that came to its end
+SERVING = "ctmr-serve-"  # begins the name of the web page's temporary folder
 MLRUNS = Path("mlruns")
 WRITTEN_IN = (Path(), Path("data"), Path("reports"), CHECKPOINTS, LOOK, RETRAIN_WORK)  # folders in which outputs appear
 

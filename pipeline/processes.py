@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -142,3 +143,14 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
+
+
+def abandoned_folders(prefix: str) -> list[Path]:
+    """Folders `prefix`… for temporary files whose process is gone; it holds the file `lock` in its folder while it lives."""
+    from filelock import FileLock, Timeout
+
+    found = []
+    for file in Path(tempfile.gettempdir()).glob(f"{prefix}*/lock"):
+        with suppress(Timeout, OSError), FileLock(file, timeout=0):
+            found.append(file.parent)
+    return found

@@ -37,6 +37,7 @@ def retrain(
     timeout_minutes: dict[str, float] | None = None,
     again_seconds: list[float] | None = None,
     keep: int | None = None,
+    share: bool = False,
 ) -> "State[Record]":
     """Retrain the project in `folder`, in a worktree of its own, where there is reason to.
 
@@ -51,6 +52,7 @@ def retrain(
         timeout_minutes: Longest time for a stage, by its name, such as {"train": 0.5}; default 120, for train a week.
         again_seconds: Waits before a source that cannot be reached is tried again; default 30, 120 and 600.
         keep: How many of the newest retrainings stay whole; what older ones left is removed afterwards, as `ctmr prune` does. None: all.
+        share: Bring the retrainings of other machines first, and hand this one on: by git's remote origin, outputs by DVC's default remote.
     """
     repo = (folder or paths.project_root()).resolve()
     context = FlowRunContext.get()
@@ -62,7 +64,7 @@ def retrain(
     if run.auto_scheduled and due is not None and due.timestamp() < workspace.last_end(repo):
         return _skip(f"it was due at {due:%d %b %H:%M:%S} UTC, and another retraining ended after that")
     record = Record(f"retrain-{began:%Y%m%d-%H%M%S}", began.isoformat(timespec="seconds"), mode, settings=settings or [])
-    retraining = Retraining(repo, record, branch, timedelta(hours=approval_hours), timeout_minutes or {}, again_seconds)
+    retraining = Retraining(repo, record, branch, timedelta(hours=approval_hours), timeout_minutes or {}, again_seconds, share)
     try:
         # A worker that is killed takes its runs with it, so that the next one does not find a run that nobody can stop.
         with ends_with_parent() if deployment.id else nullcontext(), workspace.hold_lock(repo, f"{record.name}, since {began:%d %b %H:%M}"):

@@ -18,6 +18,7 @@ import psutil
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.processes import abandoned_folders
 from pipeline.retraining import graph, history, workspace
 from pipeline.retraining.history import Record
 from pipeline.retraining.workspace import Busy, git
@@ -50,7 +51,7 @@ class Unneeded:
             f"experiments: {', '.join(record.experiment for record in self.experiments) or 'none'}",
             f"registered versions without an alias, with runs that have no other: {models}, {_mebibytes(self.model_bytes)}",
             f"records of looks in vain: {len(self.records)}",
-            f"checkpoints, copies of reports, what ctmr reproduce built: {len(self.places)}, {_mebibytes(self.place_bytes)}",
+            f"checkpoints, copies of reports, what ctmr reproduce built, lost uploads: {len(self.places)}, {_mebibytes(self.place_bytes)}",
             f"objects in DVC's cache: {len(self.objects)}, {_mebibytes(self.object_bytes)}",
         ]
         return "\n".join([*lines, *self.notes])
@@ -148,15 +149,21 @@ def _is_named(repo: Path, commit: str) -> bool:
 
 
 def _places(repo: Path, gone: Collection[Record], oldest: str) -> Iterator[Path]:
-    """Copies of reports of retrainings that go, what `ctmr reproduce` built, checkpoints of jobs older than the oldest that stays."""
+    """What lies on the disk and nothing needs.
+
+    Copies of reports of retrainings that go; what `ctmr reproduce` built; checkpoints of finished jobs but the last, whose outputs may not
+    be recorded yet, and of jobs older than the oldest retraining that stays; uploads that a killed web page left.
+    """
     for record in gone:
         yield from (file for file in history.folder_of(repo, record).glob("*") if file.name != history.RECORD)
     work = repo / paths.RETRAIN_WORK
     yield from (folder for name in ("reproduce", "reproduce.mlflow") if (folder := work / name).is_dir())
-    if oldest:
-        began = datetime.fromisoformat(oldest).timestamp()
-        jobs = [folder for folder in (repo / paths.CHECKPOINTS).glob("*") if folder.is_dir() and folder.name != "start"]
-        yield from (job for job in jobs if max((file.stat().st_mtime for file in job.iterdir()), default=0.0) < began)
+    yield from abandoned_folders(paths.SERVING)
+    jobs = [folder for folder in (repo / paths.CHECKPOINTS).glob("*") if folder.is_dir() and folder.name != "start"]
+    changed = {job: max((file.stat().st_mtime for file in job.iterdir()), default=0.0) for job in jobs}
+    finished = sorted((job for job in jobs if (job / paths.FINISHED).is_file()), key=changed.__getitem__)
+    began = datetime.fromisoformat(oldest).timestamp() if oldest else 0.0
+    yield from (job for job in jobs if job in finished[:-1] or changed[job] < began)
 
 
 def _unneeded_objects(dvc: "Repo", commits: list[str]) -> tuple[list[str], int]:

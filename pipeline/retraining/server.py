@@ -6,6 +6,7 @@ moment see each other and both step back.
 """
 
 import hashlib
+import os
 import re
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from pipeline.retraining.own_server import check_named_server
 from pipeline.retraining.workspace import NO_REPOSITORY, Busy, git
 
 VARIABLE = "CTMR_PROJECT"  # by which prefect.yaml learns the name
+CLONING = Path("deploy/prefect.yaml")  # its deployments are for workers on any host, each with a clone of its own
 AT_WORK = [StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 SILENT = timedelta(minutes=10)  # a run elsewhere that has given no sign of life for so long is dead (heartbeats come every 3 minutes)
 
@@ -41,7 +43,12 @@ def first_commit(folder: Path) -> str:
 
 
 def project_name(folder: Path) -> str:
-    """Of this folder alone: begins the names of its deployments and their pool, which know the folder. Lower case, digits and dashes."""
+    """Begins the names of the project's deployments and their pool; lower case, digits and dashes.
+
+    `$CTMR_PROJECT` where it is set, which is for workers that clone; else one for this folder alone, which its deployments know.
+    """
+    if given := os.environ.get(VARIABLE):
+        return given
     digest = hashlib.sha256(f"{given_name(folder)}-{first_commit(folder)} {folder.resolve()}".encode()).hexdigest()
     return f"{given_name(folder)}-{digest[:6]}"
 
@@ -73,11 +80,15 @@ def claim(flow_run_id: UUID, name: str, repo: Path) -> list[str]:
     return [run.name for run in dead]
 
 
-def deploy(folder: Path) -> None:
+def deploy(folder: Path, clones: bool = False) -> None:
     """`ctmr deploy`: make the pool of the project in `folder` where it is missing, then the deployments of prefect.yaml.
+
+    `clones`: those of deploy/prefect.yaml instead, whose workers clone this commit from git's remote.
 
     Raises UserError where a step fails.
     """
+    if clones and not git(folder, "branch", "-r", "--contains", "HEAD", or_else="its branches cannot be listed"):
+        raise UserError("the commit that workers are to clone is not on git's remote; git push, then run this again")
     if not PREFECT_API_URL.value():
         raise UserError("PREFECT_API_URL is not set; export it with the address of the server, such as http://SERVER:4200/api")
     check_named_server(PREFECT_API_URL.value())
@@ -85,8 +96,10 @@ def deploy(folder: Path) -> None:
     env = environment({VARIABLE: pool})
     if subprocess.run(["prefect", "work-pool", "inspect", pool], cwd=folder, env=env, capture_output=True, check=False).returncode:
         _prefect(folder, env, "work-pool", "create", pool, "--type", "process", or_else="the work pool cannot be made")
-    _prefect(folder, env, "--no-prompt", "deploy", "--all", or_else="prefect.yaml cannot be deployed")
-    print(f"now, on each machine that trains: prefect worker start --pool {pool}")
+    file = CLONING if clones else Path("prefect.yaml")
+    _prefect(folder, env, "--no-prompt", "deploy", "--all", "--prefect-file", str(file), or_else=f"{file} cannot be deployed")
+    where = "CTMR_CLONES=FOLDER-FOR-CLONES " if clones else ""
+    print(f"now, on each machine that trains: {where}prefect worker start --pool {pool}")
 
 
 def _prefect(folder: Path, env: dict[str, str], *arguments: str, or_else: str) -> None:

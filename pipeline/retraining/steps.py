@@ -11,7 +11,7 @@ from prefect.states import State
 
 from pipeline import params, paths, presets
 from pipeline.errors import UserError
-from pipeline.retraining import champion, graph, history, summary, tell, workspace
+from pipeline.retraining import champion, graph, history, sharing, summary, tell, workspace
 from pipeline.retraining.graph import GraphUnreadable, StageFailed, StageResult
 from pipeline.retraining.history import Record
 from pipeline.retraining.workspace import TrainingByHand, Workspace
@@ -59,8 +59,9 @@ class Retraining:
         approval_time: timedelta,
         timeout_minutes: dict[str, float],
         again_seconds: list[float] | None,
+        share: bool = False,
     ) -> None:
-        self.repo, self.record, self.branch, self.approval_time = repo, record, branch, approval_time
+        self.repo, self.record, self.branch, self.approval_time, self.share = repo, record, branch, approval_time, share
         self.timeout_minutes = {**TIMEOUT_MINUTES, **timeout_minutes}
         again = AGAIN_SECONDS if again_seconds is None else again_seconds
         self.again: dict[str, Any] = {"retries": len(again), "retry_delay_seconds": again, "retry_condition_fn": _is_retryable}
@@ -72,6 +73,9 @@ class Retraining:
         """Everything between taking the lock and telling what happened. Raises UserError, StageFailed for a stage, TrainingByHand."""
         if self.branch:
             history.check_branch(self.repo, self.branch)
+        if self.share:
+            sharing.check(self.repo)
+            sharing.bring_experiments(self.repo)
         try:
             self._run()
         except GraphUnreadable as error:  # what a killed process, or a full disk, left in the worktree
@@ -115,6 +119,8 @@ class Retraining:
                 record.notes.append(f"Stages run from {self.stages[len(unchanged)]} on: params, code or starting weights changed.")
             if workspace.is_training(self.repo):
                 raise TrainingByHand(BY_HAND)
+            if self.share:
+                sharing.bring_outputs(work.folder)
             missing = graph.checkout(work.folder)
             unchanged = list(itertools.takewhile(lambda stage: stage not in missing, unchanged))  # the cache lacks the outputs: made anew
             self._run_stages(work, unchanged, news.new, statistics)
@@ -122,6 +128,16 @@ class Retraining:
             record.ended = datetime.now().astimezone().isoformat(timespec="seconds")
             self.hide()
             record.commit = history.save(work, record, self.branch)
+        if self.share:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """What was decided stands; where it cannot be handed on now, a person, or DVC's own command, does it later."""
+        record = self.record
+        try:
+            sharing.hand_on(self.repo, record.name)
+        except UserError as error:
+            record.notes.append(f"It could not be handed on: {error}. dvc exp push {sharing.GIT_REMOTE} {record.name} does it.")
 
     def _run_stages(self, work: Workspace, unchanged: list[str], new: bool, statistics: dict[str, Any]) -> None:
         record = self.record

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.formats.table import FORMATS, HEADERS, VOXELS
 from pipeline.formats.values import CT_VALUES, CtValues
 from pipeline.paths import IN_THE_BOX
+from pipeline.processes import abandoned_folders
 from pipeline.serving.worker import Bounds, Task, Worker
-
-PREFIX = "ctmr-serve-"
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,9 @@ class Jobs:
 @contextlib.contextmanager
 def working_folder() -> Iterator[Path]:
     """A folder for uploads and results, removed at the end. What a server that was killed left behind is removed first."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(Timeout, OSError), FileLock(left / "lock", timeout=0):
-            shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name, FileLock(Path(name) / "lock"):
+    for left in abandoned_folders(paths.SERVING):
+        shutil.rmtree(left, ignore_errors=True)  # another server may be as fast
+    with tempfile.TemporaryDirectory(prefix=paths.SERVING, ignore_cleanup_errors=True) as name, FileLock(Path(name) / "lock"):
         yield Path(name)
 
 

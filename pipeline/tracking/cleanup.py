@@ -1,13 +1,8 @@
-"""What the MLflow store need not keep: versions without an alias that nobody asks for any more, and their runs, for good."""
+"""What the MLflow store need not keep: versions without an alias that nobody asks for any more, and their runs."""
 
-import subprocess
-import sys
 from collections.abc import Collection
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import UserError
 from pipeline.tracking import registry, store
 from pipeline.tracking.registry import MODEL_NAMES, WEIGHTS
 
@@ -26,36 +21,47 @@ def unneeded_versions(weights: Collection[str]) -> "list[ModelVersion]":
 
 
 def artifact_bytes(versions: "Collection[ModelVersion]") -> int:
-    """Bytes of the versions' files and of their runs', as far as these lie in folders on this machine."""
+    """Bytes of the versions' files and of their runs', wherever they lie. Raises UserError when the store cannot be asked."""
     uri = store.tracking_uri()
     client = store.client(uri)
     with store.errors(uri):
         places = {client.get_run(version.run_id).info.artifact_uri for version in versions if version.run_id}
         places |= {client.get_logged_model(version.model_id).artifact_location for version in versions if version.model_id}
-    folders = [Path(unquote(urlsplit(place).path)) for place in places if urlsplit(place).scheme in ("", "file")]
-    return sum(file.lstat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+        return sum(_size(place) for place in places)
 
 
 def remove_versions(versions: "Collection[ModelVersion]") -> None:
-    """Delete the versions, and for good the runs that have no other one, with all their files. Raises UserError when MLflow fails."""
+    """Delete the versions, and the runs that have no other one, with all their files. Raises UserError when MLflow fails.
+
+    `mlflow gc` was tried: it empties the trash of the whole store, other projects' experiments included. What is deleted here lies in that
+    trash as well, without its files: some lines in the database.
+    """
     uri = store.tracking_uri()
     client = store.client(uri)
+
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    places = []
     with store.errors(uri):
         for version in versions:
             client.delete_model_version(version.name, version.version)
             if version.model_id:
+                places.append(client.get_logged_model(version.model_id).artifact_location)
                 client.delete_logged_model(version.model_id)
-        still_needed = {version.run_id for version in _versions()}
-        runs = sorted({str(version.run_id) for version in versions if version.run_id} - {str(run) for run in still_needed})
-        for run in runs:
+        still_needed = {str(version.run_id) for version in _versions()}
+        for run in sorted({str(version.run_id) for version in versions if version.run_id} - still_needed):
+            places.append(client.get_run(run).info.artifact_uri)
             client.delete_run(run)
-    if not runs or store.is_server(uri):
-        return  # a server's own `mlflow gc` removes the files, and asks its operator when
-    # MLflow offers the removal for good as a command only.
-    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--tracking-uri", uri, "--run-ids", ",".join(runs)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise UserError(f"mlflow gc failed: {(ended.stderr.strip().splitlines() or ['it printed nothing'])[-1]}")
+        for place in places:
+            get_artifact_repository(place).delete_artifacts()
+
+
+def _size(place: str, folder: str | None = None) -> int:
+    """Bytes of all files at an artifacts' address."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    entries = get_artifact_repository(place).list_artifacts(folder)
+    return sum(_size(place, entry.path) if entry.is_dir else int(entry.file_size or 0) for entry in entries)
 
 
 def _versions() -> "list[ModelVersion]":

@@ -26,16 +26,20 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     return target
 
 
-def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """State of the newest sound checkpoint, or None; a damaged one is passed over with a warning."""
+def read_latest_checkpoint(folder: Path) -> bytes:
+    """The newest sound checkpoint as it lies on the disk, empty where there is none; a damaged one is passed over with a warning."""
     for file in _list_newest_first(folder):
         content = file.read_bytes()
-        if hashlib.sha256(content).hexdigest() != file.stem.partition("-")[2]:
-            print(f"warning: {file}: damaged checkpoint passed over", file=sys.stderr)
-            continue
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return state
-    return None
+        if hashlib.sha256(content).hexdigest() == file.stem.partition("-")[2]:
+            return content
+        print(f"warning: {file}: damaged checkpoint passed over", file=sys.stderr)
+    return b""
+
+
+def parse_checkpoint(content: bytes) -> dict[str, Any]:
+    """The state that `content`, of a checkpoint, holds; never unpickled freely."""
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state
 
 
 def _list_newest_first(folder: Path) -> list[Path]:

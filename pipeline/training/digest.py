@@ -13,7 +13,6 @@ from pipeline import atomic, paths
 from pipeline.params import Params
 
 CODE = Path(__file__).parents[2]
-FINISHED = "finished.json"
 SHAPES_NOTHING = {"device", "devices", "precision", "threads", "start_from", "checkpoint_seconds"}  # or stands below as what it means here
 
 
@@ -50,7 +49,7 @@ def _files(params: Params, slices: Path) -> Iterator[Path]:
 
 def mark_finished(folder: Path) -> None:
     """Note in the checkpoints' folder that this training came to its end, and what DVC knew then."""
-    atomic.write_json(folder / FINISHED, {"dvc.lock": _recorded()})
+    atomic.write_json(folder / paths.FINISHED, {"dvc.lock": _recorded()})
 
 
 def forget_finished(folder: Path) -> None:
@@ -58,7 +57,7 @@ def forget_finished(folder: Path) -> None:
 
     Where its outputs were never recorded, since dvc was killed or failed just then, they can be written from the last checkpoint.
     """
-    file = folder / FINISHED
+    file = folder / paths.FINISHED
     if not file.is_file():
         return
     if paths.MODELS.exists() or json.loads(file.read_text(encoding="utf-8")) != {"dvc.lock": _recorded()}:

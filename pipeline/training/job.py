@@ -1,6 +1,7 @@
 """From params and slices to models/ and reports/train: resumes an interrupted job of the same digest, writes outputs when complete."""
 
 import hashlib
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -71,11 +72,18 @@ def train(
 def load_training(params: Params, ranks: Ranks) -> Training:
     """The training that `params` describe, as far as its last checkpoint goes."""
     device = choose_device(params.train)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else each process takes memory on the first GPU as well
     be_deterministic(is_deterministic(params.train, device))
-    folder = paths.CHECKPOINTS / job_digest(params, device, choose_precision(params, device))
+    digest = job_digest(params, device, choose_precision(params, device))
+    folder = paths.CHECKPOINTS / digest
     if ranks.first:
         forget_finished(folder)
-    ranks.from_first(0.0)  # the others wait until it is done
+    if ranks.bytes_from_first(digest.encode()) != digest.encode():  # the others wait until that is done
+        raise UserError(
+            f"{socket.gethostname()}: params, data, code or kind of machine differ from those of the first host;"
+            " git pull and dvc pull here, then start again on all"
+        )
     return Training(params, folder, device, Data.load(with_teacher=params.preprocess.teacher_pairs > 0), ranks)
 
 

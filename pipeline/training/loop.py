@@ -20,7 +20,7 @@ from pipeline.models.fast.ranks import ALONE, Ranks
 from pipeline.models.inference import load_generator, load_model, load_preprocess
 from pipeline.models.learner import Learner
 from pipeline.params import Params, Train
-from pipeline.training.checkpoint import load_latest_checkpoint, save_checkpoint
+from pipeline.training.checkpoint import parse_checkpoint, read_latest_checkpoint, save_checkpoint
 from pipeline.training.data import Feed, Slices
 from pipeline.training.progress import measure_machine
 from pipeline.training.schedule import is_exhausted, linear_rate, scheduled_rate
@@ -96,7 +96,9 @@ class Training:
         self.teacher_steps = -(-train.teacher.images // train.batch_size)
         self.steps = self.teacher_steps + -(-images // train.batch_size)
         self.feed = Feed(self.data.train, self.data.teacher, train, self.teacher_steps, self.device, self.ranks)
-        if (state := load_latest_checkpoint(self.folder)) is not None:
+        # Only the first process has checkpoints: the others may be on hosts that share no files with it.
+        if content := self.ranks.bytes_from_first(read_latest_checkpoint(self.folder) if self.ranks.first else b""):
+            state = parse_checkpoint(content)
             self.learner.load_state_dict(state["learner"])
             self.step, self.history, self.run_id = state["step"], state["history"], state["run_id"]
             self.scores, self.best = state["scores"], state["best"]

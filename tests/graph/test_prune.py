@@ -1,12 +1,15 @@
 """What old retrainings left is removed; what stays can be brought back as before, and nothing goes while something runs."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pipeline import paths
 from pipeline.errors import UserError
@@ -83,6 +86,21 @@ def test_only_the_unneeded_goes_and_the_rest_can_be_brought_back(repo: Path, cap
         work = workspace.prepare(repo, "reproduce", history.find(repo, name).commit)
         assert graph.checkout(work.folder) == []
         assert (work.folder / "models/weights").read_text() == f"seed: {seed}\n"
+
+
+def test_checkpoints_of_finished_trainings_and_lost_uploads_go(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for number, name in enumerate(("2", "4", "5")):  # 3 was interrupted and can go on
+        (repo / paths.CHECKPOINTS / name / paths.FINISHED).touch()
+        os.utime(repo / paths.CHECKPOINTS / name / paths.FINISHED, (2e9 + number, 2e9 + number))
+    lost, used = (tmp_path / f"{paths.SERVING}{name}" for name in ("lost", "used"))
+    for folder in (lost, used):
+        (folder / "in").mkdir(parents=True)
+        (folder / "lock").touch()
+    with FileLock(used / "lock"):
+        prune.prune(repo, 5, dry_run=False)
+    assert sorted(folder.name for folder in (repo / paths.CHECKPOINTS).iterdir()) == ["1", "3", "5"]
+    assert [folder.name for folder in tmp_path.glob(f"{paths.SERVING}*")] == [used.name]
 
 
 def test_nothing_goes_while_something_runs(repo: Path) -> None:

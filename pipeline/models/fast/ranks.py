@@ -69,6 +69,16 @@ class Ranks:
         distributed.broadcast(message, 0)
         return float(message)
 
+    def bytes_from_first(self, content: bytes) -> bytes:
+        """The first process's `content`, in all of them."""
+        if self.count == 1:
+            return content
+        message = torch.zeros(int(self.from_first(float(len(content)))), dtype=torch.uint8)
+        if self.first and content:
+            message = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        distributed.broadcast(message, 0)
+        return message.numpy().tobytes()
+
 
 ALONE = Ranks()
 

@@ -1,0 +1,86 @@
+"""What prune takes out of the MLflow store is gone, files too; the rest stays as it is. On SQLite, and on a server with PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline import params, paths
+from pipeline.serving.translator import Translator
+from pipeline.tracking import cleanup, registry, store
+from pipeline.tracking.registration import register
+from pipeline.tracking.registry import MODEL_NAMES, WEIGHTS
+from tests.tracking import projects, servers
+
+ALL = params.load(projects.SOURCE / paths.PARAMS)
+
+
+@dataclass
+class Place:
+    """A store in which a good model, a bad one and another bad one were registered; `artifacts` is the folder with all files."""
+
+    artifacts: Path
+
+    def files(self) -> dict[str, int]:
+        """Name and bytes of each file."""
+        files = (file for file in self.artifacts.rglob("*") if file.is_file())
+        return {file.relative_to(self.artifacts).as_posix(): file.stat().st_size for file in files}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    folder = projects.make(tmp_path / "project")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    artifacts = folder / "mlruns/artifacts"
+    with ExitStack() as running:
+        if request.param == "postgresql":
+            if servers.POSTGRES is None:
+                pytest.skip("PostgreSQL absent: apt-get install postgresql")
+            artifacts = tmp_path / "artifacts"
+            artifacts.mkdir()
+            database = running.enter_context(servers.postgresql())
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", running.enter_context(servers.mlflow_server(database, artifacts)))
+        register(ALL)
+        for seed in (1, 2):
+            projects.make_models(paths.MODELS, seed)
+            projects.write_metrics(folder, projects.bad())
+            register(ALL)
+        yield Place(artifacts)
+
+
+def test_versions_without_an_alias_go_with_their_runs_and_files(place: Place) -> None:
+    uri = store.tracking_uri()
+    client = store.client(uri)
+    first, second, third = (registry.version(uri, f"ct-to-mr/{number}") for number in (1, 2, 3))
+    assert cleanup.aliased_weights() >= {first.tags[WEIGHTS], third.tags[WEIGHTS]}  # the champion and the challenger
+    digests = {registry.version(uri, f"{name}/{number}").tags[WEIGHTS] for name in MODEL_NAMES for number in (1, 2)}
+    unneeded = cleanup.unneeded_versions(digests)
+    assert {(version.name, str(version.version)) for version in unneeded} == {(name, "2") for name in MODEL_NAMES}
+    before, size = place.files(), cleanup.artifact_bytes(unneeded)
+    cleanup.remove_versions(unneeded)
+
+    assert sorted(str(version.version) for version in registry.versions(uri, "ct-to-mr")) == ["1", "3"]
+    assert client.get_run(second.run_id).info.lifecycle_stage == "deleted"
+    gone = before.keys() - place.files().keys()
+    assert len([name for name in gone if name.endswith(".safetensors")]) == 2
+    assert size == sum(before[name] for name in gone)
+    assert not [name for name in place.files() if second.run_id in name or second.model_id in name]
+    for kept in (first, third):
+        assert client.get_run(kept.run_id).info.lifecycle_stage == "active"
+        assert Translator.from_registry(f"ct-to-mr/{kept.version}").label.digest == kept.tags[WEIGHTS]
+
+
+def test_a_run_stays_while_one_of_its_models_is_needed(place: Place) -> None:
+    uri = store.tracking_uri()
+    client = store.client(uri)
+    second = registry.version(uri, "ct-to-mr/2")
+    before = place.files()
+    cleanup.remove_versions(cleanup.unneeded_versions({second.tags[WEIGHTS]}))
+    assert client.get_run(second.run_id).info.lifecycle_stage == "active"
+    gone = before.keys() - place.files().keys()
+    assert gone
+    assert all(second.model_id in name for name in gone)
+    assert Translator.from_registry("mr-to-ct/2").label.version == "2"
