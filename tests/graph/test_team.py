@@ -55,11 +55,16 @@ def test_the_graph_ends_well_though_dask_workers_and_postgresql_are_killed(place
         repro = subprocess.Popen(
             ["dvc", "repro"], cwd=project.folder, env=project.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
+
+    def meets(condition: bool) -> bool:
+        assert repro.poll() is None, printed.read_text()[-4000:]
+        return condition
+
     try:
         with Client(servers.env["DASK_SCHEDULER_ADDRESS"], set_as_default=False) as dask:
-            until(lambda: "'preprocess'" in printed.read_text() and any(dask.processing().values()), "heads on Dask")
+            until(lambda: meets("'preprocess'" in printed.read_text() and any(dask.processing().values())), "heads on Dask")
             servers.kill("dask worker")
-        until(lambda: list(project.folder.glob("checkpoints/*/*.pt")), "training")
+        until(lambda: meets(bool(list(project.folder.glob("checkpoints/*/*.pt")))), "training")
         servers.kill("bin/postgres -D")
         assert repro.wait(1200) == 0, printed.read_text()[-4000:]
     finally:
