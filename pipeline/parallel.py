@@ -39,18 +39,19 @@ def in_parallel(
 ) -> Iterator[Result]:
     """function(task) for every task, in order, on `workers` processes (default: the cluster, else a process for each core; 1: here).
 
-    `executor`: where to work instead, `workers` then being how many work there; `function` and tasks must be picklable.
+    `executor`: where to work without a cluster, instead of processes, `workers` then being how many work there. `function` and tasks must
+    be picklable.
     `meanwhile` is called once in this process while the others work: a slow import, say. A task whose worker is killed (by the system,
     for memory) runs again; a task on which `TRIES` workers died is a UserError that says what `name(task)` calls it.
     """
     tasks = list(tasks)
     cores = len(os.sched_getaffinity(0))
-    if executor is not None:
-        results = in_order(executor, function, tasks, AHEAD * (workers or cores), meanwhile)
-    elif workers is None and os.environ.get(SCHEDULER) and len(tasks) > 1:
+    if (workers is None or executor is not None) and os.environ.get(SCHEDULER) and len(tasks) > 1:
         from pipeline import cluster  # needs distributed, an extra
 
         results = cluster.run(os.environ[SCHEDULER], function, tasks, meanwhile, name)
+    elif executor is not None:
+        results = in_order(executor, function, tasks, AHEAD * (workers or cores), meanwhile)
     elif min(workers or cores, len(tasks)) > 1:
         results = _on_processes(function, tasks, min(workers or cores, len(tasks)), meanwhile, name)
     else:

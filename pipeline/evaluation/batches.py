@@ -62,20 +62,30 @@ def index_of_test_slices(direction: Direction, folder: Path = paths.SLICES) -> "
     return slices
 
 
-def read_batches(direction: Direction, size: int, folder: Path = paths.SLICES) -> Iterator[Batch]:
-    """The test slices in batches of `size`; only these are in memory. Raises UserError when truth and slices do not fit together."""
+def split_rows(direction: Direction, size: int, folder: Path = paths.SLICES) -> "list[pd.DataFrame]":
+    """Lines of the index of the test slices, `size` at a time. Raises UserError when truth and slices do not fit together."""
     index = index_of_test_slices(direction, folder)
-    images = slice_arrays.load_array("test", direction.source, folder)
-    truth = slice_arrays.load_array("truth", direction.target, folder) if (index["pair"] >= 0).any() else None
-    if truth is not None and (truth.shape[1:] != images.shape[1:] or len(truth) <= index["pair"].max()):
-        shapes = f"{len(truth)} of {truth.shape[2]}×{truth.shape[1]} for slices of {images.shape[2]}×{images.shape[1]}"
-        files = f"truth_{direction.target}.npy does not fit test_{direction.source}.npy"
-        raise UserError(f"{folder}: {files}: {shapes}; run dvc repro --force preprocess")
-    for first in range(0, len(index), size):
-        rows = index.iloc[first : first + size]
-        source = slice_arrays.to_float(images[rows["row"].to_numpy()])
-        has_truth = (rows["pair"] >= 0).to_numpy()
-        target = np.zeros_like(source)
-        if truth is not None and has_truth.any():
-            target[has_truth] = slice_arrays.to_float(truth[rows["pair"].to_numpy()[has_truth]])
-        yield Batch(rows, source, target, has_truth, rows["contrast"].tolist(), rows["window_width"].to_numpy(np.float64))
+    if (index["pair"] >= 0).any():
+        images, truth = (slice_arrays.load_array(*place, folder) for place in (("test", direction.source), ("truth", direction.target)))
+        if truth.shape[1:] != images.shape[1:] or len(truth) <= index["pair"].max():
+            shapes = f"{len(truth)} of {truth.shape[2]}×{truth.shape[1]} for slices of {images.shape[2]}×{images.shape[1]}"
+            files = f"truth_{direction.target}.npy does not fit test_{direction.source}.npy"
+            raise UserError(f"{folder}: {files}: {shapes}; run dvc repro --force preprocess")
+    return [index.iloc[first : first + size] for first in range(0, len(index), size)]
+
+
+def read_batch(direction: Direction, rows: "pd.DataFrame", folder: Path = paths.SLICES) -> Batch:
+    """The slices of some lines of the index; only these are in memory."""
+    source = slice_arrays.to_float(slice_arrays.load_array("test", direction.source, folder)[rows["row"].to_numpy()])
+    has_truth = (rows["pair"] >= 0).to_numpy()
+    target = np.zeros_like(source)
+    if has_truth.any():
+        truth = slice_arrays.load_array("truth", direction.target, folder)
+        target[has_truth] = slice_arrays.to_float(truth[rows["pair"].to_numpy()[has_truth]])
+    return Batch(rows, source, target, has_truth, rows["contrast"].tolist(), rows["window_width"].to_numpy(np.float64))
+
+
+def read_batches(direction: Direction, size: int, folder: Path = paths.SLICES) -> Iterator[Batch]:
+    """The test slices in batches of `size`. Raises UserError as `split_rows`."""
+    for rows in split_rows(direction, size, folder):
+        yield read_batch(direction, rows, folder)

@@ -4,7 +4,7 @@ What the lesion changes in the translation is laid against what it changes in th
 from the simulator that taught the model, with seeds that it never saw; the score holds whatever the test slices are.
 """
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pipeline.imaging import head
 from pipeline.imaging.intensity import display
 from pipeline.imaging.prepare import NoHead, find_outline, prepare
 from pipeline.models.inference import load_generator, load_preprocess, translate
+from pipeline.parallel import in_parallel
 from pipeline.params import Preprocess
 from pipeline.phantom import render_pair
 from pipeline.phantom.anatomy import BOTTOM, TOP
@@ -50,28 +51,35 @@ class PlantedLesion:
         return mean_change(self.pictures[modality], self.mask) >= VISIBLE
 
 
-def plant_lesions(preprocess: Preprocess) -> Iterator[PlantedLesion]:
+def plant_lesions(preprocess: Preprocess) -> list[PlantedLesion]:
     """Each kind of lesion in each MR contrast, at different places of different heads; all pictures of a head are cropped alike."""
-    for n in range(len(KINDS) * len(MR_CONTRASTS)):
-        kind, contrast = KINDS[n % len(KINDS)], MR_CONTRASTS[n // len(KINDS)]
-        g = np.random.default_rng([FIRST_SEED, n])
-        centre = (float(g.choice([-1, 1]) * g.uniform(22, 38)), float(g.uniform(-45, 15)), float(g.uniform(12, 35)))
-        lesion = Lesion(kind, centre, float(g.uniform(12, 20)), 8.0, int(g.integers(2**31)))
-        seed, position = FIRST_SEED + n, (centre[2] - BOTTOM) / (TOP - BOTTOM)
-        size = max(SMALLEST, preprocess.pixels)
-        heads = [draw_head(seed, position, size=size, contrast=contrast, lesion=planted) for planted in (lesion, None)]
-        files = [[Slice((file / np.float32(255)).astype(np.float32)) for file in render_pair(drawn, seed)] for drawn in heads]
-        try:
-            outlines = [find_outline(picture, modality) for picture, modality in zip(files[1], MODALITIES, strict=True)]
-        except NoHead:
-            continue
-        box = head.enclose(outlines[0], Modality.CT, preprocess.margin, preprocess.upright)
-        inputs = {
-            modality: np.stack([prepare(file[side], modality, preprocess, box, outlines[side]).array for file in files])
-            for side, modality in enumerate(MODALITIES)
-        }
-        pictures = {modality: display(images, modality, preprocess.ct_window) for modality, images in inputs.items()}
-        yield PlantedLesion(kind, contrast, inputs, pictures, head.crop(heads[0].lesion.astype(np.float32), box, preprocess.pixels) > 0.5)
+    tasks = [(n, preprocess) for n in range(len(KINDS) * len(MR_CONTRASTS))]
+    with ThreadPoolExecutor(1) as here:  # more gain nothing, but a cluster does
+        return [lesion for lesion in in_parallel(_plant, tasks, 1, executor=here) if lesion is not None]
+
+
+def _plant(task: tuple[int, Preprocess]) -> PlantedLesion | None:
+    """Lesion number n; None where no head is found in the pictures."""
+    n, preprocess = task
+    kind, contrast = KINDS[n % len(KINDS)], MR_CONTRASTS[n // len(KINDS)]
+    g = np.random.default_rng([FIRST_SEED, n])
+    centre = (float(g.choice([-1, 1]) * g.uniform(22, 38)), float(g.uniform(-45, 15)), float(g.uniform(12, 35)))
+    lesion = Lesion(kind, centre, float(g.uniform(12, 20)), 8.0, int(g.integers(2**31)))
+    seed, position = FIRST_SEED + n, (centre[2] - BOTTOM) / (TOP - BOTTOM)
+    size = max(SMALLEST, preprocess.pixels)
+    heads = [draw_head(seed, position, size=size, contrast=contrast, lesion=planted) for planted in (lesion, None)]
+    files = [[Slice((file / np.float32(255)).astype(np.float32)) for file in render_pair(drawn, seed)] for drawn in heads]
+    try:
+        outlines = [find_outline(picture, modality) for picture, modality in zip(files[1], MODALITIES, strict=True)]
+    except NoHead:
+        return None
+    box = head.enclose(outlines[0], Modality.CT, preprocess.margin, preprocess.upright)
+    inputs = {
+        modality: np.stack([prepare(file[side], modality, preprocess, box, outlines[side]).array for file in files])
+        for side, modality in enumerate(MODALITIES)
+    }
+    pictures = {modality: display(images, modality, preprocess.ct_window) for modality, images in inputs.items()}
+    return PlantedLesion(kind, contrast, inputs, pictures, head.crop(heads[0].lesion.astype(np.float32), box, preprocess.pixels) > 0.5)
 
 
 def mean_change(pictures: Images, mask: NDArray[np.bool_]) -> float:
@@ -95,7 +103,7 @@ def score_lesions(models: Path = paths.MODELS) -> dict[str, dict[str, Any]]:
     """
     content: dict[str, dict[str, Any]] = {}
     preprocess = load_preprocess(models)
-    planted = list(plant_lesions(preprocess))
+    planted = plant_lesions(preprocess)
     for direction in DIRECTIONS:
         generator = load_generator(models, direction)
         visible = [lesion for lesion in planted if lesion.is_visible(direction.source) and lesion.is_visible(direction.target)]

@@ -1,11 +1,15 @@
-"""Every test slice translated and scored, beside the baselines; a chunk of slices on each core, in memory only while it is worked on."""
+"""Every test slice translated and scored, beside the baselines; a chunk of slices on each core, in memory only while it is worked on.
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+Chunks go to threads here, or to a Dask cluster (`pipeline.parallel`), whose workers read slices and weights by themselves.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -17,24 +21,25 @@ from pipeline.domain import DIRECTIONS, Direction, Modality
 from pipeline.errors import UserError
 from pipeline.evaluation import texture
 from pipeline.evaluation.baselines import baselines
-from pipeline.evaluation.batches import Batch, index_of_test_slices, read_batches
+from pipeline.evaluation.batches import Batch, read_batch, split_rows
 from pipeline.evaluation.brain_window import level_of
 from pipeline.evaluation.other_model import OtherModel
 from pipeline.evaluation.slice_scores import Translation, score_translation
 from pipeline.imaging.intensity import display
 from pipeline.models.generator import Generator
 from pipeline.models.inference import estimate_uncertainty, load_generator, translate
-from pipeline.params import Evaluate
+from pipeline.parallel import in_parallel
+from pipeline.params import Evaluate, Window
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODEL = "model"  # the method that stands beside the baselines
 BOX = "box"  # the method that is the model in the box
 PIXELS_AT_ONCE = 2**15  # that go through a network together: more is not faster on a CPU and takes memory
-CHUNKS_AHEAD = 4  # for each thread, so that none waits while another works on a slice that takes long
 UNCERTAINTY_SLICES = 20  # test slices, evenly spread, whose uncertainty is worked out, which takes seven translations more
 
 Images = NDArray[np.float32]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -51,6 +56,12 @@ class Appearance:
         self.total = self.total + images.sum(0, dtype=np.float64)
         self.squares = self.squares + np.square(images, dtype=np.float64).sum(0)
         self.textures.append(textures)
+
+    def merge(self, other: "Appearance") -> None:
+        self.count += other.count
+        self.total = self.total + other.total
+        self.squares = self.squares + other.squares
+        self.textures += other.textures
 
     def spread(self) -> float:
         """Standard deviation of each pixel over the pictures, averaged."""
@@ -76,6 +87,42 @@ class Networks:
     back: Generator
     baselines: Mapping[str, Callable[[Images], Images]]
     box: OtherModel | None = None
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Folders of the test slices, the models, the slices that baselines learn from, and the model in the box where it is asked for."""
+
+    slices: Path
+    models: Path
+    training: Path
+    box: Path | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one task works on: lines of the index of some test slices, and where these and the weights lie.
+
+    `at_once`: slices that go through a network together. `with_uncertainty`: rows of the store whose uncertainty is asked for. `run` is
+    another for each evaluation: a worker of a cluster lives longer than one, and must not answer with the weights of the last.
+    """
+
+    direction: Direction
+    rows: "pd.DataFrame"
+    at_once: int
+    window: Window
+    with_uncertainty: frozenset[int]
+    stores: "Stores"
+    run: str
+
+
+@dataclass(frozen=True)
+class ChunkScores:
+    """A row a slice and method, and what source slices and translations look like."""
+
+    rows: list[dict[str, Any]]
+    real: Appearance
+    predicted: Appearance
 
 
 @dataclass
@@ -106,14 +153,13 @@ def score_models(
     predicted: dict[Modality, Appearance] = {}
     try:
         for direction in DIRECTIONS:
-            networks = Networks(
-                direction,
-                load_generator(models, direction),
-                load_generator(models, direction.opposite),
-                baselines(direction, training),
-                OtherModel.load(box, direction, slice_arrays.load_preprocessing(slices)) if box else None,
-            )
-            rows, real[direction.source], predicted[direction.target] = _score_direction(networks, params.batch_size, slices, threads)
+            rows, real[direction.source], predicted[direction.target] = [], Appearance(), Appearance()
+            chunks = _split(direction, params.batch_size, Stores(slices, models, training, box))
+            with ThreadPoolExecutor(threads) as pool:
+                for scores in in_parallel(score_chunk, chunks, threads, executor=pool, name=_first_slice):
+                    rows += scores.rows
+                    real[direction.source].merge(scores.real)
+                    predicted[direction.target].merge(scores.predicted)
             results.append(DirectionScores(direction, rows))
     except FloatingPointError as error:
         raise UserError(f"{models}: {error}, so training has diverged; lower train.learning_rate") from None
@@ -127,37 +173,48 @@ def score_models(
     return results
 
 
-def _score_direction(
-    networks: Networks, batch_size: int, slices: Path, threads: int
-) -> tuple[list[dict[str, Any]], Appearance, Appearance]:
-    """Rows of one direction; appearance of its source slices and of their translations. Raises FloatingPointError for NaN in these."""
-    direction = networks.direction
-    index = index_of_test_slices(direction, slices)
-    pixels = slice_arrays.load_array("test", direction.source, slices)[0].size
-    with_uncertainty = _evenly_spread(index.loc[index["pair"] >= 0, "row"].tolist(), UNCERTAINTY_SLICES)
+def _split(direction: Direction, batch_size: int, stores: Stores) -> list[Chunk]:
+    """All of a direction's test slices in chunks. Raises UserError as `split_rows`."""
+    pixels = slice_arrays.load_array("test", direction.source, stores.slices)[0].size
     at_once = min(batch_size, max(1, PIXELS_AT_ONCE // pixels))
-    window = slice_arrays.load_preprocessing(slices).ct_window
+    parts = split_rows(direction, at_once, stores.slices)
+    paired = [row for part in parts for row in part.loc[part["pair"] >= 0, "row"].tolist()]
+    with_uncertainty = _evenly_spread(paired, UNCERTAINTY_SLICES)
+    window, run = slice_arrays.load_preprocessing(stores.slices).ct_window, uuid4().hex
+    return [Chunk(direction, rows, at_once, window, frozenset(with_uncertainty.intersection(rows["row"])), stores, run) for rows in parts]
 
-    def work(batch: Batch) -> tuple[Batch, Images, list[dict[str, Any]], texture.Features, texture.Features]:
-        predictions = translate(networks.there, batch.images, batch.contrast, at_once)
-        returned = translate(networks.back, predictions, batch.contrast, at_once)
-        if not (np.isfinite(predictions).all() and np.isfinite(returned).all()):
-            raise FloatingPointError(f"translations {direction} or back hold NaN")
-        uncertainties = _uncertainties(networks.there, batch, predictions, with_uncertainty)
-        others = {}
-        if networks.box and batch.has_truth.any():
-            others[BOX] = display(networks.box.translate(batch.images, batch.contrast, at_once), direction.target, window)
-        batch = batch.as_displayed(direction, window)
-        predictions, returned = display(predictions, direction.target, window), display(returned, direction.source, window)
-        rows = score_batch(networks, batch, predictions, returned, uncertainties, others)
-        return batch, predictions, rows, texture.features(predictions), texture.features(batch.images)
 
-    rows, real, predicted = [], Appearance(), Appearance()
-    for batch, predictions, scores, predicted_texture, real_texture in in_threads(work, read_batches(direction, at_once, slices), threads):
-        rows += scores
-        real.add(batch.images, real_texture)
-        predicted.add(predictions, predicted_texture)
-    return rows, real, predicted
+def _first_slice(chunk: Chunk) -> str:
+    return f"test slice {chunk.rows['slice_id'].iloc[0]}"
+
+
+@lru_cache(maxsize=1)
+def _load_networks(direction: Direction, stores: Stores, _run: str) -> Networks:
+    torch.set_num_threads(1)  # on a cluster's worker as here: sums in another order would show in the last digits
+    there, back = load_generator(stores.models, direction), load_generator(stores.models, direction.opposite)
+    box = OtherModel.load(stores.box, direction, slice_arrays.load_preprocessing(stores.slices)) if stores.box else None
+    return Networks(direction, there, back, baselines(direction, stores.training), box)
+
+
+def score_chunk(chunk: Chunk) -> ChunkScores:
+    """Translate there and back, and score. Raises FloatingPointError for NaN in translations."""
+    direction, window = chunk.direction, chunk.window
+    networks = _load_networks(direction, chunk.stores, chunk.run)
+    batch = read_batch(direction, chunk.rows, chunk.stores.slices)
+    predictions = translate(networks.there, batch.images, batch.contrast, chunk.at_once)
+    returned = translate(networks.back, predictions, batch.contrast, chunk.at_once)
+    if not (np.isfinite(predictions).all() and np.isfinite(returned).all()):
+        raise FloatingPointError(f"translations {direction} or back hold NaN")
+    uncertainties = _uncertainties(networks.there, batch, predictions, chunk.with_uncertainty)
+    others = {}
+    if networks.box and batch.has_truth.any():
+        others[BOX] = display(networks.box.translate(batch.images, batch.contrast, chunk.at_once), direction.target, window)
+    batch = batch.as_displayed(direction, window)
+    predictions, returned = display(predictions, direction.target, window), display(returned, direction.source, window)
+    scores = ChunkScores(score_batch(networks, batch, predictions, returned, uncertainties, others), Appearance(), Appearance())
+    scores.real.add(batch.images, texture.features(batch.images))
+    scores.predicted.add(predictions, texture.features(predictions))
+    return scores
 
 
 def score_batch(
@@ -196,7 +253,7 @@ def score_batch(
     return rows
 
 
-def _uncertainties(generator: Generator, batch: Batch, predictions: Images, rows: set[int]) -> dict[int, Images]:
+def _uncertainties(generator: Generator, batch: Batch, predictions: Images, rows: frozenset[int]) -> dict[int, Images]:
     """Uncertainty of those slices of the batch that lie in `rows` of the store, by their place in the batch."""
     places = [i for i, row in enumerate(batch.rows["row"]) if row in rows]
     if not places:
@@ -208,15 +265,3 @@ def _uncertainties(generator: Generator, batch: Batch, predictions: Images, rows
 def _evenly_spread(rows: list[int], most: int) -> set[int]:
     """At most `most` of `rows`."""
     return {rows[i] for i in np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)}
-
-
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """work(item) of each, in order; only a few items are read ahead, so that memory does not grow with their number."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            if len(waiting) == CHUNKS_AHEAD * threads:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(work, item))
-        while waiting:
-            yield waiting.popleft().result()

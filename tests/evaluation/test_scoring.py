@@ -1,7 +1,5 @@
-"""Chunks of slices on several threads give what one chunk on one gives, and are not all read at once."""
+"""Chunks of slices on several threads, or on a cluster, give what one chunk on one thread gives."""
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from pipeline import paths
 from pipeline.domain import Direction, Modality
 from pipeline.evaluation import scoring
 from pipeline.models.inference import estimate_uncertainty, load_generator, translate
+from pipeline.parallel import SCHEDULER
 from tests.evaluation import projects
 from tests.evaluation.test_edge_cases import heads
 
@@ -31,20 +30,12 @@ def test_chunks_and_threads_do_not_show_in_the_scores(tmp_path: Path, monkeypatc
         assert chunked.overall == pytest.approx(plain.overall, rel=1e-3, abs=1e-3)
 
 
-def test_only_a_few_items_are_read_ahead() -> None:
-    read, done, lock = [], [], threading.Lock()
-
-    def items() -> Iterator[int]:
-        for n in range(40):
-            with lock:
-                read.append(n)
-                assert len(read) - len(done) <= 3 * scoring.CHUNKS_AHEAD + 1  # and this one
-            yield n
-
-    for result in scoring.in_threads(lambda n: n * n, items(), 3):
-        with lock:
-            done.append(result)
-    assert done == [n * n for n in range(40)]
+def test_a_cluster_gives_the_scores_that_threads_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dask_scheduler: str) -> None:
+    monkeypatch.chdir(projects.make_project(tmp_path / "project", heads(7)))
+    here = scoring.score_models(projects.PARAMS)
+    monkeypatch.setenv(SCHEDULER, dask_scheduler)
+    monkeypatch.setattr(scoring, "score_batch", None)  # nothing is done here
+    assert scoring.score_models(projects.PARAMS) == here
 
 
 def test_uncertainty_is_worked_out_on_some_slices_evenly_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
