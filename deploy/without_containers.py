@@ -72,7 +72,7 @@ class Team:
     def client(self) -> dict[str, str]:
         """The variables by which commands find the servers."""
         around = {"NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY"), *self.addresses.values())))}
-        return {**self._env(self.content["x-client"], ""), **around, "CTMR_PROJECT": "ctmr"}
+        return {**self._env(self.content["x-client"], ""), **around}
 
     def _service(self, name: str, service: Mapping[str, Any]) -> Service:
         env = {**self._env(service.get("environment", {}), name), "NO_PROXY": "*"}
