@@ -52,11 +52,13 @@ class Service:
 class Team:
     """The compose file as it is read here: names are addresses in `network`, volumes and configs lie in `folder`."""
 
-    def __init__(self, folder: Path, network: str) -> None:
+    def __init__(self, folder: Path, network: str, wanted: Sequence[str] = ()) -> None:
         self.folder = folder
         text = VARIABLE.sub(_Secrets().of, COMPOSE.read_text(encoding="utf-8"))
         self.content: dict[str, Any] = yaml.safe_load(text)
         services = {name: service for name, service in self.content["services"].items() if not service.get("profiles")}
+        if unknown := set(wanted) - services.keys():
+            raise UserError(f"{', '.join(sorted(unknown))}: no such service; the services are {', '.join(services)}")
         self.addresses = {name: f"{network}.{number}" for number, name in enumerate(services, start=1)}
         self.places = {
             target: str(_folder(folder / "volumes" / name))
@@ -68,6 +70,13 @@ class Team:
                 self.places[config["target"]] = str(folder / config["source"])
                 self._write(folder / config["source"], self.content["configs"][config["source"]]["content"])
         self.services = {name: self._service(name, service) for name, service in services.items()}
+        needed = self._with_needed({*wanted, "postgres", "s3"}) if wanted else services.keys()
+        self.services = {name: service for name, service in self.services.items() if name in needed}
+
+    def _with_needed(self, wanted: set[str]) -> set[str]:
+        """These services and those that they depend on."""
+        more = wanted.union(*(self.services[name].needs for name in wanted))
+        return wanted if more == wanted else self._with_needed(more)
 
     def client(self) -> dict[str, str]:
         """The variables by which commands find the servers."""
@@ -228,15 +237,15 @@ class Running:
                 self.start(name)
 
 
-def serve(project: Path, network: str) -> None:
-    """Start all services, write `project`/cluster.env, and tend them until stopped."""
+def serve(project: Path, network: str, wanted: Sequence[str]) -> None:
+    """Start the `wanted` services and those that they need (none: all), write `project`/cluster.env, and tend them until stopped."""
     folder = project / ".cluster"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     variables = project / "cluster.env"
     with hold_lock(project / ".cluster.lock", "make cluster", wait=0):
         shutil.rmtree(folder, ignore_errors=True)
-        team = Team(_folder(folder), network)
+        team = Team(_folder(folder), network, wanted)
         os.environ["NO_PROXY"], client = "*", team.client()  # health checks and boto3 talk to this machine only
         try:
             with prepared(team), ExitStack() as stack:
@@ -289,9 +298,10 @@ def main() -> None:
     """Entry point; `--network` is what other clusters on this machine do not use."""
     parser = argparse.ArgumentParser(description="The team's servers of deploy/compose.yaml as plain processes on this machine.")
     parser.add_argument("--network", default="127.1.0", help="the first three numbers of the loopback addresses to use")
-    network = parser.parse_args().network
+    parser.add_argument("services", nargs="*", help="start these alone, with those that they need; default: all")
+    asked = parser.parse_args()
     with user_errors():
-        serve(Path.cwd(), network)
+        serve(Path.cwd(), asked.network, asked.services)
 
 
 if __name__ == "__main__":

@@ -51,14 +51,14 @@ class Team:
 
 
 @contextmanager
-def team(folder: Path) -> Iterator[Team]:
-    """The servers, started in `folder`."""
+def team(folder: Path, *services: str) -> Iterator[Team]:
+    """The `services`, and those that they need, started in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     printed = folder / "printed"
     pid = os.getpid()
     network = f"127.{16 + pid // 256 % 200}.{pid % 256}"
     with group(
-        [sys.executable, str(COMMAND), "--network", network], folder, env={"PYTHONPATH": str(SOURCE)}, grace=30, log=printed
+        [sys.executable, str(COMMAND), "--network", network, *services], folder, env={"PYTHONPATH": str(SOURCE)}, grace=30, log=printed
     ) as process:
         variables = folder / "cluster.env"
         until(lambda: variables.is_file() or process.poll() is not None, "the servers", 600)

@@ -50,7 +50,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("clones")
-    with team(folder / "servers") as servers:
+    with team(folder / "servers", "mlflow", "prefect") as servers:
         copy = copy_project(folder, "smoke")
         env = {name: value for name, value in servers.env.items() if name != "DASK_SCHEDULER_ADDRESS"}
         project = Project(copy.folder, {**copy.env, **env, "CTMR_PROJECT": "ctmr-test"})
