@@ -3,6 +3,7 @@
 Chunks go to threads here, or to a Dask cluster (`pipeline.parallel`), whose workers read slices and weights by themselves.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ def score_models(
 
 def _split(direction: Direction, batch_size: int, stores: Stores) -> list[Chunk]:
     """All of a direction's test slices in chunks. Raises UserError as `split_rows`."""
-    pixels = slice_arrays.load_array("test", direction.source, stores.slices)[0].size
+    pixels = math.prod(slice_arrays.load_array("test", direction.source, stores.slices).shape[1:])
     at_once = min(batch_size, max(1, PIXELS_AT_ONCE // pixels))
     parts = split_rows(direction, at_once, stores.slices)
     paired = [row for part in parts for row in part.loc[part["pair"] >= 0, "row"].tolist()]
