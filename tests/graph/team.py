@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ class Team:
         """SIGKILL to the service in whose command line these `words` stand, with all that it started."""
         (leader,) = [child for child in psutil.Process(self.process.pid).children() if words in " ".join(child.cmdline())]
         for victim in (*leader.children(recursive=True), leader):
-            victim.kill()
+            with suppress(psutil.NoSuchProcess):  # one ends with another
+                victim.kill()
 
     def restarted(self, name: str) -> bool:
         return f"{name} ended; it is started again" in self.printed.read_text()

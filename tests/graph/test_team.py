@@ -22,7 +22,7 @@ for library in ("boto3", "distributed", "dvc_s3", "flask_wtf", "moto", "psycopg2
 pytestmark = [pytest.mark.timeout(3000), pytest.mark.skipif(POSTGRES is None, reason="PostgreSQL absent: apt-get install postgresql")]
 
 PATIENCE = 1500  # seconds: a busy machine takes long
-SETTINGS = ("data.source=url", "data.url=s3://ctmr/data", "train.devices=2", "preprocess.teacher_pairs=200", "train.checkpoint_seconds=1")
+SETTINGS = ("data.source=url", "data.url=s3://ctmr/data", "train.devices=2", "preprocess.teacher_pairs=96", "train.checkpoint_seconds=1")
 
 
 @dataclass
