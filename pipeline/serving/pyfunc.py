@@ -7,6 +7,7 @@ and picture files in Base64 as the parameter `image`.
 import base64
 import binascii
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -94,7 +95,8 @@ def _decode_image(translator: Translator, image: str, ct_values: CtValues) -> tu
 
 def _refuse_unknown_params() -> None:
     """Refuse params that the signature lacks by name: MLflow drops them, with a line in a log that the caller never sees."""
-    enforce = mlflow.pyfunc._enforce_params_schema
+    loaded = import_module("mlflow.pyfunc")  # there is no other place: a model's own code sees params after MLflow has dropped some
+    enforce = loaded._enforce_params_schema
 
     def enforce_names(params: dict[str, Any] | None, schema: Any) -> Any:
         known = {param.name for param in schema.params} if schema else set()
@@ -103,7 +105,7 @@ def _refuse_unknown_params() -> None:
             raise UserError(f"params.{unknown[0]}: no such parameter; expected {', '.join(PARAMS)}")
         return enforce(params, schema)
 
-    mlflow.pyfunc._enforce_params_schema = enforce_names
+    loaded._enforce_params_schema = enforce_names
 
 
 mlflow.models.set_model(TranslationModel())

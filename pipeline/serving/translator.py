@@ -297,5 +297,7 @@ def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images
         view, translation = translator.translate_volume(volume)
         return view.restore(np.stack(translation.images))
 
-    methods = {"model": partial(translate, mean=False), "mean_picture": partial(translate, mean=True)}
-    return methods if paths.slices("train", Modality.CT).is_file() else {"model": methods["model"]}
+    methods: dict[str, Callable[[Volume], Images]] = {"model": partial(translate, mean=False)}
+    if paths.slices("train", Modality.CT).is_file():
+        methods["mean_picture"] = partial(translate, mean=True)
+    return methods
