@@ -95,7 +95,7 @@ def _decode_image(translator: Translator, image: str, ct_values: CtValues) -> tu
 
 def _refuse_unknown_params() -> None:
     """Refuse params that the signature lacks by name: MLflow drops them, with a line in a log that the caller never sees."""
-    loaded = import_module("mlflow.pyfunc")  # there is no other place: a model's own code sees params after MLflow has dropped some
+    loaded: Any = import_module("mlflow.pyfunc")  # there is no other place: a model's own code sees params after MLflow has dropped some
     enforce = loaded._enforce_params_schema
 
     def enforce_names(params: dict[str, Any] | None, schema: Any) -> Any:
