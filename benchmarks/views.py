@@ -18,7 +18,7 @@ from pipeline.imaging.intensity import stretch, window_bounds
 from pipeline.params import Window
 
 Picture = NDArray[np.float32]
-AXIAL = (0.40, 0.52, 0.64, 0.76, 0.88, 0.96)  # heights, from the lowest slice to the topmost
+AXIAL = (0.35, 0.45, 0.55, 0.65, 0.75, 0.88)  # heights, from the lowest slice to the topmost
 WINDOWS = (Window(level=40, width=400), Window(level=500, width=3000))
 GAP = 4  # pixels between pictures
 
