@@ -80,12 +80,12 @@ def test_a_promotion_that_a_kill_interrupts_is_made_good_and_a_rollback_is_not_u
         patch.setattr(registry, "crown", lambda *_: sys.exit("killed"))
         with pytest.raises(SystemExit):
             register(params.load())
-    assert [registry.version(uri, f"{name}@champion").version for name in registry.MODEL_NAMES] == ["1", "1"]
+    assert [str(registry.version(uri, f"{name}@champion").version) for name in registry.MODEL_NAMES] == ["1", "1"]
     register(params.load())
-    assert [registry.version(uri, f"{name}@champion").version for name in registry.MODEL_NAMES] == ["2", "2"]
+    assert [str(registry.version(uri, f"{name}@champion").version) for name in registry.MODEL_NAMES] == ["2", "2"]
     registry.roll_back(uri, "mr-to-ct")
     register(params.load())
-    assert [registry.version(uri, f"{name}@champion").version for name in registry.MODEL_NAMES] == ["2", "1"]
+    assert [str(registry.version(uri, f"{name}@champion").version) for name in registry.MODEL_NAMES] == ["2", "1"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="root is held to modes by Linux's capabilities")
