@@ -71,6 +71,7 @@ def _test_slices(truth_from: Translator | None) -> None:
     """Test slices of 64 pixels; the truth of the MR slices is what `truth_from` makes of them."""
     g = np.random.default_rng(0)
     paths.SLICES.mkdir(parents=True)
+    slices.write_preprocessing(paths.SLICES, params.load().preprocess)
     rows = []
     for modality in paths.MODALITIES:
         images = g.uniform(0, 1, (6, 64, 64)).astype(np.float32)
