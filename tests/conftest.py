@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.sources import kaggle_server as stand_in
 
 PROJECT = Path(__file__).parents[1]
 _latest_file: list[Path | None] = [None]
+for number in (signal.SIGINT, signal.SIGHUP):  # ignored behind `nohup` and `&`, and then by every command that a test stops, too
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 os.environ["CTMR_SALT"] = "salt of the tests, no secret"  # else tests that read DICOM would leave a .salt in the working folder
 
 

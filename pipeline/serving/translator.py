@@ -285,9 +285,7 @@ class Translator:
 
 
 def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images]]:
-    """Functions from an MR volume to CT in HU on the same voxels: by the models in a folder, and by the mean of the training slices,
-    where there are some. All is loaded when it is needed.
-    """
+    """Functions from an MR volume to CT in HU on its voxels: by the models in a folder, and by the mean of the training slices, if any."""
     from pipeline.evaluation.mean_picture import mean_picture
 
     def translate(volume: Volume, mean: bool) -> Images:
@@ -297,7 +295,5 @@ def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images
         view, translation = translator.translate_volume(volume)
         return view.restore(np.stack(translation.images))
 
-    methods: dict[str, Callable[[Volume], Images]] = {"model": partial(translate, mean=False)}
-    if paths.slices("train", Modality.CT).is_file():
-        methods["mean_picture"] = partial(translate, mean=True)
-    return methods
+    means = {"model": False} | ({"mean_picture": True} if paths.slices("train", Modality.CT).is_file() else {})
+    return {name: partial(translate, mean=mean) for name, mean in means.items()}
