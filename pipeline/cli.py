@@ -199,12 +199,12 @@ def evaluate(
     from pipeline.serving.model_choice import choose_folder
     from pipeline.serving.translator import hounsfield_translations
 
-    pairs, out = pairs.resolve(), out.resolve()
+    pairs, folder = pairs.resolve(), out.resolve()
     named = choose_folder(model).resolve() if model else None
     os.chdir(paths.project_root())
     models = named or choose_folder(None)
-    print(f"scoring {'the model in the box' if models == paths.BOX else models}")
-    print_scores(evaluate_pairs(pairs, out, load(), hounsfield_translations(models), models, patient, contrast))
+    print(f"scoring {'the model in the box' if models == paths.BOX else model or models}")
+    print_scores(evaluate_pairs(pairs, folder, load(), hounsfield_translations(models), models, patient, contrast))
     print(f"see {out / paths.REPORT_HTML.name}")
 
 
