@@ -18,6 +18,7 @@ from pipeline.training.tissue_values import draw_settings, draw_signals, draw_un
 
 AIR = -1000.0  # HU
 LOWEST, HIGHEST = -1024.0, 3071.0  # HU; what 12 bits hold
+SOFTEST_BONE, COMPACT_BONE = 150.0, 500.0  # HU: where bone's weight in the loss begins, and where it is whole
 FAR = 40.0  # mm from the inner table, for what lies outside the head
 
 
@@ -42,6 +43,9 @@ class Looks:
     cut: float = 0.1  # share of inputs whose field of view ends inside the head
     lesion: float = 4.0  # weight of a lesion's pixels in the loss, beside 1 for the head
     outside: float = 0.3  # weight of pixels outside the head
+    bone: float = (
+        3.0  # weight of compact bone in the loss of MR→CT: MR hardly tells it from air, and L1 leaves out what is less than likely
+    )
 
 
 class Heads(NamedTuple):
@@ -87,9 +91,10 @@ def render(heads: Heads, pixels: int, looks: Looks, percentiles: tuple[float, fl
     ct_input, window = _draw_ct_input(ct, depth, mask, stays, looks, random)
     mr_input = _draw_mr_input(mr, mask, stays, looks, (low, high), random)
     weight = (looks.outside + (1 - looks.outside) * mask + (looks.lesion - 1) * lesion) * visible
+    bone = ((ct - SOFTEST_BONE) / (COMPACT_BONE - SOFTEST_BONE)).clamp(0, 1)
     named = contrast.sum(1).view(-1, 1, 1, 1)
     truth = scanner.stretch(mr, mask, low, high) * mask
-    return Rendered(ct, truth, ct_input, mr_input, window, contrast, mask, lesion, weight, weight * named)
+    return Rendered(ct, truth, ct_input, mr_input, window, contrast, mask, lesion, weight * (1 + (looks.bone - 1) * bone), weight * named)
 
 
 def composite(heads: Heads, units: Tensor, signals: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ CONTENT = params.parse(presets.nest(presets.complete(["box"])), "box")
 def small() -> Params:
     """The preset with networks, heads and budget cut down."""
     train = CONTENT.train.model_copy(
-        update={"teacher": CONTENT.train.teacher.model_copy(update={"images": 24}), "threads": 1, "sample_images": 12}
+        update={"teacher": CONTENT.train.teacher.model_copy(update={"images": 24}), "threads": 1, "sample_images": 12, "start_from": None}
     )
     model = CONTENT.model.model_copy(update={"generator_width": 4})
     return CONTENT.model_copy(update={"train": train, "model": model, "preprocess": jobs.PARAMS.preprocess})

@@ -1,5 +1,7 @@
 """Pairs drawn at the batch: the same as the plain simulator where both draw one thing, and fit for training whatever is drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,20 @@ from pipeline.phantom.anatomy import cut, draw_subject
 from pipeline.phantom.lesions import Lesion
 from pipeline.phantom.tissues import PROPERTIES, Tissue
 from pipeline.training import scanner, tissue_values
-from pipeline.training.render import AIR, FAR, HIGHEST, LOWEST, Heads, Looks, composite, draw_frame, render, resample
+from pipeline.training.render import (
+    AIR,
+    COMPACT_BONE,
+    FAR,
+    HIGHEST,
+    LOWEST,
+    SOFTEST_BONE,
+    Heads,
+    Looks,
+    composite,
+    draw_frame,
+    render,
+    resample,
+)
 
 CLEAN = Looks(strength=0, turn=0, scale=0, shift=0, flip=False, by_millimetres=1, windowed=0, cut=0, cleared=1, free=0)
 PERCENTILES = (1.0, 99.5)
@@ -149,16 +164,25 @@ def test_a_look_without_a_name_weighs_nothing_from_ct_to_mr(heads: Heads) -> Non
 
 def test_lesions_weigh_more() -> None:
     lesion = Lesion("bleed", (28.0, -20.0, 25.0), 18.0, 4.0, 5)
-    from dataclasses import replace
-
     plane = cut(replace(draw_subject(9), lesion=lesion), (25.0 + 72) / 148, 96, 256 / 96, 3.0)
     stack = torch.from_numpy(shares.store(plane).stack()).unsqueeze(0)
     drawn = render(Heads(stack, torch.tensor([[0.0, 0.0, 200.0]]), plane.frame.grid_spacing), 64, CLEAN, PERCENTILES, seeded())
     inside = drawn.lesion > 0.99
     assert inside.sum() > 10
     assert drawn.ct_weight[inside].min() > 3.9
-    assert drawn.ct_weight[(drawn.mask > 0) & (drawn.lesion == 0)].max() == 1
+    assert drawn.ct_weight[(drawn.mask > 0) & (drawn.lesion == 0) & (drawn.ct < SOFTEST_BONE)].max() == 1
     assert drawn.ct_weight[drawn.mask == 0].max() < 0.5
+
+
+def test_bone_weighs_more_where_ct_is_made_and_only_there(heads: Heads) -> None:
+    drawn = render(heads, 64, replace(CLEAN, bone=3.0), PERCENTILES, seeded())
+    bone, brain = drawn.ct > COMPACT_BONE, (drawn.ct < SOFTEST_BONE) & (drawn.mask > 0) & (drawn.lesion == 0)
+    assert bone.sum() > 100
+    assert drawn.ct_weight[bone & (drawn.lesion == 0)].unique().tolist() == [3]
+    assert drawn.ct_weight[brain].unique().tolist() == [1]
+    assert drawn.mr_weight.max() <= CLEAN.lesion
+    alike = render(heads, 64, replace(CLEAN, bone=1.0), PERCENTILES, seeded())
+    assert torch.equal(alike.mr_weight, drawn.mr_weight)
 
 
 def test_the_same_seed_gives_the_same(heads: Heads) -> None:
