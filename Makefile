@@ -73,6 +73,16 @@ test-packages:
 	echo "== installing for the tests:$$missing"; \
 	$$root apt-get update -q && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing
 
+# What PyTorch needs for NVIDIA's cards stands apart: a CPU build needs none of it.
+CUDA := ^(cuda-|nvidia-|triton==)
+COMPILE := uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_31
+
+.PHONY: lock
+lock: .venv/.installed-dev ## Pin what pyproject.toml asks for, with hashes; pins that fit stay (LOCK_ARGS="--upgrade-package NAME")
+	$(COMPILE) --all-extras $(LOCK_ARGS) pyproject.toml -o requirements.lock
+	grep -vE '$(CUDA)' requirements.lock | $(COMPILE) --no-deps --generate-hashes - -o requirements.hashes
+	grep -E '$(CUDA)' requirements.lock | $(COMPILE) --no-deps --generate-hashes - -o requirements-cuda.hashes
+
 .PHONY: lint
 lint: .venv/.installed-dev ## Check style, format and types
 	ruff check .
