@@ -58,6 +58,8 @@ class Train(Section):
     """same bytes again on the same machine, at some cost on a GPU; null: yes on the CPU, no on a GPU"""
     compile: bool = False
     """torch.compile: minutes at the start, then faster steps; needs a C++ compiler"""
+    cuda_graphs: bool = False
+    """one GPU launches recorded steps instead of kernel by kernel, for more memory; elsewhere without effect"""
     start_from: str | None = None
     """box (the model in the box), or a folder with model.json and weights to start from; null: random weights"""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

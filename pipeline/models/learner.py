@@ -30,6 +30,9 @@ class Learner:
                 network.compile()
         self.generator_minimiser = Minimiser(self.generators, self.networks.generator_loss, train, ranks, self.networks)
         self.discriminator_minimiser = Minimiser(self.discriminators, self.networks.discriminator_loss, train, ranks)
+        if train.cuda_graphs and device.type == "cuda" and ranks.count == 1:
+            for minimiser in (self.generator_minimiser, self.discriminator_minimiser):
+                minimiser.record(device)
         self.pools = {modality: ImagePool(train.pool_size, device) for modality in MODALITIES}
         self.averaged = 0  # steps that are in the average
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps in a row that were left out
@@ -63,8 +66,7 @@ class Learner:
     def set_learning_rate(self, rate: float) -> None:
         """The learning rate of both optimisers from the next step on."""
         for minimiser in (self.generator_minimiser, self.discriminator_minimiser):
-            for group in minimiser.optimiser.param_groups:
-                group["lr"] = rate
+            minimiser.set_learning_rate(rate)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later step depends on."""

@@ -1,7 +1,7 @@
 """What only makes training and translation faster, applied to plain networks; tests hold each fast way to the plain one.
 
 winograd.py and thin.py are convolutions for CPUs, precision.py chooses number formats, update.py is an Adam that never waits for the
-device, ranks.py shares a batch between processes.
+device, recorded.py replays a step as one CUDA graph, ranks.py shares a batch between processes.
 """
 
 from typing import TypeVar

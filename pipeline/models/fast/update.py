@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.models.cyclegan import Loss
 from pipeline.models.fast.ranks import ALONE, Ranks
+from pipeline.models.fast.recorded import Recorded
 from pipeline.params import Train
 
 
@@ -33,12 +34,27 @@ class Minimiser:
         self.loss = ranks.share_gradients(networks, loss)
         # Fused, since only that kind is told by a tensor to leave a step out; asking for its value would make a GPU wait.
         self.optimiser = torch.optim.Adam(networks.parameters(), train.learning_rate, (train.adam_beta1, 0.999), fused=True)
+        self._rate: Tensor | None = None
+        self._do: Callable[..., Update] = self._update
+
+    def record(self, device: torch.device) -> None:
+        """Replay steps from recordings (`Recorded`) from now on; the learning rate, which changes, then lies on `device`."""
+        self._rate = torch.zeros((), device=device)
+        self._do = Recorded(self._update)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """The learning rate from the next step on."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
 
     def step(self, *inputs: Any, skip: Tensor | None = None) -> Update:
         """Forward, backward and update; left out where `skip` says so, or where loss or gradients are not finite in any process.
 
         A step that is left out changes neither weights, nor Adam's averages, nor buffers such as batch norm's statistics.
         """
+        return self._do(*inputs, skip=skip)
+
+    def _update(self, *inputs: Any, skip: Tensor | None = None) -> Update:
         buffers = [(buffer, buffer.clone()) for buffer in self.all_networks.buffers()]
         loss = self.loss(*inputs)
         self.optimiser.zero_grad(set_to_none=True)
@@ -51,6 +67,8 @@ class Minimiser:
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(weights, self.clip, norm)
         self.optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
+        for group in self.optimiser.param_groups:
+            group["capturable"] = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
         self.optimiser.step()
         torch.autograd.graph.increment_version(weights)  # a fused step counts as no change, but kept Winograd kernels go by that count
         for buffer, before in buffers:
