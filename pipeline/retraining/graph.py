@@ -57,7 +57,7 @@ class StageFailed(UserError):
 
 def stage_names(folder: Path) -> list[str]:
     """The stages in `folder`/dvc.yaml in the order written there, which is the order they run in."""
-    return list(yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    return list(yaml.load((folder / "dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"])
 
 
 def unchanged_stages(folder: Path) -> list[str]:

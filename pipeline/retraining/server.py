@@ -111,7 +111,7 @@ def _prefect(folder: Path, env: dict[str, str], *arguments: str, or_else: str) -
 def given_name(folder: Path) -> str:
     """`name` in prefect.yaml, else that of the folder, as a word of lower case, digits and dashes."""
     file = folder / "prefect.yaml"
-    given = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("name") if file.is_file() else None
+    given = (yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader) or {}).get("name") if file.is_file() else None
     return re.sub("[^a-z0-9]+", "-", str(given or folder.resolve().name).lower()).strip("-") or "project"
 
 

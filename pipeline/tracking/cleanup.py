@@ -26,7 +26,7 @@ def artifact_bytes(versions: "Collection[ModelVersion]") -> int:
     client = store.client(uri)
     with store.errors(uri):
         places = {client.get_run(version.run_id).info.artifact_uri for version in versions if version.run_id}
-        places |= {client.get_logged_model(version.model_id).artifact_location for version in versions if version.model_id}
+        places |= {client.get_logged_model(registry.logged_model(version)).artifact_location for version in versions}
         return sum(_size(place) for place in places)
 
 
@@ -45,9 +45,9 @@ def remove_versions(versions: "Collection[ModelVersion]") -> None:
     with store.errors(uri):
         for version in versions:
             client.delete_model_version(version.name, version.version)
-            if version.model_id:
-                places.append(client.get_logged_model(version.model_id).artifact_location)
-                client.delete_logged_model(version.model_id)
+            model = registry.logged_model(version)
+            places.append(client.get_logged_model(model).artifact_location)
+            client.delete_logged_model(model)
         still_needed = {str(version.run_id) for version in _versions()}
         for run in sorted({str(version.run_id) for version in versions if version.run_id} - still_needed):
             places.append(client.get_run(run).info.artifact_uri)

@@ -65,7 +65,7 @@ def tags(knobs: Flat) -> dict[str, str]:
 def lock_digest(*stages: str) -> str:
     """Digest of what DVC's lock says about `stages` (default: all): dependencies, params, outputs. "" without a lock."""
     try:
-        lock = yaml.safe_load(paths.DVC_LOCK.read_text(encoding="utf-8"))["stages"]
+        lock = yaml.load(paths.DVC_LOCK.read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]
     except (FileNotFoundError, TypeError, KeyError):
         return ""
     kept = {name: lock[name] for name in sorted(lock) if not stages or name in stages}

@@ -1,6 +1,7 @@
 """What a registered model consists of: weights, this package's code for translation, signature, requirements. Nothing is unpickled."""
 
 import ast
+import functools
 import json
 import shutil
 from importlib import metadata
@@ -65,6 +66,7 @@ def _code(target: Path) -> Path:
     return target
 
 
+@functools.cache  # the same for both directions, and seconds to find out
 def code_files() -> list[Path]:
     """Every file of this package that the model's entry needs: what it imports, directly or not, and data that lies beside it."""
     found: set[Path] = set()
@@ -79,6 +81,7 @@ def code_files() -> list[Path]:
     return sorted(found | {data for file in found for data in file.parent.glob("*.json")})
 
 
+@functools.cache
 def requirements() -> list[str]:
     """What a registered model needs, pinned to the versions in use; a local build such as torch 2.13.0+cpu under its public version."""
     imported = {name for file in code_files() if file.suffix == ".py" for name in _imports(file)}
@@ -94,6 +97,7 @@ def _distribution(module: str, candidates: list[str]) -> str:
     return next((candidate for name in names for candidate in candidates if candidate.lower() == name), candidates[0])
 
 
+@functools.cache
 def _imports(file: Path) -> set[str]:
     """Full names of the modules that a file imports; of `from x import y` both x and x.y, since y may be a module."""
     names: set[str] = set()

@@ -111,6 +111,11 @@ def versions(uri: str, name: str) -> "list[ModelVersion]":
     return found
 
 
+def logged_model(version: "ModelVersion") -> str:
+    """The id of the logged model with the version's files. MLflow's own `model_id` is None in every version that is looked up."""
+    return str(version.source).removeprefix("models:/")
+
+
 def files(uri: str, version: "ModelVersion") -> Path:
     """The folder with model.json and safetensors of a version. From another machine they are fetched once, into mlruns/fetched."""
     if store.database_file(uri) is not None:

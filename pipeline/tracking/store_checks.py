@@ -183,7 +183,7 @@ def _restore(uri: str, version: "ModelVersion", direction: Direction) -> None:
     client, run = store.client(uri), runs.attach()
     with store.errors(uri):
         logged = packaging.log_model(run, direction, paths.MODELS)
-        ours = str(version.source).removeprefix("models:/")  # MLflow's model_id of a version that is found is None
+        ours = registry.logged_model(version)
         addresses = [client.get_logged_model(model).artifact_location for model in (logged.model_id, ours)]
         fresh, place = (Path(unquote(urlsplit(address).path)) for address in addresses)
         shutil.rmtree(place, ignore_errors=True)

@@ -38,7 +38,7 @@ def job_digest(params: Params, device: torch.device, precision: str, slices: Pat
 def _files(params: Params, slices: Path) -> Iterator[Path]:
     """The slices, the code as dvc.yaml lists it for train (a test holds that to the imports), the weights to start from."""
     yield from sorted(file for file in slices.iterdir() if file.is_file())
-    graph = yaml.safe_load((CODE / "dvc.yaml").read_text(encoding="utf-8"))
+    graph = yaml.load((CODE / "dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
     for dep in graph["stages"]["train"]["deps"]:
         if dep.startswith(("pipeline/", "stages/")) and not dep.endswith(".json"):  # the box counts where training starts from it
             yield from sorted((CODE / dep).rglob("*.py")) if (CODE / dep).is_dir() else [CODE / dep]
@@ -67,7 +67,7 @@ def forget_finished(folder: Path) -> None:
 def _recorded() -> str:
     """Digest of what dvc.lock says of train; it changes with each training that DVC records, since models/run.json does."""
     try:
-        entry = yaml.safe_load(paths.DVC_LOCK.read_text(encoding="utf-8"))["stages"].get("train")
+        entry = yaml.load(paths.DVC_LOCK.read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"].get("train")
     except FileNotFoundError:
         entry = None
     return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]

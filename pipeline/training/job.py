@@ -132,11 +132,9 @@ def write_models(folder: Path, training: Training, slices: Path = paths.SLICES, 
 
 def write_report(folder: Path, training: Training) -> None:
     """Curves as a table and a picture, and the last samples."""
-    import matplotlib as mpl
     import pandas as pd
     from PIL import Image
 
-    mpl.use("Agg")
     curves = pd.DataFrame(training.history)
     wide = curves.pivot_table(index="images", columns="metric", values="value").reset_index()
     wide.to_csv(folder / "curves.csv", index=False)
@@ -146,11 +144,11 @@ def write_report(folder: Path, training: Training) -> None:
 
 def plot_curves(wide: "pd.DataFrame", file: Path) -> None:
     """Losses, validation and signals, a panel each, over the images seen."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     titles = {"train/": "training losses", "val/": "validation, mean absolute error", SIGNAL: "signals of collapse"}
-    figure, axes = pyplot.subplots(1, 3, figsize=(16, 4), layout="constrained")
-    for axis, (prefix, title) in zip(axes, titles.items(), strict=True):
+    figure = Figure(figsize=(16, 4), layout="constrained")
+    for axis, (prefix, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for name in (column for column in wide.columns if column.startswith(prefix)):
             known = wide[["images", name]].dropna()
             axis.plot(known["images"], known[name], label=name.removeprefix(prefix))
@@ -158,4 +156,3 @@ def plot_curves(wide: "pd.DataFrame", file: Path) -> None:
         if axis.lines:
             axis.legend(fontsize="small")
     figure.savefig(file, dpi=90, metadata={"Software": None})
-    pyplot.close(figure)

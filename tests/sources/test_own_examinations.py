@@ -96,8 +96,8 @@ def test_patients_stay_together_and_every_slice_is_used(project: Path) -> None:
     split = manifest.merge(pd.read_parquet(project / "data/split.parquet"), on="slice_id")
     assert (split.groupby("group_key")["split"].nunique() == 1).all()
     index = pd.read_parquet(project / "data/slices/index.parquet")
-    assert index.loc[index["modality"] == "ct", "intensity_low"].unique().tolist() == [0.0]  # the window of 80 HU at 40
-    assert index.loc[index["modality"] == "ct", "intensity_high"].unique().tolist() == [80.0]
+    assert index.loc[index["modality"] == "ct", "intensity_low"].unique().tolist() == [-1000.0]  # DICOM knows its whole range
+    assert index.loc[index["modality"] == "ct", "intensity_high"].unique().tolist() == [3000.0]
 
 
 def test_not_a_name_is_written(project: Path) -> None:

@@ -67,7 +67,7 @@ def test_versions_without_an_alias_go_with_their_runs_and_files(place: Place) ->
     gone = before.keys() - place.files().keys()
     assert len([name for name in gone if name.endswith(".safetensors")]) == 2
     assert size == sum(before[name] for name in gone)
-    assert not [name for name in place.files() if second.run_id in name or second.model_id in name]
+    assert not [name for name in place.files() if second.run_id in name or registry.logged_model(second) in name]
     for kept in (first, third):
         assert client.get_run(kept.run_id).info.lifecycle_stage == "active"
         assert Translator.from_registry(f"ct-to-mr/{kept.version}").label.digest == kept.tags[WEIGHTS]
@@ -82,5 +82,5 @@ def test_a_run_stays_while_one_of_its_models_is_needed(place: Place) -> None:
     assert client.get_run(second.run_id).info.lifecycle_stage == "active"
     gone = before.keys() - place.files().keys()
     assert gone
-    assert all(second.model_id in name for name in gone)
+    assert all(registry.logged_model(second) in name for name in gone)
     assert Translator.from_registry("mr-to-ct/2").label.version == "2"

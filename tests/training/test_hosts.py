@@ -119,7 +119,7 @@ def test_a_host_with_other_params_is_refused(hosts: tuple[Host, Host]) -> None:
 
 
 def test_processes_that_hosts_cannot_share_alike_are_one_line(tmp_path: Path) -> None:
-    folder = jobs.make(tmp_path / "one", devices=3, **SHORT)
+    folder = jobs.make(tmp_path / "one", devices=3, batch_size=3, **SHORT)
     ended = subprocess.run(
         ["python", "-m", "stages.train"],
         cwd=folder,
