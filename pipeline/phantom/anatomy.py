@@ -17,7 +17,7 @@ from pipeline.phantom.shapes import FAR, Ball, Floats, Layer, Rod, draw_waves, e
 from pipeline.phantom.tissues import Tissue
 
 MIDDLE = -14.0  # mm to the front, of MNI: where pictures have their middle
-BOTTOM, TOP = -72.0, 76.0  # mm; height in the head of slice position 0 (skull base) and 1 (vertex)
+BOTTOM, TOP = -72.0, 76.0  # mm; height in the head of slice position 0 (skull base) and 1 (top of the brain)
 
 TEMPORALIS = Ball((66, 14, -22), (13, 32, 42))
 ARTERIES = (
@@ -98,7 +98,7 @@ def draw_subject(seed: int, lesion_chance: float = 0.35, surgery_chance: float =
 
 
 def centre_at(position: float) -> Floats:
-    """MNI coordinates (3,) of the middle of the slice at `position` (0 skull base .. 1 vertex)."""
+    """MNI coordinates (3,) of the middle of the slice at `position` (0 skull base .. 1 top of the brain)."""
     return np.array([0, MIDDLE, BOTTOM + position * (TOP - BOTTOM)], np.float32)
 
 

@@ -23,9 +23,9 @@ from pipeline.phantom.shares import FINE, Shares, shrink_for, store
 from pipeline.phantom.signal import acquire_ct, acquire_mr, draw_signals, draw_units, label_tissues
 
 Floats = NDArray[np.float32]
-POSITIONS = (-0.2, 1.0)  # heights of the slices that teach: from the upper teeth to the vertex
+POSITIONS = (-0.2, 1.1)  # heights of the slices that teach: from the upper teeth to the cap of the skull, above the brain
 THICKNESS = (1.0, 8.0)  # mm
-SMALLEST = 2500.0  # mm²; slices that show less of the head are drawn anew
+SMALLEST = 1500.0  # mm²; slices that show less of the head are drawn anew
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Head:
 
     ct (size, size) float32 Hounsfield units; mr (size, size) float32 0..1; mask (size, size) bool, the head with its scalp;
     labels (size, size) uint8 of `Tissue`; lesion (size, size) bool; contrast t1, t2, flair or pd; agent: contrast agent given;
-    spacing in mm a pixel; seed and position (0 skull base .. 1 vertex) that made it.
+    spacing in mm a pixel; seed and position (0 skull base .. 1 top of the brain) that made it.
     """
 
     ct: Floats
@@ -59,7 +59,7 @@ def simulate(seed: int, *, size: int = 256, contrast: str | None = None) -> Head
 
 
 def simulate_subject(seed: int, positions: Sequence[float], *, size: int = 256, contrast: str | None = None) -> list[Head]:
-    """Slices of one subject at `positions` (0 skull base .. 1 vertex), all by the same scanner and MR sequence.
+    """Slices of one subject at `positions` (0 skull base .. 1 top of the brain), all by the same scanner and MR sequence.
 
     Raises ValueError on a contrast other than t1, t2, flair, pd.
     """
