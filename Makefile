@@ -102,8 +102,8 @@ cluster: .venv/.installed-dev ## Start a team's servers here: Dask, MLflow, Pref
 	python deploy/without_containers.py
 
 .PHONY: bench
-bench: .venv/.installed-dev ## Measure speed against a plain reference; by hand, on an idle machine
-	python benchmarks/train_step.py
+bench: .venv/.installed-dev ## Measure speed beside plain references and write benchmarks/RESULTS.md; by hand, on an idle machine
+	python benchmarks/bench.py
 
 .PHONY: clean
 clean: ## Remove data, models, reports and checkpoints (kept: .venv, MLflow's runs, DVC's cache)

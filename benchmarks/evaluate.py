@@ -18,15 +18,16 @@ SLICES_PER_HEAD = 4
 
 
 def main(counts: list[int]) -> None:
-    print("pairs  wall s  user CPU s  peak memory MiB   (bar: 240 in 90 s on 2 cores)")
+    print("ratio  pairs  wall s  user CPU s  peak MiB   (ratio: to the bare networks on the same slices; bar: 240 in 90 s on 2 cores)")
     with tempfile.TemporaryDirectory() as scratch:
         for count in counts:
             project = Path(scratch, str(count))
             prepare_project(project, count)
             before, began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime, time.perf_counter()
-            peak = run(project, sys.executable, __file__, "--score").strip().splitlines()[-1]
+            peak = run(project, sys.executable, __file__, "--score").split()[-1]
             wall, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-            print(f"{count:5}  {wall:6.0f}  {used:10.0f}  {peak:>15}", flush=True)
+            ratio = wall / float(run(project, sys.executable, __file__, "--bare").split()[-1])
+            print(f"{ratio:5.1f}  {count:5}  {wall:6.0f}  {used:10.0f}  {peak:>8}", flush=True)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
@@ -83,6 +84,27 @@ def score() -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
+def translate_alone() -> None:
+    """Send the test slices of the project in the working folder through the generators, and nothing else; prints the seconds."""
+    import numpy as np
+
+    from pipeline import paths
+    from pipeline.dataset.slice_arrays import load_array
+    from pipeline.domain import DIRECTIONS
+    from pipeline.models.inference import load_generator, translate
+
+    generators = {direction: load_generator(paths.MODELS, direction) for direction in DIRECTIONS}
+    began = time.perf_counter()
+    for direction, generator in generators.items():
+        stored = load_array("test", direction.source)
+        translate(generator, stored.astype(np.float32) / np.iinfo(stored.dtype).max)
+    print(time.perf_counter() - began)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(REPOSITORY))
-    score() if sys.argv[1:] == ["--score"] else main([int(count) for count in sys.argv[1:]] or [60, 240])
+    parts = {"--score": score, "--bare": translate_alone}
+    if sys.argv[1:] and sys.argv[1] in parts:
+        parts[sys.argv[1]]()
+    else:
+        main([int(count) for count in sys.argv[1:]] or [60, 240])

@@ -1,6 +1,6 @@
 """How many simulated pairs one core draws a second: python benchmarks/render.py [--pixels 64 128] [--batch 4 16].
 
-Seconds are those of the processor, so that other work on the machine hardly shows.
+The ratio is to simulating a head anew. Seconds are those of the processor, so that other work on the machine hardly shows.
 """
 
 import argparse
@@ -25,12 +25,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 16])
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'pixels':>8}{'batch':>8}{'pairs stored a second':>24}{'drawn a second':>18}")
+    print(f"{'ratio':>8}{'pixels':>8}{'batch':>8}{'pairs stored a second':>24}{'drawn a second':>18}")
     for pixels in asked.pixels:
         with tempfile.TemporaryDirectory() as folder:
             heads, stored = store(Path(folder), pixels, max(asked.batch))
             for batch in asked.batch:
-                print(f"{pixels:>8}{batch:>8}{stored:>24.0f}{draw(heads, batch):>18.0f}", flush=True)
+                drawn = draw(heads, batch)
+                print(f"{drawn / stored:>8.1f}{pixels:>8}{batch:>8}{stored:>24.0f}{drawn:>18.0f}", flush=True)
 
 
 def store(folder: Path, pixels: int, count: int) -> tuple[SimulatedHeads, float]:

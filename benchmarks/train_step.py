@@ -1,4 +1,4 @@
-"""Speed and memory of one training step against the plain one, written from the paper, in one run: `make bench`."""
+"""Speed and memory of one training step on the CPU against the plain one, written from the paper, in one run. For a card: gpu.py."""
 
 import argparse
 import resource
@@ -8,157 +8,155 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.gpu_checks import Untracked
+from benchmarks.made_slices import make_project
 from benchmarks.plain_step import as_pytorch, reference_update, with_plain_optimisers
-from pipeline import params
+from pipeline import params, paths
 from pipeline.models.cyclegan import Batch
 from pipeline.models.fast.precision import cpu_has_bfloat16
 from pipeline.models.learner import Learner
 from pipeline.models.window import WHOLE
+from pipeline.params import Model
 from pipeline.training.loop import Data, Training
 
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
-GIB = 2**30
+CPU = torch.device("cpu")
 OVERHEAD_STEPS = 6
 REFERENCE = "reference float32"
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 Step = Callable[[], object]
 
 
-def new_learner(asked: argparse.Namespace, count: int, compiled: bool = False) -> tuple[Learner, Batch]:
-    """ResNet-9 with all losses, the contrast condition on, and `count` random slices of each modality."""
-    widths = {"generator_width": asked.width, "discriminator_width": asked.width}
-    model = PARAMS.model.model_copy(update={"generator": "resnet_9", "discriminator_layers": 3, **widths})
-    train = PARAMS.train.model_copy(update={"compile": compiled, "lambda_identity": 0.5})
-    images = torch.rand(2, count, 1, asked.size, asked.size, device=DEVICE) * 2 - 1
-    batch = Batch(
-        images[0], images[1], torch.eye(4, device=DEVICE)[:1].repeat(count, 1), torch.tensor([WHOLE], device=DEVICE).repeat(count, 1)
-    )
-    return Learner(model, train, DEVICE), batch
+@dataclass(frozen=True)
+class Task:
+    """A step to be measured: full-size networks and `count` slices of each modality."""
+
+    device: torch.device
+    pixels: int
+    width: int
+    count: int = 1
+    generator: str = "resnet_9"
+
+    def model(self) -> Model:
+        return PARAMS.model.model_copy(
+            update={
+                "generator": self.generator,
+                "generator_width": self.width,
+                "discriminator_width": self.width,
+                "discriminator_layers": 3,
+            }
+        )
 
 
-def steps(asked: argparse.Namespace) -> dict[tuple[str, int], Step]:
-    """What is compared, by name and batch size; each with networks of its own."""
-
-    def fast(count: int, compiled: bool, bfloat16: bool, channels_last: bool = False) -> Step:
-        learner, batch = new_learner(asked, count, compiled)
-        if channels_last:
-            learner.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-        def step() -> None:
-            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bfloat16):
-                learner.step(batch, None, torch.Generator())
-
-        return step
-
-    rows: dict[tuple[str, int], Step] = {(REFERENCE, 1): reference(asked)}
-    for count in asked.batch:
-        rows["fast float32", count] = fast(count, False, False)
-        if asked.all:
-            rows["fast float32 channels last", count] = fast(count, False, False, True)
-            rows["fast float32 compiled", count] = fast(count, True, False)
-        if DEVICE.type == "cuda" or asked.all or cpu_has_bfloat16():
-            rows["fast bfloat16", count] = fast(count, False, True)
-        if DEVICE.type == "cuda":
-            rows["fast bfloat16 compiled", count] = fast(count, True, True)
-    return rows
+def new_learner(task: Task, **train: object) -> tuple[Learner, Batch]:
+    """Networks with all losses and the contrast condition on, and random slices."""
+    settings = PARAMS.train.model_copy(update={"lambda_identity": 0.5, **train})
+    images = torch.rand(2, task.count, 1, task.pixels, task.pixels, device=task.device) * 2 - 1
+    contrast, window = torch.eye(4, device=task.device)[:1], torch.tensor([WHOLE], device=task.device)
+    batch = Batch(images[0], images[1], contrast.repeat(task.count, 1), window.repeat(task.count, 1))
+    return Learner(task.model(), settings, task.device), batch
 
 
-def reference(asked: argparse.Namespace) -> Step:
-    """The plain float32 step, one slice of each modality."""
-    plain, batch = new_learner(asked, 1)
+def reference(task: Task) -> Step:
+    """The plain float32 step."""
+    plain, batch = new_learner(task)
     as_pytorch(with_plain_optimisers(plain).networks)
     return lambda: reference_update(plain, batch)
 
 
-def work(asked: argparse.Namespace) -> float:
-    """Floating-point operations of the reference step."""
+def fast(task: Task, bfloat16: bool, channels_last: bool = False, compiled: bool = False) -> Step:
+    """The step as training does it."""
+    learner, batch = new_learner(task, compile=compiled)
+    if channels_last:
+        learner.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def step() -> None:
+        with torch.autocast(task.device.type, torch.bfloat16, enabled=bfloat16):
+            learner.step(batch, None, torch.Generator())
+
+    return step
+
+
+def steps(task: Task, batches: list[int], everything: bool) -> dict[tuple[str, int], Step]:
+    """What is compared, by name and batch size; each with networks of its own."""
+    rows: dict[tuple[str, int], Step] = {(REFERENCE, 1): reference(task)}
+    for count in batches:
+        larger = replace(task, count=count)
+        rows["fast float32", count] = fast(larger, False)
+        if everything:
+            rows["fast float32 channels last", count] = fast(larger, False, channels_last=True)
+            rows["fast float32 compiled", count] = fast(larger, False, compiled=True)
+        if everything or cpu_has_bfloat16():
+            rows["fast bfloat16", count] = fast(larger, True)
+    return rows
+
+
+def work(task: Task) -> float:
+    """Floating-point operations of the reference step with one slice of each modality."""
+    step = reference(replace(task, count=1))
     with FlopCounterMode(display=False) as counted:
-        reference(asked)()
+        step()
     return float(counted.get_total_flops())
 
 
-def product_rate(kind: torch.dtype) -> float:
+def product_rate(device: torch.device, kind: torch.dtype, side: int) -> float:
     """Operations a second of the device's own matrix product, the best of ten."""
-    side = 8192 if DEVICE.type == "cuda" else 2048
-    left, right = torch.rand(2, side, side, device=DEVICE).to(kind)
-    return 2 * side**3 / min(once(lambda: left @ right) for _ in range(10))
+    left, right = torch.rand(2, side, side, device=device).to(kind)
+
+    def once() -> float:
+        start = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    return 2 * side**3 / min(once() for _ in range(10))
 
 
-def once(step: Step) -> float:
+def time_once(step: Step) -> float:
     """Seconds of one step."""
     start = time.perf_counter()
     step()
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def peak(asked: argparse.Namespace) -> float:
-    """GiB at most of a process that makes two fast steps with a slice of each modality at 256×256."""
-    if DEVICE.type == "cpu":
-        command = [sys.executable, __file__, "--peak", "--size=256", f"--width={asked.width}"]
-        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return two_steps(argparse.Namespace(**vars(asked) | {"size": 256}))
+def peak(task: Task) -> float:
+    """GiB at most of a process that makes two fast steps."""
+    command = [sys.executable, __file__, "--peak", f"--pixels={task.pixels}", f"--width={task.width}"]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def two_steps(asked: argparse.Namespace) -> float:
-    learner, batch = new_learner(asked, 1)
+def two_steps(task: Task) -> float:
+    step = fast(task, False)
     for _ in range(2):
-        learner.step(batch, None, torch.Generator())
-    if DEVICE.type == "cuda":
-        return torch.cuda.max_memory_allocated() / GIB
+        step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-class Untracked:
-    """A tracker that drops everything."""
-
-    id = "none"
-
-    def log_metrics(self, *_: object) -> None: ...
-    def log_image(self, *_: object, **__: object) -> None: ...
-    def log_folder(self, *_: object) -> None: ...
-    def set_tags(self, *_: object) -> None: ...
-    def finish(self, *_: object) -> None: ...
-
-
-def write_slices(folder: Path, pixels: int) -> None:
-    """Random slices as the preprocess stage leaves them."""
-    random = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for modality in ("ct", "mr"):
-            np.save(folder / f"{split}_{modality}.npy", random.integers(0, 256, (4, pixels, pixels), dtype=np.uint8))
-    lines = [{"split": split, "modality": "mr", "row": row, "contrast": "t1"} for split in ("train", "val") for row in range(4)]
-    pd.DataFrame(lines).to_parquet(folder / "index.parquet")
-
-
-def overhead(asked: argparse.Namespace) -> float:
+def overhead(task: Task) -> float:
     """Share of the loop's time that is not the step: batches, checks, curves."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_slices(folder, asked.size)
-        widths = {"generator": "resnet_9", "generator_width": asked.width, "discriminator_width": asked.width}
         rare = {"batch_size": 1, "sample_images": 10**6, "checkpoint_seconds": 1e6, "images": 10**6, "lambda_identity": 0.5}
-        train = PARAMS.train.model_copy(update=rare | {"teacher": PARAMS.train.teacher.model_copy(update={"images": 0})})
-        changed = PARAMS.model_copy(update={"train": train, "model": PARAMS.model.model_copy(update=widths)})
-        training = Training(changed, folder / "checkpoints", DEVICE, Data.load(with_teacher=False, folder=folder))
+        settings = {f"train.{name}": value for name, value in rare.items()} | {"preprocess.pixels": task.pixels, "train.teacher.images": 0}
+        made = make_project(folder, settings, heads=0)
+        changed = made.model_copy(update={"model": task.model()})
+        data = Data.load(with_teacher=False, folder=folder / paths.SLICES)
+        training = Training(changed, folder / "checkpoints", task.device, data)
         plain, inside = training.learner.step, 0.0
 
         def timed(*inputs: object) -> object:
             nonlocal inside
             result: list[object] = []
-            inside += once(lambda: result.append(plain(*inputs)))  # type: ignore[arg-type]
+            inside += time_once(lambda: result.append(plain(*inputs)))  # type: ignore[arg-type]
             return result[0]
 
         training.learner.step = timed  # type: ignore[assignment, method-assign]
@@ -172,38 +170,37 @@ def overhead(asked: argparse.Namespace) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    gpu = DEVICE.type == "cuda"
-    parser.add_argument("--size", type=int, default=256 if gpu else 128, help="pixels a side")
+    parser.add_argument("--pixels", type=int, default=128, help="a side")
     parser.add_argument("--width", type=int, default=64, help="feature maps of the first layers")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16] if gpu else [1, 4], help="slices of each modality in a fast step")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="slices of each modality in a fast step")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--all", action="store_true", help="also what does not help on a CPU")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    task = Task(CPU, asked.pixels, asked.width)
     if asked.peak:
-        print(two_steps(asked))
+        print(two_steps(task))
         return
-    name = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}, torch {torch.__version__}; resnet_9 width {asked.width}, {asked.size}x{asked.size}", flush=True)
-    memory = peak(asked)  # first: Linux counts what a process held when it started another as the other's
-    operations, best = work(asked), product_rate(torch.bfloat16 if gpu else torch.float32)
-    rows = steps(asked)
+    memory = peak(replace(task, pixels=256))  # first: Linux counts what a process held when it started another as the other's
+    operations, best = work(task), product_rate(CPU, torch.float32, 2048)
+    rows = steps(task, asked.batch, asked.all)
     times: dict[tuple[str, int], list[float]] = {row: [] for row in rows}
     for repeat in range(asked.repeats + 1):  # turn by turn, so that other load on the machine meets all alike; the first warms up
         for row, step in rows.items():
-            seconds = once(step)
+            seconds = time_once(step)
             if repeat:
                 times[row].append(seconds)
     typical = {row: sorted(seconds)[len(seconds) // 2] for row, seconds in times.items()}
-    print(f"{'step':28}{'batch':>6}{'seconds':>10}{'pairs/s':>10}{'ratio':>8}{'share':>8}")
+    print(f"| ResNet-9, width {asked.width}, {asked.pixels}×{asked.pixels} | batch | ratio | share | pairs/s | seconds |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for (kind, count), seconds in typical.items():
         rate = count / seconds
         ratio, share = rate * typical[REFERENCE, 1], rate * operations / best
-        print(f"{kind:28}{count:6}{seconds:10.3f}{rate:10.2f}{ratio:8.2f}{share:8.2f}")
-    of = "bfloat16" if gpu else "float32"
-    print(f"share: operations of the reference step, of the {best / 1e12:.2f}e12 a second that a plain {of} matrix product makes")
-    print(f"loop beyond the step: {100 * overhead(asked):.1f} %", flush=True)
-    print(f"memory at 256x256, batch 1: {memory:.2f} GiB")
+        print(f"| {kind} | {count} | {ratio:.2f} | {share:.2f} | {rate:.2f} | {seconds:.3f} |")
+    print()
+    print(f"- share: the reference's operations, of the {best / 1e12:.2f}e12 a second that a plain float32 matrix product makes")
+    print(f"- loop beyond the step: {100 * overhead(task):.1f} %", flush=True)
+    print(f"- memory at 256×256, batch 1: {memory:.2f} GiB")
 
 
 if __name__ == "__main__":

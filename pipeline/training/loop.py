@@ -84,8 +84,7 @@ class Training:
         train = self.params.train
         torch.manual_seed(train.seed)
         self.precision = choose_precision(self.params, self.device)
-        if self.precision == "tf32":
-            allow_tf32()
+        allow_tf32(self.precision == "tf32")
         if train.compile and self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "c++")):
             raise UserError("params.yaml: train.compile = true needs a C++ compiler here; install g++ or set it to false")
         self.learner = Learner(self.params.model, train, self.device, self.ranks)

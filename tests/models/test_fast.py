@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from benchmarks.plain_step import as_pytorch
 from pipeline.models.cyclegan import Batch, CycleGAN, Loss
 from pipeline.models.fast import speed_up, winograd
+from pipeline.models.fast.precision import allow_tf32
 from pipeline.models.fast.thin import ThinConv2d
 from pipeline.models.fast.update import Minimiser
 from pipeline.models.fast.winograd import WideConv2d
@@ -178,3 +179,16 @@ def test_fused_updates_are_those_of_plain_adam() -> None:
         (3.0 * plain).sum().backward()
         adam.step()
     torch.testing.assert_close(fast, plain)
+
+
+def test_float32_is_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU convolutions would round to tf32 unless told."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for wanted in (True, False):
+            allow_tf32(wanted)
+            assert torch.backends.cudnn.allow_tf32 is wanted
+            assert (torch.get_float32_matmul_precision() == "highest") is not wanted
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -25,10 +25,10 @@ def cpu_has_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def allow_tf32() -> None:
-    """Let matrix products and convolutions on a GPU round their inputs to tf32."""
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
+def allow_tf32(wanted: bool) -> None:
+    """Let matrix products and convolutions on a GPU round their inputs to tf32, or not: convolutions would unless told."""
+    torch.set_float32_matmul_precision("high" if wanted else "highest")
+    torch.backends.cudnn.allow_tf32 = wanted
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

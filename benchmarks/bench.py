@@ -1,0 +1,93 @@
+"""Step, simulator, translator and evaluation beside their plain references, in one run: make bench. Writes benchmarks/RESULTS.md anew.
+
+By hand, on an idle machine if possible: what is compared runs in turn, so ratios stay valid under load, seconds do not.
+"""
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+SECTIONS = (  # title, command, what its output is
+    ("The training step on a CPU", "train_step.py", "Ratios are pairs a second over the plain float32 step of the paper."),
+    ("The simulator", "render.py", "Pairs a second of one core; a step takes one pair for each pair of slices."),
+    ("The translator", "translate.py", "A full-size generator on slices of 256×256; ratios are to the bare network."),
+    ("The stage evaluate", "evaluate.py 60", "A small generator at 256×256, both ways; ratio to the time of the bare networks."),
+)
+HEAD = """# Speed and memory
+
+Written by `make bench`; do not edit. {day}, {cpu}, {cores} cores, torch {torch}, load average {before} before and {after} after.{warning}
+Notes by hand are in [NOTES.md](NOTES.md).
+"""
+BUSY = "\n\nOther programs ran meanwhile: ratios hold, since what they compare ran in turn; seconds and rates are too slow."
+CARD = """
+## On a card
+
+Not measured: none was at hand. `python benchmarks/gpu.py` prints the table for this place, in at most 8 minutes, after it has checked that
+training is right there. Goals: 4 times the reference step, at 256×256 a share of 0.4 of the card's bfloat16 matrix rate, 120 pairs/s on an
+H200.
+"""
+
+
+def main() -> None:
+    before, parts = load(), []
+    for title, command, meaning in SECTIONS:
+        print(f"== {title}", flush=True)
+        printed = run(command)
+        table = printed if printed.startswith("|") else "".join(f"    {line}".rstrip() + "\n" for line in printed.splitlines())
+        parts.append(f"\n## {title}\n\n`python benchmarks/{command}`. {meaning}\n\n{table}")
+    (HERE / "RESULTS.md").write_text(compose(before, load(), parts), encoding="utf-8")
+    print(f"== written to {HERE.name}/RESULTS.md")
+
+
+def run(command: str) -> str:
+    """What the benchmark prints, also shown as it comes."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "100", "PYTHONPATH": str(HERE.parent)}
+    name, *options = command.split()
+    arguments = [sys.executable, str(HERE / name), *options]
+    lines = []
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment, cwd=HERE.parent) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode:
+        raise SystemExit(f"error: benchmarks/{name} ended with {process.returncode}; RESULTS.md stays as it was")
+    return "".join(lines)
+
+
+def compose(before: float, after: float, parts: list[str]) -> str:
+    """The whole file; before and after: load averages."""
+    cores = os.cpu_count() or 1
+    head = HEAD.format(
+        day=datetime.date.today().strftime("%-d %B %Y"),
+        cpu=name_cpu(),
+        cores=cores,
+        torch=torch.__version__,
+        before=f"{before:.1f}",
+        after=f"{after:.1f}",
+        warning=BUSY if before > cores / 2 else "",
+    )
+    return head + "".join(parts) + CARD
+
+
+def name_cpu() -> str:
+    """The processor and what it multiplies in."""
+    kinds = [kind for kind in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(kind)]
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name} ({', '.join(kinds) or 'no wide vectors'})"
+
+
+def load() -> float:
+    """The load average of the last minute."""
+    return os.getloadavg()[0]
+
+
+if __name__ == "__main__":
+    main()
