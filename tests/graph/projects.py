@@ -4,9 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+
+from filelock import FileLock
 
 from pipeline import presets
 
@@ -73,11 +77,26 @@ def copy_project(target: Path, preset: str | None = "smoke", *settings: str) -> 
         for what, value in (("NAME", "A Tester"), ("EMAIL", "t@example.org"))
     }
     project = Project(folder, {"DVC_SITE_CACHE_DIR": str(target / "dvc-site"), "PREFECT_HOME": str(target / "prefect"), **person})
+    make_prefect_home(target / "prefect")
     project.settings(preset, *settings)
     (folder / "dvc.lock").unlink(missing_ok=True)
     project.run("git", "init", "-q")
     project.commit("start")
     return project
+
+
+def make_prefect_home(folder: Path) -> None:
+    """A PREFECT_HOME with an empty database, which takes a server a quarter of a minute to make; made once on a machine."""
+    made = Path(tempfile.gettempdir()) / f"ctmr-tests-prefect-{version('prefect')}.db"
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            with tempfile.TemporaryDirectory() as home:
+                command = [BIN / "prefect", "server", "database", "upgrade", "-y"]
+                subprocess.run(command, env={**os.environ, "PREFECT_HOME": home}, capture_output=True, check=True)
+                shutil.copyfile(Path(home) / "prefect.db", f"{made}.new")
+            Path(f"{made}.new").replace(made)
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(made, folder / "prefect.db")
 
 
 def tree_bytes(folder: Path, *names: str) -> dict[str, bytes]:

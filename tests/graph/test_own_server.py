@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.retraining import own_server, schedule
 from tests.graph.prefect_server import until
+from tests.graph.projects import make_prefect_home
 from tests.tracking.servers import free_port
 
 pytestmark = pytest.mark.timeout(600)
@@ -28,6 +29,7 @@ with prefect_server(Path.cwd(), int(sys.argv[1])):
 
 
 def test_it_is_started_again_and_ends_with_a_killed_parent(tmp_path: Path) -> None:
+    make_prefect_home(tmp_path)
     port = free_port()
     address = f"http://127.0.0.1:{port}/api"
     env = {

@@ -15,6 +15,7 @@ from prefect.states import Completed, Running
 from pipeline.errors import UserError
 from pipeline.retraining import own_server, server
 from pipeline.retraining.workspace import Busy
+from tests.graph.projects import make_prefect_home
 
 
 @flow
@@ -47,6 +48,7 @@ class AtWork:
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("server")
+    make_prefect_home(folder)
     with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_HOME: folder}):
         patch.setenv("PREFECT_HOME", str(folder))
         patch.delenv("PREFECT_API_URL", raising=False)
