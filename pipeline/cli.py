@@ -72,7 +72,13 @@ def retrain(
     from pipeline.retraining.flow import parse_minutes, retrain_here
 
     retrain_here(
-        paths.project_root(), mode=mode, settings=set_, notify=notify, branch=branch, timeout_minutes=parse_minutes(timeout), keep=keep
+        paths.project_root(),
+        mode=mode,
+        settings=set_,
+        notify=notify,
+        branch=branch,
+        timeout_minutes=parse_minutes(timeout, paths.project_root()),
+        keep=keep,
     )
 
 
@@ -97,7 +103,7 @@ def schedule(
         "settings": set_,
         "notify": notify,
         "branch": branch,
-        "timeout_minutes": parse_minutes(timeout),
+        "timeout_minutes": parse_minutes(timeout, paths.project_root()),
         "keep": keep,
     }
     serve_schedule(paths.project_root(), cron, timezone, port, **parameters)

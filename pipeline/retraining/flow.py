@@ -19,9 +19,9 @@ from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.processes import ends_with_parent
 from pipeline.retraining import own_server, prune, server, summary, tell, workspace
-from pipeline.retraining.graph import StageFailed
+from pipeline.retraining.graph import StageFailed, stage_names
 from pipeline.retraining.history import Record
-from pipeline.retraining.steps import Mode, Retraining, report_interrupted
+from pipeline.retraining.steps import Mode, Retraining, check_timeouts, report_interrupted
 from pipeline.retraining.workspace import Busy, TrainingByHand
 from pipeline.tables import print_table
 
@@ -159,14 +159,15 @@ def _stop_orderly() -> None:
         signal.signal(number, stop)
 
 
-def parse_minutes(given: list[str] | None) -> dict[str, float]:
-    """What `--timeout STAGE=MINUTES` says, by stage. Raises UserError where it is no number."""
+def parse_minutes(given: list[str] | None, folder: Path) -> dict[str, float]:
+    """What `--timeout STAGE=MINUTES` says, by stage of the project in `folder`. Raises UserError where it is no time or no stage."""
     minutes = {}
     for stage, _, number in (part.partition("=") for part in given or []):
         try:
             minutes[stage] = float(number)
         except ValueError:
             raise UserError(f"--timeout {stage}={number}: expected STAGE=MINUTES, such as train=600") from None
+    check_timeouts(minutes, stage_names(folder))
     return minutes
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -101,7 +102,7 @@ class Retraining:
         workspace.share_checkpoints(work)
         record.base, record.user_lock = work.base, history.continue_from(work)
         self.stages = graph.stage_names(work.folder)
-        self._check_timeouts()
+        check_timeouts(self.timeout_minutes, self.stages)
         # From here on this process, which does nothing else, works in the worktree, where the project's own paths lead to.
         with contextlib.chdir(work.folder):
             _set(*record.settings)
@@ -159,12 +160,6 @@ class Retraining:
         record.registering = True
         self.hide()
         history.write(self.repo, record)
-
-    def _check_timeouts(self) -> None:
-        if unknown := self.timeout_minutes.keys() - self.stages:
-            raise UserError(f"timeout_minutes: {', '.join(sorted(unknown))}: no such stage; the stages are {', '.join(self.stages)}")
-        if wrong := [f"{stage}: {minutes:g}" for stage, minutes in self.timeout_minutes.items() if not minutes > 0]:
-            raise UserError(f"timeout_minutes: {', '.join(wrong)}: expected minutes above 0")
 
     def _unchanged(self, work: Workspace, new: bool) -> list[str]:
         """The stages that need not run; sets where training starts from."""
@@ -248,3 +243,11 @@ def _is_retryable(_task: Any, _run: Any, state: State[Any]) -> bool:
     """Whether another attempt may help."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, UserError) and error.retryable
+
+
+def check_timeouts(minutes: Mapping[str, float], stages: Collection[str]) -> None:
+    """Raises UserError where a stage does not exist, or has no time at all."""
+    if unknown := minutes.keys() - stages:
+        raise UserError(f"timeout_minutes: {', '.join(sorted(unknown))}: no such stage; the stages are {', '.join(stages)}")
+    if wrong := [f"{stage}: {limit:g}" for stage, limit in minutes.items() if not limit > 0]:
+        raise UserError(f"timeout_minutes: {', '.join(wrong)}: expected minutes above 0")

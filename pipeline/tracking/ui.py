@@ -27,9 +27,11 @@ def serve_ui(port: int) -> None:
     address = store.comparison_address(store.experiment_id(uri))
     if store.is_server(uri):
         raise UserError(f"MLFLOW_TRACKING_URI is a server with a UI of its own: open {uri.rstrip('/')}{address}")
-    command = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    command = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # for one person, not four times 300 MB
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with group(command, Path.cwd(), env={"MLFLOW_BACKEND_STORE_URI": uri}, capture=False) as process:
+    with group(
+        command, Path.cwd(), env={"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, capture=False
+    ) as process:
         print(f"compare runs: http://127.0.0.1:{port}{address}  (Ctrl-C stops)", flush=True)
         try:
             if code := process.wait():
