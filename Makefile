@@ -40,12 +40,12 @@ endif
 
 .venv/.installed: .venv/bin/python requirements.lock pyproject.toml
 	@echo "== installing the pinned packages, about two minutes the first time"
-	python -m pip install --disable-pip-version-check --progress-bar off -c requirements.lock -e .
+	python -m pip install --disable-pip-version-check --progress-bar off -c requirements.lock -e '.[train]'
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
 	@echo "== installing what tests and lint need"
-	python -m pip install --disable-pip-version-check --progress-bar off -c requirements.lock -e '.[dev]'
+	python -m pip install --disable-pip-version-check --progress-bar off -c requirements.lock -e '.[train,dev]'
 	@touch $@
 
 .PHONY: demo

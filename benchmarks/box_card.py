@@ -8,6 +8,7 @@ FOLDER holds registered pairs of real slices, as for `ctmr evaluate`. `--heads` 
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from pipeline import paths
@@ -36,7 +36,7 @@ from pipeline.formats.slices import Slice
 from pipeline.formats.volume import Volume
 from pipeline.imaging.intensity import display
 from pipeline.imaging.prepare import find_outlines, prepare_volume
-from pipeline.models.inference import load_preprocess, translate
+from pipeline.models.folder import load_preprocess
 from pipeline.params import Params
 from pipeline.phantom import SimulatedVolume, simulate_volume
 from pipeline.phantom.sequences import PROTOCOLS, Sequence, draw_settings
@@ -94,7 +94,7 @@ def main() -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every figure of the card, and the digests of the weights that they belong to."""
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # a trainer may be at work beside it
     facts = json.loads((options.box / paths.MODEL_JSON.name).read_text(encoding="utf-8"))
     content: dict[str, Any] = {"weights": {name: entry["sha256"] for name, entry in facts["directions"].items()}}
     steps: dict[str, Callable[[], Any]] = {
@@ -124,7 +124,7 @@ def score_pairs(box: Path, pairs: Path, patient: str | None) -> dict[str, Any]:
             network = Translator.from_folder(box, direction).generator
             rows: dict[int, list[dict[str, Any]]] = {side: [] for side in SIDES}
             for batch in read_batches(direction, 8, slices):
-                prediction = display(translate(network, batch.images, batch.contrast, 8), direction.target, preprocess.ct_window)
+                prediction = display(network.translate(batch.images, batch.contrast), direction.target, preprocess.ct_window)
                 seen = batch.as_displayed(direction, preprocess.ct_window)
                 for side, lines in rows.items():
                     source, answer, truth = (_shrink(images, side) for images in (seen.images, prediction, seen.truth))
@@ -208,7 +208,7 @@ def _mean_ct(translator: Translator, heads: int, planes: float) -> MeanPicture:
         slices = [Slice(plane.T, unit="hu", modality="ct", spacing=SPACING) for plane in np.moveaxis(ct, 2, 0)]
         prepared = prepare_volume(slices, Modality.CT, translator.preprocess, find_outlines(slices, Modality.CT))
         pictures += [each.array for each in prepared if each is not None]
-    return MeanPicture(torch.from_numpy(2 * np.mean(pictures, axis=0, dtype=np.float32) - 1))
+    return MeanPicture(np.mean(pictures, axis=0, dtype=np.float32))
 
 
 def write_card(box: Path) -> str:

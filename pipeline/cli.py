@@ -202,8 +202,8 @@ def evaluate(
     from pipeline.evaluation.registered_pairs import evaluate_pairs
     from pipeline.evaluation.terminal import print_scores
     from pipeline.params import load
+    from pipeline.serving.hounsfield import hounsfield_translations
     from pipeline.serving.model_choice import choose_folder
-    from pipeline.serving.translator import hounsfield_translations
 
     pairs, folder = pairs.resolve(), out.resolve()
     named = choose_folder(model).resolve() if model else None

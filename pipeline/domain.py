@@ -75,6 +75,11 @@ DIRECTIONS = tuple(Direction)
 SPLITS = ("train", "val", "test")
 
 
+def encode_contrast(name: str) -> list[float]:
+    """What the networks take for the MR contrast `name`: 1 at its place in CONTRASTS, zeros where it is unknown."""
+    return [float(name == known) for known in CONTRASTS]
+
+
 @dataclass(frozen=True)
 class Score:
     """A figure that translations are judged by: its key in metrics.json, its name for people, which way is better, how to read it.

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.addresses import mask_credentials
@@ -45,11 +46,19 @@ def user_errors() -> Iterator[None]:
         yield
     except UserError as error:
         _end(str(error), error.retryable)
-    except OSError as error:
-        line = describe_os_error(error)
+    except (OSError, ModuleNotFoundError) as error:
+        line = describe_os_error(error) if isinstance(error, OSError) else describe_missing(error)
         if line is None:
             raise
         _end(line)
+
+
+def describe_missing(error: ModuleNotFoundError) -> str | None:
+    """One line for a package that this installation does not have; None for a module of this project, or of a package that is there."""
+    package = (error.name or "").partition(".")[0]
+    if not package or package in sys.modules or find_spec(package):
+        return None
+    return f"this needs {package}, which is not installed: pip install 'ctmr[train]', or 'ctmr[registry]' to use registered models only"
 
 
 def describe_os_error(error: OSError) -> str | None:

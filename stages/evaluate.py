@@ -11,8 +11,8 @@ def main() -> None:
         from pipeline.dataset import slice_arrays
         from pipeline.evaluation.report import evaluate
         from pipeline.evaluation.volume_pairs import ERROR, find_volume_pairs, score_volume_pairs
-        from pipeline.models.inference import load_preprocess
-        from pipeline.serving.translator import hounsfield_translations
+        from pipeline.models.folder import load_preprocess
+        from pipeline.serving.hounsfield import hounsfield_translations
         from pipeline.tracking.evaluation_log import log_evaluation
 
         slice_arrays.verify(params.preprocess)

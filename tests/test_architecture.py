@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from pipeline import phantom
 
 ROOT = Path(__file__).parents[1]
 GROUND = "ground floor"
@@ -32,11 +36,25 @@ AT_HOME = {
     "mlflow": {"tracking", "serving/pyfunc.py"},
     "prefect": {"retraining"},
     "great_expectations": {"dataset"},
-    "torch": {"models", "training", "evaluation", "serving"},
+    "torch": {"models", "training", "evaluation"},
+    "onnx": {"models"},
+    "onnxruntime": {"models"},
     "kagglehub": {"sources"},
     "gradio": set(),
 }
 SLOW = ("torch", "mlflow", "prefect", "great_expectations", "pandas", "dvc")
+# What takes long to import, or brings much with it, and which of it each command loads. A new name here costs every call of the command.
+HEAVY = (*SLOW, "alembic", "distributed", "fastapi", "httpx", "imagehash", "jinja2", "matplotlib", "nibabel", "nilearn", "onnx",
+         "onnxruntime", "pyarrow", "pydicom", "requests", "rich", "scipy", "SimpleITK", "skimage", "sqlalchemy")  # fmt: skip
+LOADS = {
+    "--help": {"rich"},
+    "params": set(),
+    "history": set(),
+    "ui": set(),
+    "models": {"scipy"},
+    "serve --model none": {"fastapi", "scipy"},
+    "translate mr.png ct.png --to ct --model box": {"onnx", "onnxruntime", "rich", "scipy"},
+}
 
 # Arrows that still go the wrong way. Only ever remove lines.
 ALLOWANCE: set[tuple[str, str]] = set()
@@ -106,3 +124,17 @@ def test_what_is_slow_is_imported_late(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(set({SLOW!r}) & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout.split() == []
+
+
+@pytest.mark.parametrize("command", LOADS)
+def test_a_command_loads_no_more_than_it_needs(command: str, tmp_path: Path) -> None:
+    """In a folder without a project, where some end before their work begins, but after their imports."""
+    if "mr.png" in command:
+        Image.fromarray(phantom.render_pair(phantom.simulate(3, size=96), 3)[1].astype(np.uint8)).save(tmp_path / "mr.png")
+    listing = f"import atexit, sys; atexit.register(lambda: print('loaded:', *sorted(set({HEAVY!r}) & set(sys.modules))))"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{listing}; from pipeline.cli import main; main()", *command.split()],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert set(ended.stdout.rpartition("loaded:")[2].split()) == LOADS[command], ended.stderr
+    assert ("mr.png" in command) == (tmp_path / "ct.png").is_file()

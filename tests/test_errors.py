@@ -16,6 +16,15 @@ def test_a_mendable_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixt
     assert (end.value.code, capsys.readouterr().err) == (2, "error: this is wrong\n")
 
 
+def test_a_package_that_is_not_installed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end, user_errors():
+        import no_such_package.inner  # noqa: F401
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: this needs no_such_package, which is not installed: pip install 'ctmr[train]'")
+    with pytest.raises(ModuleNotFoundError), user_errors():
+        import pipeline.no_such_module  # noqa: F401
+
+
 @pytest.mark.parametrize("retryable", [True, False])
 def test_a_parent_process_learns_whether_another_attempt_may_help(tmp_path: Path, retryable: bool) -> None:
     failing = f"from pipeline.errors import *\nwith user_errors(): raise UserError('no answer', retryable={retryable})"

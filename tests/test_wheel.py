@@ -8,11 +8,14 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+import SimpleITK
+from packaging.requirements import Requirement
 from PIL import Image
 
 from pipeline import paths, phantom
@@ -20,6 +23,8 @@ from tests.evaluation import projects
 
 PROJECT = Path(__file__).parents[1]
 OURS = {"pipeline", "stages"}
+PROJECT_TABLE = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT_TABLE["optional-dependencies"]
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +95,61 @@ def test_the_model_in_the_box_comes_with_the_wheel(ctmr: Path, tmp_path: Path) -
         assert result.size == (96, 96)
 
 
+def test_translation_needs_only_what_is_installed_without_extras(tmp_path: Path) -> None:
+    """A picture, NIfTI and NRRD by the model in the box, and the page: with all else hidden, torch and MLflow among it."""
+    mr = phantom.render_pair(phantom.simulate(3, size=96), 3)[1].astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(mr).save(tmp_path / "in/mr.png")
+    nibabel.save(nibabel.Nifti1Image(mr.T[:, ::-1, None].astype(np.int16), np.diag([2.0, 2, 2, 1])), tmp_path / "in/mr.nii.gz")
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(mr[None].astype(np.int16)), tmp_path / "in/mr.nrrd")
+    needed = closure_of([Requirement(line) for line in PROJECT_TABLE["dependencies"]])
+    hidden = {module for module, owners in packages_distributions().items() if not {name(owner) for owner in owners} & needed} - OURS
+    assert {"torch", "mlflow", "prefect", "pandas", "yaml"} <= hidden
+    code = f"""
+import importlib.machinery, sys
+class Finder(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, fullname, *more):
+        return None if fullname.partition(".")[0] in {hidden!r} else super().find_spec(fullname, *more)
+sys.meta_path = [Finder if finder is importlib.machinery.PathFinder else finder for finder in sys.meta_path]
+import pipeline.serving.app
+from pipeline.cli import main
+main()
+"""
+    environment = {"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"}
+
+    def ctmr(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    ended = ctmr("translate", "in", "out", "--to", "ct")
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"mr.png", "mr.nii.gz", "mr.nrrd"}
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"
+    (tmp_path / "mlflow.db").touch()
+    ended = ctmr("translate", "in", "again", "--to", "ct")
+    assert ended.returncode == 2
+    assert "mlflow.db: this needs mlflow, which is not installed: pip install" in ended.stderr
+
+
+def closure_of(waiting: list[Requirement]) -> set[str]:
+    """Names of the distributions that these requirements bring, by what is installed here."""
+    found: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        wanted = waiting.pop()
+        key = name(wanted.name), frozenset(wanted.extras)
+        if key in found:
+            continue
+        found.add(key)
+        lines = map(Requirement, requires(wanted.name) or [])
+        extras = [{"extra": extra} for extra in ("", *wanted.extras)]
+        waiting += [line for line in lines if line.marker is None or any(line.marker.evaluate(extra) for extra in extras)]
+    return {distribution for distribution, _ in found}
+
+
 def test_every_import_is_declared() -> None:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    used_on_request = [project["optional-dependencies"][extra] for extra in ("cluster", "storage")]  # imported only where one asks for them
-    declared = {name(line) for lines in (project["dependencies"], *used_on_request) for line in lines}
+    used = ("train", "registry", "cluster", "storage")  # the last two only where one asks for them
+    declared = {name(line) for lines in (PROJECT_TABLE["dependencies"], *(EXTRAS[extra] for extra in used)) for line in lines}
     known = packages_distributions()
     undeclared = {
         module: sorted({name(distribution) for distribution in known.get(module, ["?"])})

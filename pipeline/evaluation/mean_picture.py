@@ -1,11 +1,11 @@
 """The mean of the training slices as a generator: what a translation without a look at its input would be."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline import paths
 from pipeline.dataset import slice_arrays
@@ -13,22 +13,24 @@ from pipeline.domain import Modality
 
 SLICES = 200  # training slices that the mean is taken of, evenly spread
 
+Images = NDArray[np.float32]
 
-class MeanPicture(nn.Module):
-    """Gives for every input (N, C, H, W) the same picture (N, 1, H, W) on the networks' scale, -1 to 1."""
 
-    def __init__(self, picture: Tensor) -> None:
-        super().__init__()
-        self.picture = nn.Parameter(picture[None, None], requires_grad=False)
+class MeanPicture:
+    """Gives for every picture the same one (H, W) in 0..1."""
 
-    def forward(self, images: Tensor, contrast: Tensor | None = None) -> Tensor:
-        resized = interpolate(self.picture, images.shape[-2:], mode="bilinear", align_corners=False)
-        return resized.expand(len(images), -1, -1, -1)
+    def __init__(self, picture: Images) -> None:
+        self.picture = Image.fromarray(picture.astype(np.float32))
+
+    def translate(self, images: Images, contrast: Sequence[str] | str | None = None) -> Images:
+        """The picture in the size of `images` (N, H, W), N times."""
+        height, width = images.shape[1:]
+        resized = np.asarray(self.picture.resize((width, height), Image.Resampling.BILINEAR))
+        return np.repeat(resized[None], len(images), axis=0)
 
 
 def mean_picture(target: Modality, folder: Path = paths.SLICES) -> MeanPicture:
     """The mean of the training slices of `target` in the store `folder`. Raises UserError where there are none."""
     training = slice_arrays.load_array("train", target, folder)
     sample = training[np.unique(np.linspace(0, len(training) - 1, SLICES).round().astype(int))]
-    mean = slice_arrays.to_float(sample).mean(axis=0)
-    return MeanPicture(torch.from_numpy(2 * mean - 1))
+    return MeanPicture(slice_arrays.to_float(sample).mean(axis=0))

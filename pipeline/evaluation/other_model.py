@@ -10,8 +10,9 @@ from PIL import Image
 
 from pipeline.domain import Direction
 from pipeline.errors import UserError
+from pipeline.models.folder import load_preprocess
 from pipeline.models.generator import Generator
-from pipeline.models.inference import load_generator, load_preprocess, translate
+from pipeline.models.inference import load_generator, translate
 from pipeline.params import Preprocess
 
 Images = NDArray[np.float32]

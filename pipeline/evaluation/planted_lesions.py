@@ -19,7 +19,8 @@ from pipeline.formats.slices import Slice
 from pipeline.imaging import head
 from pipeline.imaging.intensity import display
 from pipeline.imaging.prepare import NoHead, find_outline, prepare
-from pipeline.models.inference import load_generator, load_preprocess, translate
+from pipeline.models.folder import load_preprocess
+from pipeline.models.inference import load_generator, translate
 from pipeline.parallel import in_parallel
 from pipeline.params import Preprocess
 from pipeline.phantom import render_pair

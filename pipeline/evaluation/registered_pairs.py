@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import report
 from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.volume_pairs import Translate, find_volume_pairs, score_volume_pairs
-from pipeline.models.inference import load_preprocess
+from pipeline.models.folder import load_preprocess
 from pipeline.params import Params, Preprocess
 from pipeline.sources.layout import stem
 from pipeline.sources.table import download

@@ -17,7 +17,7 @@ from pipeline.evaluation.planted_lesions import score_lesions
 from pipeline.evaluation.results import Evaluation, table, to_metrics
 from pipeline.evaluation.scoring import MODEL, score_models
 from pipeline.evaluation.volume_pairs import VolumeScores
-from pipeline.models.inference import load_preprocess
+from pipeline.models.folder import load_preprocess
 from pipeline.params import Evaluate
 
 if TYPE_CHECKING:

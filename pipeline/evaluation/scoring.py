@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -28,7 +28,8 @@ from pipeline.evaluation.other_model import OtherModel
 from pipeline.evaluation.slice_scores import Translation, score_translation
 from pipeline.imaging.intensity import display
 from pipeline.models.generator import Generator
-from pipeline.models.inference import estimate_uncertainty, load_generator, translate
+from pipeline.models.inference import load_generator, translate
+from pipeline.models.uncertainty import estimate_uncertainty
 from pipeline.parallel import in_parallel
 from pipeline.params import Evaluate, Window
 
@@ -260,7 +261,8 @@ def _uncertainties(generator: Generator, batch: Batch, predictions: Images, rows
     if not places:
         return {}
     contrast = [batch.contrast[i] for i in places]
-    return dict(zip(places, estimate_uncertainty(generator, batch.images[places], contrast, len(places), predictions[places]), strict=True))
+    work = partial(translate, generator, contrast=contrast, batch_size=len(places))
+    return dict(zip(places, estimate_uncertainty(work, batch.images[places], predictions[places]), strict=True))
 
 
 def _evenly_spread(rows: list[int], most: int) -> set[int]:

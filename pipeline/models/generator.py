@@ -6,13 +6,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pipeline.domain import CONTRASTS, Direction
+from pipeline.models.architecture import BLOCKS, HALVINGS, count_conditions, unet_widths
 from pipeline.models.layers import make_norm, make_upsampling, modulate
 from pipeline.params import Model
-
-BLOCKS = {"resnet_6": 6, "resnet_9": 9}
-HALVINGS = {"unet_128": 7, "unet_256": 8}
-WIDEST = 8  # a U-Net's feature maps grow with depth up to this many times the first layer's
 
 
 class ResidualBlock(nn.Module):
@@ -72,7 +68,7 @@ class UNet(nn.Module):
     def __init__(self, depth: int, width: int, conditions: int, norm: str, upsampling: str) -> None:
         super().__init__()
         self.conditions = conditions
-        widths = [width * min(2**level, WIDEST) for level in range(depth)]
+        widths = unet_widths(depth, width)
         self.down, self.up, self.modulate = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level, wide in enumerate(widths):
             layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if level else []
@@ -106,8 +102,7 @@ Generator = ResidualGenerator | UNet
 
 def build_generator(model: Model, direction: str) -> Generator:
     """The generator of `direction`, initialised by PyTorch's defaults; only CT→MR takes the contrast."""
-    conditions = len(CONTRASTS) if model.condition_on_contrast and direction == Direction.CT_TO_MR else 0
-    choices = (model.generator_width, conditions, model.norm, model.upsampling)
+    choices = (model.generator_width, count_conditions(model, direction), model.norm, model.upsampling)
     if model.generator in HALVINGS:
         return UNet(HALVINGS[model.generator], *choices)
     return ResidualGenerator(BLOCKS[model.generator], *choices)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,10 @@ from pipeline.imaging.axial import AxialView, view_axially
 from pipeline.imaging.integrity import SENTENCES, examine
 from pipeline.imaging.prepare import NoHead, Prepared, find_outlines, prepare_volume
 from pipeline.imaging.surroundings import AIR, clear_surroundings
+from pipeline.models.uncertainty import estimate_uncertainty
 from pipeline.params import Preprocess
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from pipeline.tracking.answers import RegisteredModel
 
 Images = NDArray[np.float32]
@@ -38,13 +37,21 @@ Progress = Callable[[int, int], None]  # called with the number of slices finish
 BATCH = 8
 
 
+class Generator(Protocol):
+    """What turns pictures of one modality into those of the other."""
+
+    def translate(self, images: Images, contrast: str | None) -> Images:
+        """Pictures (N, H, W) in 0..1 for pictures of the same shape and range."""
+        ...
+
+
 @dataclass(frozen=True)
 class Translation:
     """images: one (H, W) float32 for each slice, in its geometry: Hounsfield units (unit "hu") or grey values in 0..1 (unit "grey").
 
     `without_head`: slices in which no head was found, `below`: those below the teeth, where models were taught nothing; both are empty.
     `warnings`: what a person should know before believing the result.
-    `uncertainty`, where asked for: one (H, W) float32 for each slice, 0..1 (`pipeline.models.inference.estimate_uncertainty`).
+    `uncertainty`, where asked for: one (H, W) float32 for each slice, 0..1 (`pipeline.models.uncertainty.estimate_uncertainty`).
     """
 
     images: list[Images]
@@ -69,7 +76,7 @@ class Summary:
 class Translator:
     """A generator with all that belongs to it: how a slice becomes its input and how its output becomes a slice again."""
 
-    def __init__(self, generator: "nn.Module", direction: str, preprocess: Preprocess, *, conditional: bool, label: Label) -> None:
+    def __init__(self, generator: Generator, direction: str, preprocess: Preprocess, *, conditional: bool, label: Label) -> None:
         self.generator = generator
         self.direction = Direction(direction)
         self.source, self.target = self.direction.source, self.direction.target
@@ -85,12 +92,12 @@ class Translator:
         return intensity.window_bounds(self.preprocess.ct_window)
 
     @classmethod
-    def from_folder(cls, folder: Path, direction: str, label: Label | None = None, device: str = "cpu") -> "Translator":
+    def from_folder(cls, folder: Path, direction: str, label: Label | None = None) -> "Translator":
         """The generator of `direction` in a folder with model.json and safetensors, such as the project's models/.
 
         Raises UserError when it is not there, or when the weights are not those that model.json names.
         """
-        from pipeline.models.inference import load_generator
+        from pipeline.models.runtime import load_onnx
 
         file = folder / paths.MODEL_JSON.name
         try:
@@ -107,29 +114,29 @@ class Translator:
         if digest != recorded:
             raise UserError(f"{weights}: damaged, its digest is not the one in {file.name}; restore it with dvc checkout {paths.MODELS}")
         label = label or Label(Direction(direction).model_name, digest=digest)
-        return cls(load_generator(folder, direction, device), direction, preprocess, conditional=conditional, label=label)
+        return cls(load_onnx(folder, direction), direction, preprocess, conditional=conditional, label=label)
 
     @classmethod
-    def from_registry(cls, model: str, device: str = "cpu") -> "Translator":
+    def from_registry(cls, model: str) -> "Translator":
         """A registered model, as `mr-to-ct@champion` or `mr-to-ct/3`. Raises UserError when the registry has none of this name."""
         from pipeline.tracking.registry import fetch
 
-        return cls.from_version(fetch(model), device)
+        return cls.from_version(fetch(model))
 
     @classmethod
-    def from_box(cls, direction: str, device: str = "cpu") -> "Translator":
+    def from_box(cls, direction: str) -> "Translator":
         """The model in the box. Raises UserError where this copy of the package has none."""
         if not paths.has_box():
             raise UserError(f"{paths.BOX}: this copy of ctmr has no model in the box; train one: python -m pipeline.training.box")
-        translator = cls.from_folder(paths.BOX, direction, device=device)
+        translator = cls.from_folder(paths.BOX, direction)
         translator.label = replace(translator.label, in_the_box=True)
         return translator
 
     @classmethod
-    def from_version(cls, found: "RegisteredModel", device: str = "cpu") -> "Translator":
+    def from_version(cls, found: "RegisteredModel") -> "Translator":
         """The model of a version that the registry has."""
         label = Label(found.name, version=found.version, digest=found.digest, scores=dict(found.scores))
-        return cls.from_folder(found.folder, Direction.from_model_name(found.name), label, device)
+        return cls.from_folder(found.folder, Direction.from_model_name(found.name), label)
 
     def translate_slices(
         self,
@@ -174,13 +181,10 @@ class Translator:
         translation: Translation,
     ) -> None:
         """Add the translations of `batch` to `translation`."""
-        from pipeline.models.inference import estimate_uncertainty, translate
-
         arrays = [prepared.array for prepared in inputs if prepared is not None]
-        predictions = translate(self.generator, np.stack(arrays), contrast, BATCH) if arrays else np.empty((0, 1, 1), np.float32)
-        spreads = (
-            estimate_uncertainty(self.generator, np.stack(arrays), contrast, BATCH, predictions) if arrays and with_uncertainty else None
-        )
+        work = partial(self.generator.translate, contrast=contrast)
+        predictions = work(np.stack(arrays)) if arrays else np.empty((0, 1, 1), np.float32)
+        spreads = estimate_uncertainty(work, np.stack(arrays), predictions) if arrays and with_uncertainty else None
         place = 0
         for slice_, prepared in zip(batch, inputs, strict=True):
             shape = (slice_.pixels.shape[0], slice_.pixels.shape[1])
@@ -282,18 +286,3 @@ class Translator:
             count = f"{len(below)} of {len(slices)}"
             warnings.append(f"{count} slices lie below the teeth, where models were taught nothing, and are left empty")
         return warnings
-
-
-def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images]]:
-    """Functions from an MR volume to CT in HU on its voxels: by the models in a folder, and by the mean of the training slices, if any."""
-    from pipeline.evaluation.mean_picture import mean_picture
-
-    def translate(volume: Volume, mean: bool) -> Images:
-        translator = Translator.from_folder(models, Direction.MR_TO_CT)
-        if mean:
-            translator.generator = mean_picture(translator.target)
-        view, translation = translator.translate_volume(volume)
-        return view.restore(np.stack(translation.images))
-
-    means = {"model": False} | ({"mean_picture": True} if paths.slices("train", Modality.CT).is_file() else {})
-    return {name: partial(translate, mean=mean) for name, mean in means.items()}

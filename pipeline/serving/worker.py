@@ -25,7 +25,7 @@ from pipeline.serving.model_choice import choose_translator, reload_if_changed
 from pipeline.serving.page_pixels import middle_slice, pack, result_name, source_levels, to_levels
 from pipeline.serving.translator import Translator
 
-START_SECONDS = 300  # importing torch and reading networks, on a busy machine
+START_SECONDS = 300  # reading networks, and asking the registry for them, on a busy machine
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _answer(
         line = describe_os_error(error)
         return Refused(_without_place(line, task)) if line else _report_defect(error)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "allocate memory" in str(error):  # torch has no class of its own for it
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):  # SimpleITK has no class of its own for it
             return Refused(f"the upload took more than {bounds.memory / 2**30:g} GiB of memory; use ctmr translate", last=True)
         return _report_defect(error)
     except Exception as error:

@@ -19,7 +19,8 @@ from pipeline.evaluation.intervals import group_means, non_inferiority
 from pipeline.evaluation.other_model import check_comparable, translate_resized
 from pipeline.evaluation.similarity import inside_head, mae
 from pipeline.imaging.intensity import display
-from pipeline.models.inference import load_generator, load_preprocess
+from pipeline.models.folder import load_preprocess
+from pipeline.models.inference import load_generator
 from pipeline.params import Params, Preprocess
 from pipeline.tracking import registry, store
 from pipeline.tracking.promotion import Comparison

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pipeline import paths
 from pipeline.atomic import new_file
-from pipeline.errors import UserError
+from pipeline.errors import UserError, describe_missing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -189,6 +189,8 @@ def errors(uri: str) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except ModuleNotFoundError as error:
+        raise UserError(f"MLflow store {uri}: {describe_missing(error) or error}") from None
     except Exception as error:
         if not isinstance(error, _kinds()):
             raise

@@ -17,7 +17,8 @@ from pipeline import paths, presets
 from pipeline.errors import UserError
 from pipeline.models.fast.precision import allow_tf32, autocast, choose_precision
 from pipeline.models.fast.ranks import ALONE, Ranks
-from pipeline.models.inference import load_generator, load_model, load_preprocess
+from pipeline.models.folder import load_model, load_preprocess
+from pipeline.models.inference import load_generator
 from pipeline.models.learner import Learner
 from pipeline.params import Params, Train
 from pipeline.training.checkpoint import parse_checkpoint, read_latest_checkpoint, save_checkpoint

@@ -18,7 +18,7 @@ from pipeline import params, paths, phantom
 from pipeline.atomic import write_json
 from pipeline.evaluation.registered_pairs import evaluate_pairs
 from pipeline.models.generator import build_generator, save_weights
-from pipeline.serving.translator import hounsfield_translations
+from pipeline.serving.hounsfield import hounsfield_translations
 from tests.training import jobs
 
 

@@ -1,5 +1,6 @@
 """Chunks of slices on several threads, or on a cluster, give what one chunk on one thread gives."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from pipeline import paths
 from pipeline.domain import Direction, Modality
 from pipeline.evaluation import scoring
-from pipeline.models.inference import estimate_uncertainty, load_generator, translate
+from pipeline.models.inference import load_generator, translate
+from pipeline.models.uncertainty import estimate_uncertainty
 from pipeline.parallel import SCHEDULER
 from tests.evaluation import projects
 from tests.evaluation.test_edge_cases import heads
@@ -48,7 +50,5 @@ def test_uncertainty_is_worked_out_on_some_slices_evenly_spread(tmp_path: Path, 
 def test_uncertainty_that_is_given_the_translation_is_the_same(tmp_path: Path) -> None:
     generator = load_generator(projects.make_project(tmp_path / "project", heads(2)) / paths.MODELS, Direction.CT_TO_MR)
     images = np.float32(heads(2)[Modality.CT]) / 255
-    assert np.array_equal(
-        estimate_uncertainty(generator, images, "t1"),
-        estimate_uncertainty(generator, images, "t1", prediction=translate(generator, images, "t1")),
-    )
+    work = partial(translate, generator, contrast="t1")
+    assert np.array_equal(estimate_uncertainty(work, images), estimate_uncertainty(work, images, work(images)))

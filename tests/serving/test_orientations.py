@@ -12,8 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-import torch
-from torch import Tensor, nn
+from scipy import ndimage
 
 from pipeline.formats.synthetic import Label
 from pipeline.imaging.intensity import ct_to_unit
@@ -27,16 +26,12 @@ SAME = 1.0  # HU: the rounding of integers, where only the order of the axes dif
 ALIKE = 15.0, 40.0  # HU, mean over brain and whole head, where other voxels sampled it; its HU span 700, and its skull is 6 mm thick
 
 
-class Fixed(nn.Module):
+class Fixed:
     """Blurs a little, as networks do, and gives HU that grow with brightness."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(STEEP), requires_grad=False)
-
-    def forward(self, images: Tensor, contrast: Tensor | None = None) -> Tensor:
-        bright = nn.functional.avg_pool2d((images + 1) / 2, 3, 1, 1, count_include_pad=False)
-        return 2 * ct_to_unit(SOFT + self.scale * (bright - 0.5)) - 1
+    def translate(self, images: np.ndarray, contrast: str | None) -> np.ndarray:
+        bright = ndimage.uniform_filter(images, (0, 3, 3), mode="nearest")
+        return ct_to_unit(SOFT + STEEP * (bright - 0.5)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 
 from pipeline import params, paths
 from pipeline.dataset import slice_arrays as slices
-from pipeline.models.inference import translate
 from pipeline.serving.translator import Translator
 from pipeline.tracking import contest, registry, store
 from pipeline.tracking.registration import register
@@ -78,7 +77,7 @@ def _test_slices(truth_from: Translator | None) -> None:
         np.save(paths.slices("test", modality), slices.quantise(images))
         has_truth = truth_from is not None and modality == "mr"
         if has_truth:
-            made = translate(truth_from.generator, slices.to_float(slices.load_array("test", "mr")))
+            made = truth_from.generator.translate(slices.to_float(slices.load_array("test", "mr")), None)
             np.save(paths.slices("truth", "ct"), slices.quantise(made))
         rows += [
             {
