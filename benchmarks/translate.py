@@ -30,7 +30,7 @@ from pipeline.models.inference import load_generator, translate
 from pipeline.params import Model, Preprocess
 from pipeline.serving.translator import Translator
 
-ROUNDS, BATCH, SIDE = 5, 8, 256
+ROUNDS, BATCH, SIDE = 3, 8, 256
 AT_ONCE = f"{BATCH} at once"
 
 
