@@ -31,12 +31,13 @@ TASKS_EACH = 12  # sleeping tasks for each worker
 
 @contextmanager
 def workers(count: int, *, processes: bool) -> Iterator[None]:
-    """A cluster of `count` workers of one thread, which in_parallel uses within the block."""
-    quiet = {"silence_logs": logging.CRITICAL, "dashboard_address": None}
-    with LocalCluster(count, threads_per_worker=1, processes=processes, **quiet) as cluster:  # type: ignore[no-untyped-call]
+    """A cluster of `count` workers of one thread, which in_parallel uses within the block; processes are warm."""
+    quiet = {"silence_logs": logging.CRITICAL, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=count, threads_per_worker=1, processes=processes, **quiet) as cluster:  # type: ignore[no-untyped-call]
         os.environ[SCHEDULER] = cluster.scheduler_address
         try:
-            list(in_parallel(warm_up, range(4 * count)))
+            if processes:
+                list(in_parallel(warm_up, range(4 * count)))
             yield
         finally:
             del os.environ[SCHEDULER]

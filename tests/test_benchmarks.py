@@ -1,11 +1,15 @@
 """benchmarks/gpu.py in its rehearsal, tiny and on the CPU, where no card ever ran it; and how bench.py puts results together."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
+from distributed import Client
 
-from benchmarks import bench, gpu, gpu_checks
+from benchmarks import bench, cluster, gpu, gpu_checks
 from pipeline.models.fast.precision import be_deterministic
+from pipeline.parallel import SCHEDULER
 
 TINY = gpu.Plan(torch.device("cpu"), (32,), (2,), 4, "resnet_6", 2, ("float32", "bfloat16, CUDA graphs"))
 
@@ -58,6 +62,11 @@ def test_other_losses_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_ways_of_convolving_give_the_same_losses() -> None:
     fast, plain = (gpu_checks.run_steps(gpu_checks.CPU, 2, 32, plain=plain) for plain in (False, True))
     assert np.abs(plain / fast - 1).max() < gpu_checks.LIMITS["float32"][0]
+
+
+def test_a_cluster_has_the_workers_that_were_asked_for() -> None:
+    with cluster.workers(3, processes=False), Client(os.environ[SCHEDULER], set_as_default=False) as client:
+        assert list(client.nthreads().values()) == [1, 1, 1]
 
 
 def test_results_say_where_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
