@@ -15,6 +15,8 @@ _latest_file: list[Path | None] = [None]
 for number in (signal.SIGINT, signal.SIGHUP):  # ignored behind `nohup` and `&`, and then by every command that a test stops, too
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+# Threads of torch that wait for each other keep the cores busy: beside another worker, most of the time goes into that.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["CTMR_SALT"] = "salt of the tests, no secret"  # else tests that read DICOM would leave a .salt in the working folder
 
 
