@@ -155,7 +155,7 @@ def score_simulated(box: Path, heads: int, planes: float) -> dict[str, Any]:
         predictions |= {name: assign(truth.mr) for name, assign in BULK_DENSITIES.items()}
         rows += [{"group": str(seed), "method": method, **_errors(ct, truth)} for method, ct in predictions.items()]
     table = pd.DataFrame(rows)
-    return {str(method): summarise(part) | {"heads": len(part)} for method, part in table.groupby("method", sort=False)}
+    return {str(method): _summarise(part) | {"heads": len(part)} for method, part in table.groupby("method", sort=False)}
 
 
 def score_sequences(box: Path, heads: int, planes: float) -> dict[str, Any]:
@@ -166,7 +166,12 @@ def score_sequences(box: Path, heads: int, planes: float) -> dict[str, Any]:
             truth = simulate_volume(seed, (*SPACING, planes), extent=(LOWEST, HIGHEST), **look)
             rows.append({"group": str(seed), "sequence": name, **_errors(_to_hounsfield(to_ct, truth), truth)})
     table = pd.DataFrame(rows)
-    return {str(name): summarise(part) | {"heads": len(part)} for name, part in table.groupby("sequence", sort=False)}
+    return {str(name): _summarise(part) | {"heads": len(part)} for name, part in table.groupby("sequence", sort=False)}
+
+
+def _summarise(table: pd.DataFrame) -> dict[str, float]:
+    """Means with intervals, which end at 0 as errors and overlaps do."""
+    return {name: max(0.0, value) for name, value in summarise(table).items()}
 
 
 def _looks(seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
