@@ -113,6 +113,8 @@ def measure_steps(plan: Plan, clock: Clock) -> Iterator[Row | str]:
                 except torch.cuda.OutOfMemoryError:
                     yield f"{name}: does not fit into the card's memory"
                 clock.note(compiled, began)
+                if compiled:
+                    torch.compiler.reset()
                 release()
 
 
@@ -187,13 +189,12 @@ def measure_volume(plan: Plan) -> Iterator[Row]:
 
 def measure(plan: Plan, pixels: int, what: str, count: int, step: Callable[[], object]) -> Row:
     """Seconds of a step after the warm-up, launched without waiting in between, and the memory that it takes at most."""
-    if plan.measured:
-        torch.cuda.reset_peak_memory_stats()
-    rounds = WARM_UP if plan.measured else 1
-    seconds = time_steps(plan, step, rounds) / rounds
-    rounds = max(LEAST_STEPS, int(LEAST_SECONDS / seconds)) if plan.measured else 1
-    seconds = time_steps(plan, step, rounds) / rounds
-    return Row(pixels, what, count, seconds, torch.cuda.max_memory_allocated() / GIB if plan.measured else None)
+    if not plan.measured:
+        return Row(pixels, what, count, time_steps(plan, step, 1), None)
+    torch.cuda.reset_peak_memory_stats()
+    seconds = time_steps(plan, step, WARM_UP) / WARM_UP
+    rounds = max(LEAST_STEPS, int(LEAST_SECONDS / seconds))
+    return Row(pixels, what, count, time_steps(plan, step, rounds) / rounds, torch.cuda.max_memory_allocated() / GIB)
 
 
 def time_steps(plan: Plan, step: Callable[[], object], rounds: int) -> float:
@@ -210,7 +211,6 @@ def time_steps(plan: Plan, step: Callable[[], object], rounds: int) -> float:
 
 def release() -> None:
     """Give back what the last networks held."""
-    torch.compiler.reset()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -247,7 +247,8 @@ def show(check: Check) -> str:
 def run(plan: Plan, clock: Clock) -> None:
     """Measure and print all."""
     allow_tf32(False)
-    be_deterministic(False)
+    if plan.measured:
+        be_deterministic(False)
     rate = product_rate(plan.device, torch.bfloat16, 8192 if plan.measured else 256)
     print(f"bfloat16 matrix product: {rate / 1e12:.2f}e12 operations a second", flush=True)
     rows: list[Row] = []

@@ -31,7 +31,7 @@ def make_project(folder: Path, settings: dict[str, object], heads: int = 4) -> p
     (folder / "dvc.yaml").write_text("stages: {}\n")
     slice_arrays.write_preprocessing(slices, made.preprocess)
     write_arrays(slices, made.preprocess.pixels)
-    teacher.build(slices, made.preprocess)
+    teacher.build(slices, made.preprocess, workers=1)
     return made
 
 
