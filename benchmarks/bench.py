@@ -3,6 +3,7 @@
 By hand, on an idle machine if possible: what is compared runs in turn, so ratios stay valid under load, seconds do not.
 """
 
+import argparse
 import datetime
 import os
 import platform
@@ -13,16 +14,21 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).parent
-SECTIONS = (  # title, command, what its output is
-    ("The training step on a CPU", "train_step.py", "Ratios are pairs a second over the plain float32 step of the paper."),
-    ("The simulator", "render.py", "Pairs a second of one core; a step takes one pair for each pair of slices."),
-    ("The translator", "translate.py", "A full-size generator on slices of 256×256; ratios are to the bare network."),
-    ("The stage evaluate", "evaluate.py 60", "A small generator at 256×256, both ways; ratio to the time of the bare networks."),
+SECTIONS = (  # title, command, what --quick adds to it, what its output is
+    (
+        "The training step on a CPU",
+        "train_step.py",
+        "--pixels 64 --batch 1 --repeats 3",
+        "Ratios are pairs a second over the plain float32 step of the paper.",
+    ),
+    ("The simulator", "render.py", "--pixels 64 --batch 4", "Pairs a second of one core; a step takes one pair for each pair of slices."),
+    ("The stage evaluate", "evaluate.py", "8", "A small generator at 256×256, both ways; ratio to the time of the bare networks."),
+    ("The translator", "translate.py", "", "A full-size generator on slices of 256×256; ratios are to the bare network."),
 )
 HEAD = """# Speed and memory
 
-Written by `make bench`; do not edit. {day}, {cpu}, {cores} cores, torch {torch}, load average {before} before and {after} after.{warning}
-Notes by hand are in [NOTES.md](NOTES.md).
+Written by `make bench`; do not edit. Notes by hand are in [NOTES.md](NOTES.md).
+{day}, {cpu}, {cores} cores, {threads}, torch {torch}; load average {before} before and {after} after.{warning}
 """
 BUSY = "\n\nOther programs ran meanwhile: ratios hold, since what they compare ran in turn; seconds and rates are too slow."
 CARD = """
@@ -35,13 +41,19 @@ H200.
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer, for a machine that has little time")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="1 on a busy machine: two wait for each other")
+    asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     before, parts = load(), []
-    for title, command, meaning in SECTIONS:
+    for title, script, quick, meaning in SECTIONS:
+        command = f"{script} {quick}".strip() if asked.quick else script
         print(f"== {title}", flush=True)
         printed = run(command)
         table = printed if printed.startswith("|") else "".join(f"    {line}".rstrip() + "\n" for line in printed.splitlines())
         parts.append(f"\n## {title}\n\n`python benchmarks/{command}`. {meaning}\n\n{table}")
-    (HERE / "RESULTS.md").write_text(compose(before, load(), parts), encoding="utf-8")
+    (HERE / "RESULTS.md").write_text(compose(before, load(), asked.threads, parts), encoding="utf-8")
     print(f"== written to {HERE.name}/RESULTS.md")
 
 
@@ -61,17 +73,18 @@ def run(command: str) -> str:
     return "".join(lines)
 
 
-def compose(before: float, after: float, parts: list[str]) -> str:
+def compose(before: float, after: float, threads: int, parts: list[str]) -> str:
     """The whole file; before and after: load averages."""
     cores = os.cpu_count() or 1
     head = HEAD.format(
         day=datetime.date.today().strftime("%-d %B %Y"),
         cpu=name_cpu(),
         cores=cores,
+        threads=f"{threads} thread{'s' * (threads > 1)}",
         torch=torch.__version__,
         before=f"{before:.1f}",
         after=f"{after:.1f}",
-        warning=BUSY if before > cores / 2 else "",
+        warning=BUSY if max(before, after) > cores else "",
     )
     return head + "".join(parts) + CARD
 

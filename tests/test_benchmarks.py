@@ -69,8 +69,8 @@ def test_a_cluster_has_the_workers_that_were_asked_for() -> None:
 
 def test_results_say_where_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.os, "cpu_count", lambda: 4)
-    idle, busy = (bench.compose(before, 1.0, ["\n## A part\n\n| ratio |\n"]) for before in (0.5, 3.0))
-    assert "4 cores, torch" in idle
+    idle, busy = (bench.compose(before, 1.0, 2, ["\n## A part\n\n| ratio |\n"]) for before in (0.5, 5.0))
+    assert "4 cores, 2 threads, torch" in idle
     assert "load average 0.5 before and 1.0 after" in idle
     assert "\n## A part\n" in idle
     assert "Other programs ran meanwhile" in busy
