@@ -8,6 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CRON ?= 0 3 * * 1
 PORT ?= 4200
 PYTEST_ARGS ?=
+FRESH_ARGS ?=
 # Debian packages that tests drive from outside: a browser for the pages, a database for Prefect's server, a DICOM validator.
 TEST_PACKAGES := chromium postgresql dicom3tools
 
@@ -21,7 +22,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .PHONY: help
 help: ## List every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/.installed ## Make .venv and install the pinned packages (once; later runs return at once)
@@ -100,6 +101,10 @@ schedule: setup ## Retrain by schedule on this machine (CRON="0 3 * * 1" PORT=42
 .PHONY: cluster
 cluster: .venv/.installed-dev ## Start a team's servers here: Dask, MLflow, Prefect, PostgreSQL, S3 (Ctrl-C stops them)
 	python deploy/without_containers.py
+
+.PHONY: check-fresh
+check-fresh: ## Try README and Dockerfile in a bare Debian; root, debootstrap (FRESH_ARGS="readme --demo" or "image")
+	@"$(PYTHON)" deploy/check_fresh.py $(FRESH_ARGS)
 
 .PHONY: bench
 bench: .venv/.installed-dev ## Measure speed beside plain references and write benchmarks/RESULTS.md; by hand, on an idle machine
