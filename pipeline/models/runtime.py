@@ -27,7 +27,8 @@ class OnnxGenerator:
 
     def __init__(self, graph: ModelProto) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        options.intra_op_num_threads = int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
         options.log_severity_level = _SILENT
         # Threads that wait for work would keep the cores busy, which other programs want too.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
