@@ -31,6 +31,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if _latest_file[0] != item.path:
         _latest_file[0] = item.path
         os.environ.pop("MLFLOW_TRACKING_URI", None)
+    # They write where pytest caught the output of the test that first imported DVC, which is closed by now.
+    logging.getLogger("dvc").handlers.clear()
 
 
 @pytest.fixture(scope="session")
