@@ -54,7 +54,8 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
         start += file.read(max(_size(start), 4) - 4)
         header, single = _header(start, path)
         shape, kind, affine = _geometry(header, path, limits)
-        count, offset = int(np.prod(shape)), int(header.get_data_offset())
+        count = int(np.prod(shape))
+        offset, slope, inter = _layout(header, path)
         if single:
             numbers = packed.read_numbers(file, path, kind, count, max(offset, len(start) + 4), len(start))
     if not single:
@@ -63,7 +64,6 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
             raise Unreadable(f"{path}: only a header; its voxels should lie beside it, in a file of the same name that ends in .img")
         with packed.unpacked(beside[0]) as file:
             numbers = packed.read_numbers(file, beside[0], kind, count, offset, 0)
-    slope, inter = header.get_slope_inter() if hasattr(header, "get_slope_inter") else (None, None)
     analyze = not single and start[344:348] not in _PAIR and _size(start) == 348
     values, unit = _scaled(numbers, slope, inter, path)
     return Volume(
@@ -140,6 +140,17 @@ def _header(start: bytes, path: Path) -> tuple[Any, bool]:
             return kind.from_fileobj(io.BytesIO(start)), single
     except Exception:  # nibabel raises what it likes on damaged headers
         raise Unreadable(f"{path}: no NIfTI volume, or damaged") from None
+
+
+def _layout(header: Any, path: Path) -> tuple[int, float | None, float | None]:
+    """Where the voxels begin, and the slope and intercept that scale them; None where the header has none."""
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        slope, inter = header.get_slope_inter() if hasattr(header, "get_slope_inter") else (None, None)
+        return int(header.get_data_offset()), slope, inter
+    except (HeaderDataError, ValueError, OverflowError) as error:
+        raise Unreadable(f"{path}: a header with numbers that cannot be ({error}); write the file anew") from None
 
 
 def _geometry(header: Any, path: Path, limits: Limits) -> tuple[tuple[int, int, int], np.dtype, NDArray[np.float64]]:

@@ -141,6 +141,8 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
                 key = privacy.volume_key(path) if len(file.pages) > 1 else ""
                 pixels = np.ascontiguousarray(values, dtype=np.float32)
                 slices.append(Slice(pixels, unit=unit, frame=len(slices), group_key=key, colour=colour))
+            if not slices:
+                raise Unreadable(f"{path}: a TIFF without pages")
             return slices
     except (MemoryError, Unreadable):
         raise

@@ -169,3 +169,14 @@ def test_whatever_the_bytes_only_the_documented_error(data: st.DataObject, suffi
     except Unreadable:
         return
     assert all(np.isfinite(one.pixels).all() for one in slices)
+
+
+@pytest.mark.parametrize(("name", "number"), [("vox_offset", np.inf), ("vox_offset", np.nan), ("scl_inter", np.inf), ("scl_inter", np.nan)])
+def test_numbers_of_a_header_that_cannot_be_are_one_line(name: str, number: float, tmp_path: Path) -> None:
+    file = volume(tmp_path / "a.nii", VALUES)
+    content = bytearray(file.read_bytes())
+    header = np.ndarray((), nibabel.Nifti1Header.template_dtype, buffer=content)
+    header["scl_slope"], header[name] = 1, number
+    file.write_bytes(content)
+    with pytest.raises(Unreadable, match="a header with numbers that cannot be"):
+        table.read_slices(file, "ct")

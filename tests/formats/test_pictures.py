@@ -173,3 +173,10 @@ def test_the_real_slices(real_data: Path) -> None:
         assert len(files) == 54
         for file in files:
             np.testing.assert_array_equal(read(file).pixels, np.asarray(Image.open(file).convert("L")) / np.float32(255))
+
+
+def test_a_tiff_without_pages_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II*\x00\x00\x00\x00\x00" + bytes(11))
+    for reader in (table.read_slices, table.read_volume):
+        with pytest.raises(Unreadable, match="a TIFF without pages"):
+            reader(tmp_path / "a.tif", "ct")
