@@ -129,13 +129,13 @@ def _header(path: Path) -> Header:
     if start.startswith(b"NRRD"):
         text = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0].decode("latin-1")
         fields = {name.strip().lower(): value.strip() for name, value in re.findall(r"^([^#\n:]+):(?!=)[ \t]*(.*)$", text, re.MULTILINE)}
-        data = fields.get("data file", fields.get("datafile", ""))
+        data, count = fields.get("data file", fields.get("datafile", "")), fields.get("dimension", "")
         sides, kind, packed = fields.get("sizes", ""), fields.get("type", "").lower(), fields.get("encoding", "raw").lower() != "raw"
         length = _NRRD_BYTES.get(kind)
     else:
         text = re.split(rb"(?<=[\n])(?=.*[^\x09\x0a\x0d\x20-\x7e])", start, maxsplit=1)[0].decode("latin-1")
         fields = {name.lower(): value.strip() for name, value in re.findall(r"^\s*(\w+)\s*=[ \t]*(.*)$", text, re.MULTILINE)}
-        data = fields.get("elementdatafile", "")
+        data, count = fields.get("elementdatafile", ""), fields.get("ndims", "")
         data = "" if data.upper() == "LOCAL" else data
         sides, kind, packed = fields.get("dimsize", ""), fields.get("elementtype", ""), fields.get("compresseddata", "").lower() == "true"
         length = _META_BYTES.get(kind.upper())
@@ -147,6 +147,8 @@ def _header(path: Path) -> Header:
         raise Unreadable(f"{path}: voxels of a type that is not read; expected one whole or floating-point number each")
     if not re.fullmatch(r"\d{1,9}([ \t]+\d{1,9})*", sides):
         raise Unreadable(f"{path}: its header does not tell the sides of the volume; damaged")
+    if count != str(len(sides.split())):  # SimpleITK ends with the whole process there
+        raise Unreadable(f"{path}: its header speaks of {count or 'no'} dimensions and tells {len(sides.split())} sides; damaged")
     if data and ("%" in data or data.upper().split()[0] == "LIST"):
         raise Unreadable(f"{path}: voxels in several files; write the volume into one file")
     if data and Path(data).name != data:

@@ -190,7 +190,7 @@ def _grey(values: NDArray[np.float32], window: tuple[float, float] | None) -> Me
     if low < 0:
         return Meaning("grey")
     if values.size >= ENOUGH and high not in SCALES and (values == high).mean() > 0.005:
-        return Meaning("grey", scale=high)
+        return Meaning("grey", scale=high or 1.0)
     return Meaning("grey", scale=next((scale for scale in SCALES if high <= scale), high))
 
 

@@ -126,3 +126,15 @@ def test_colours_are_no_volume(tmp_path: Path) -> None:
     SimpleITK.WriteImage(SimpleITK.Compose([image(), image()]), str(tmp_path / "a.mha"))
     with pytest.raises(Unreadable, match="one whole or floating-point number each"):
         table.read_volume(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize(("ending", "line"), [(".mha", b"NDims = 3"), (".nrrd", b"dimension: 3")])
+@pytest.mark.parametrize("count", [b"99999999999", b"-1e9", b"2", b""])
+def test_a_header_that_contradicts_itself_is_refused_before_itk_sees_it(ending: str, line: bytes, count: bytes, tmp_path: Path) -> None:
+    file = tmp_path / f"a{ending}"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.zeros((3, 4, 5), np.int16)), str(file))
+    content = file.read_bytes()
+    assert line in content
+    file.write_bytes(content.replace(line, line[:-1] + count))
+    with pytest.raises(Unreadable, match=r"its header speaks of .* dimensions and tells 3 sides; damaged"):
+        table.read_volume(file, "mr")
