@@ -132,6 +132,8 @@ def _header(path: Path) -> Header:
         data, count = fields.get("data file", fields.get("datafile", "")), fields.get("dimension", "")
         sides, kind, packed = fields.get("sizes", ""), fields.get("type", "").lower(), fields.get("encoding", "raw").lower() != "raw"
         length = _NRRD_BYTES.get(kind)
+        if "encoding" not in fields:  # SimpleITK ends with the whole process there, as below
+            raise Truncated(f"{path}: its header does not say how the voxels are stored; copy it again")
     else:
         text = re.split(rb"(?<=[\n])(?=.*[^\x09\x0a\x0d\x20-\x7e])", start, maxsplit=1)[0].decode("latin-1")
         fields = {name.lower(): value.strip() for name, value in re.findall(r"^\s*(\w+)\s*=[ \t]*(.*)$", text, re.MULTILINE)}

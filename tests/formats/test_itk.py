@@ -1,5 +1,6 @@
 """MetaImage and NRRD: the same geometry as ITK sees, in and out, whatever the file is called."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -137,4 +138,12 @@ def test_a_header_that_contradicts_itself_is_refused_before_itk_sees_it(ending: 
     assert line in content
     file.write_bytes(content.replace(line, line[:-1] + count))
     with pytest.raises(Unreadable, match=r"its header speaks of .* dimensions and tells 3 sides; damaged"):
+        table.read_volume(file, "mr")
+
+
+def test_a_nrrd_that_does_not_say_its_encoding_is_refused_before_itk_sees_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.nrrd"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.zeros((3, 4, 5), np.int16)), str(file))
+    file.write_bytes(re.sub(rb"encoding: \w+\n", b"", file.read_bytes()))
+    with pytest.raises(Truncated, match="does not say how the voxels are stored"):
         table.read_volume(file, "mr")
