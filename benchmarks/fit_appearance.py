@@ -1,12 +1,12 @@
-"""Fit the weights of pipeline/imaging/appearance.json on simulated heads: python benchmarks/fit_appearance.py [ARCHIVE].
+"""Fit pipeline/imaging/appearance.json on simulated heads, and write it anew: python benchmarks/fit_appearance.py [ARCHIVE].
 
 Real slices are never fitted on. With ARCHIVE, the real archive in Kaggle's layout, it says how well the weights do there:
 tests/dataset/real_labels.csv tells which of its MR files show a CT and, for 200, which contrast they show, as labelled by eye.
 """
 
+import argparse
 import csv
 import json
-import sys
 import tempfile
 import zipfile
 from multiprocessing import Pool
@@ -81,6 +81,9 @@ def score(archive, threshold):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", nargs="?", help="the real archive, to say how well the weights do there")
+    arguments = parser.parse_args()
     with Pool(2) as pool:
         simulated = pool.map(describe_simulated, range(FIRST_SEED, FIRST_SEED + SIMULATED), chunksize=10)
     sides = [(row, side) for both, _ in simulated for row, side in zip(both, (1, 0), strict=True) if row is not None]
@@ -88,8 +91,8 @@ def main():
     contrasts = [(both[1], contrast) for both, contrast in simulated if both[1] is not None and contrast != "pd"]
     weights = {"modality": fit("modality", *zip(*sides, strict=True)), "contrast": fit("contrast", *zip(*contrasts, strict=True))}
     appearance.WEIGHTS.write_text(json.dumps(weights) + "\n")
-    if len(sys.argv) > 1:
-        score(sys.argv[1], params.load(PROJECT / "params.yaml").quality.wrong_modality)
+    if arguments.archive:
+        score(arguments.archive, params.load(PROJECT / "params.yaml").quality.wrong_modality)
 
 
 if __name__ == "__main__":
