@@ -95,7 +95,8 @@ class Drill:
         lock["stages"] = {name: content for name, content in lock["stages"].items() if name not in gone}
         (self.folder / "dvc.lock").write_text(yaml.safe_dump(lock))
         shutil.rmtree(self.folder / ".dvc/cache/runs", ignore_errors=True)
-        subprocess.run(["dvc", "checkout", "-q", "--force"], cwd=self.folder, env=self.environment(), check=True)
+        if lock["stages"]:
+            subprocess.run(["dvc", "checkout", "-q", "--force", *lock["stages"]], cwd=self.folder, env=self.environment(), check=True)
 
     def stages(self) -> list[str]:
         return list(yaml.safe_load((self.folder / "dvc.yaml").read_text())["stages"])
