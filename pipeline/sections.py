@@ -164,6 +164,8 @@ class Preprocess(Section):
     """percentiles of the intensities inside the head that become 0 and 1"""
     teacher_pairs: Count = 400
     """simulated CT/MR pairs with known truth, for supervised training; 0: plain CycleGAN"""
+    teacher_across: Share = 0.0
+    """share of them that are coronal or sagittal; above 0, fine volumes are translated in three planes"""
 
     @model_validator(mode="after")
     def _rising(self) -> "Preprocess":

@@ -39,6 +39,8 @@ class Teacher(Section):
     """in the warm-up; it falls to train.learning_rate, or to zero where no unpaired phase follows"""
     weight: Weight = 10.0
     """weight of the L1 loss on simulated pairs, in the warm-up and after it"""
+    bone: Annotated[float, Field(ge=1)] = 1.0
+    """weight of compact bone in the loss of MR→CT, which hardly tells it from air"""
     augment: bool = True
     """rotate, scale and shift pairs; vary the brightness curve and the noise of the generators' inputs"""
 

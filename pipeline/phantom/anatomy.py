@@ -7,6 +7,7 @@ does in real ones, and neighbouring slices of a subject fit together.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from pipeline.phantom.frames import Frame, make_frame
 from pipeline.phantom.shapes import FAR, Ball, Floats, Layer, Rod, draw_waves, enlarge, smooth_union, soften, union
 from pipeline.phantom.tissues import Tissue
 
+Orientation = Literal["axial", "coronal", "sagittal"]
+# Where columns and rows run: to the right (0), front (1) or head (2). A sagittal slice has the front at its top, as an axial one.
+DIRECTIONS: dict[Orientation, tuple[int, int]] = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (2, 1)}
 MIDDLE = -14.0  # mm to the front, of MNI: where pictures have their middle
 BOTTOM, TOP = -72.0, 76.0  # mm; height in the head of slice position 0 (skull base) and 1 (top of the brain)
 
@@ -108,13 +112,14 @@ def centre_along(subject: Subject, height: float) -> Floats:
     return (np.array([0, MIDDLE, 0]) + up * height).astype(np.float32)
 
 
-def place_points(subject: Subject, centre: Floats, frame: Frame) -> Floats:
-    """MNI coordinates (3, rows, columns) in mm of the slice around `centre`; the top row is the front."""
+def place_points(subject: Subject, centre: Floats, frame: Frame, orientation: Orientation = "axial") -> Floats:
+    """MNI coordinates (3, rows, columns) in mm of the slice around `centre`, whose columns and rows run as `DIRECTIONS` says."""
     down, across = frame.offsets()
     axes = _rotation(subject.tilt) / np.asarray(subject.scale, np.float32)[:, None]
+    along_columns, along_rows = DIRECTIONS[orientation]
     # Without a matrix product: its threads would fight with those of the other worker processes.
-    right, front = axes[:, 0, None, None] * across[None, None, :], axes[:, 1, None, None] * -down[None, :, None]
-    points = right + front + centre[:, None, None]
+    sideways, upwards = axes[:, along_columns, None, None] * across[None, None, :], axes[:, along_rows, None, None] * -down[None, :, None]
+    points = sideways + upwards + centre[:, None, None]
     g = np.random.default_rng([subject.seed, 2])
     bend = [draw_waves(points, g, 110.0, 4) * subject.warp + draw_waves(points, g, 45.0, 4) * subject.warp * 0.3 for _ in range(3)]
     points += np.asarray(bend, np.float32)
@@ -128,10 +133,10 @@ def cut(subject: Subject, position: float, size: int, spacing: float, thickness:
     return cut_around(subject, centre_at(position), size, spacing, thickness)
 
 
-def cut_around(subject: Subject, centre: Floats, size: int, spacing: float, thickness: float) -> Plane:
+def cut_around(subject: Subject, centre: Floats, size: int, spacing: float, thickness: float, orientation: Orientation = "axial") -> Plane:
     """The slice whose middle is `centre` in MNI coordinates; the rest as for `cut`."""
     frame = make_frame(size, spacing)
-    points = place_points(subject, centre, frame)
+    points = place_points(subject, centre, frame, orientation)
     skull = _measure_skull(points, subject, frame.grid_spacing, thickness)
     inner, edge = skull.inner, skull.edge
     layers = _paint_scalp(points, subject, skull)

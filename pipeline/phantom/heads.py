@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import Contrast
-from pipeline.phantom.anatomy import BOTTOM, TOP, Subject, cut, draw_subject
+from pipeline.phantom.anatomy import BOTTOM, MIDDLE, TOP, Orientation, Plane, Subject, cut, cut_around, draw_subject
 from pipeline.phantom.atlas import load_atlas
 from pipeline.phantom.frames import FIELD_OF_VIEW
 from pipeline.phantom.lesions import Lesion
@@ -25,6 +25,9 @@ from pipeline.phantom.signal import acquire_ct, acquire_mr, draw_signals, draw_u
 Floats = NDArray[np.float32]
 POSITIONS = (-0.2, 1.1)  # heights of the slices that teach: from the upper teeth to the cap of the skull, above the brain
 THICKNESS = (1.0, 8.0)  # mm
+THIN = (1.0, 2.5)  # mm of coronal and sagittal slices, which are cut from fine volumes only
+REACH: dict[Orientation, tuple[float, float]] = {"coronal": (-108.0, 74.0), "sagittal": (-74.0, 74.0)}  # mm to the front, to the right
+ENDS = (-112.0, -45.0)  # mm above the middle of the head, where volumes end below
 SMALLEST = 1500.0  # mm²; slices that show less of the head are drawn anew
 
 
@@ -93,16 +96,16 @@ def _head(subject: Subject, position: float, size: int, contrast: str | None) ->
     )
 
 
-def simulate_shares(seed: int, pixels: int) -> tuple[Shares, dict[str, float]]:
+def simulate_shares(seed: int, pixels: int, across: float = 0.0) -> tuple[Shares, dict[str, float | str]]:
     """Tissue shares of a slice of the subject of `seed`, as networks that see `pixels` a side are taught by, and facts about it.
 
-    The facts: `position`, `thickness` in mm, and where the head lies: its centre `down` and `right` of the grid's middle, its longer
-    `side`, mm.
+    A share `across` of seeds gives coronal and sagittal slices. The facts: `orientation`, `thickness` in mm, and where the head lies: its
+    centre `down` and `right` of the grid's middle, its longer `side`, mm.
     """
     subject, g = draw_subject(seed, lesion_chance=0.5), np.random.default_rng([seed, 10])
+    orientation = _draw_orientation(seed, across)
     while True:
-        position, thickness = _draw_position(subject, g), float(g.uniform(*THICKNESS))
-        plane = cut(subject, position, FINE, FIELD_OF_VIEW / FINE, thickness)
+        plane, thickness = _draw_plane(subject, orientation, g)
         if (plane.head < 0).sum() * plane.frame.grid_spacing**2 >= SMALLEST:
             break
     shares = store(plane, shrink_for(pixels))
@@ -110,13 +113,35 @@ def simulate_shares(seed: int, pixels: int) -> tuple[Shares, dict[str, float]]:
     (top, bottom), (left, right) = ((float(at.min()), float(at.max() + 1)) for at in (rows, columns))
     height, width = shares.depth.shape
     facts = {
-        "position": position,
+        "orientation": orientation,
         "thickness": thickness,
         "down": ((top + bottom) / 2 - height / 2) * shares.spacing,
         "right": ((left + right) / 2 - width / 2) * shares.spacing,
         "side": max(bottom - top, right - left) * shares.spacing,
     }
     return shares, facts
+
+
+def _draw_orientation(seed: int, across: float) -> Orientation:
+    chosen = float(np.random.default_rng([seed, 11]).random())
+    return "axial" if chosen >= across else "coronal" if chosen < across / 2 else "sagittal"
+
+
+def _draw_plane(subject: Subject, orientation: Orientation, g: np.random.Generator) -> tuple[Plane, float]:
+    """A slice through the head, and its thickness in mm. Coronal and sagittal ones end below as volumes do, at the teeth or above."""
+    spacing = FIELD_OF_VIEW / FINE
+    if orientation == "axial":
+        position, thickness = _draw_position(subject, g), float(g.uniform(*THICKNESS))
+        return cut(subject, position, FINE, spacing, thickness), thickness
+    thickness, axis = float(g.uniform(*THIN)), {"coronal": 1, "sagittal": 0}[orientation]
+    centre = np.array([0, MIDDLE, 0], np.float32)
+    centre[axis] = g.uniform(*REACH[orientation])
+    if subject.lesion is not None and g.random() < 0.5:
+        centre[axis] = subject.lesion.centre[axis] + 0.6 * min(subject.lesion.radius, 30) * g.uniform(-1, 1)
+    plane = cut_around(subject, centre, FINE, spacing, thickness, orientation)
+    down, right = plane.frame.offsets()
+    height = -down[:, None] if orientation == "coronal" else right[None]
+    return replace(plane, head=np.where(height < g.uniform(*ENDS), np.float32(FAR), plane.head)), thickness
 
 
 def _draw_position(subject: Subject, g: np.random.Generator) -> float:

@@ -43,9 +43,7 @@ class Looks:
     cut: float = 0.1  # share of inputs whose field of view ends inside the head
     lesion: float = 4.0  # weight of a lesion's pixels in the loss, beside 1 for the head
     outside: float = 0.3  # weight of pixels outside the head
-    bone: float = (
-        3.0  # weight of compact bone in the loss of MR→CT: MR hardly tells it from air, and L1 leaves out what is less than likely
-    )
+    bone: float = 1.0  # weight of compact bone in the loss of MR→CT: MR hardly tells it from air, and L1 leaves out what is unlikely
 
 
 class Heads(NamedTuple):

@@ -1,5 +1,7 @@
 """Simulated heads: the same seed gives the same head, CT and MR show one anatomy, and tissues look as a radiologist knows them."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -103,7 +105,17 @@ def test_slices_that_teach_often_show_a_lesion_and_always_a_head() -> None:
     lesion = [np.isin(shares.tissue, range(Tissue.OEDEMA, Tissue.CAVITY + 1)) & (shares.weight > 127) for shares, _ in drawn]
     assert 0.2 < np.mean([pixels.sum() > 5 for pixels in lesion]) < 0.6
     assert all((shares.depth > 0).sum() * shares.spacing**2 > 2000 for shares, _ in drawn)
-    assert all(100 < facts["side"] < 260 or facts["position"] > 0.85 for _, facts in drawn)
+    assert all(50 < facts["side"] < 260 and facts["orientation"] == "axial" for _, facts in drawn)
+
+
+def test_a_share_of_the_slices_that_teach_is_coronal_and_sagittal() -> None:
+    drawn = [simulate_shares(seed, 64, across=0.8) for seed in range(40)]
+    count = Counter(facts["orientation"] for _, facts in drawn)
+    assert all(count[orientation] > 2 for orientation in ("axial", "coronal", "sagittal"))
+    for shares, facts in drawn:
+        rows, _ = np.nonzero(shares.depth)
+        if facts["orientation"] == "coronal":  # the head is at the top, and the cut below it straight
+            assert (shares.depth[rows.max()] > 0).sum() > 3
 
 
 def test_unknown_contrast_is_refused() -> None:
