@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.formats.silence import silent
 from pipeline.formats.slices import OtherModality, Truncated, Unreadable, check_unpacked
@@ -47,7 +47,9 @@ def load(path: Path, *, pixels: bool = True) -> Dataset:
         if pixels and not any(name in dataset for name in PIXELS):
             raise Truncated(f"{path}: the file ends before its picture; copy it again")
         if "TransferSyntaxUID" not in dataset.file_meta:
-            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            implicit, little = dataset.original_encoding  # as pydicom found it
+            explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return dataset
 
 
@@ -166,6 +168,9 @@ def _complain(path: Path, dataset: Dataset) -> None:
         raise OtherModality(f"{path}: {_NO_PICTURE[modality]}, no picture")
     if str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY or "DirectoryRecordSequence" in dataset:
         raise OtherModality(f"{path}: a DICOMDIR, which lists other files; no picture")
+    missing = [name for name in ("Rows", "Columns") if name not in dataset]
+    if len(missing) == 1 or "BitsAllocated" in dataset:
+        raise Unreadable(f"{path}: {tag(missing[0])} is missing; without it the pixels cannot be read")
     raise Unreadable(f"{path}: no DICOM file with a picture in it")
 
 

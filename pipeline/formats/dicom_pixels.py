@@ -32,9 +32,9 @@ from pipeline.formats.dicom_header import (
     tag,
     whole_number,
 )  # fmt: skip
+from pipeline.formats.histogram import AIR
 from pipeline.formats.pictures import LUMINANCE, VISIBLE
 from pipeline.formats.slices import LIMITS, Limits, NotAxial, OtherModality, Slice, Truncated, Unit, Unreadable, check_unpacked
-from pipeline.formats.values import AIR
 from pipeline.formats.volume import Volume
 
 # A picture without a modality, or of an "other" one, may be a CT or MR slice that some software stored anew.
@@ -46,6 +46,7 @@ _STAND_IN = re.compile(
 _IDENTITIES = (("patient", "PatientID"), ("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID"), ("file", "SOPInstanceUID"))
 _SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, and with .1 to .4 its multi-frame kinds
 UNDEFINED = 0xFFFFFFFF  # length of pixel data in packed pieces (PS3.5 A.4)
+_ALLOWED = {"BitsAllocated": (1, 8, 16, 32, 64), "PixelRepresentation": (0, 1), "SamplesPerPixel": (1, 3, 4)}
 _PAGE = re.compile(r"DOSE|PATIENT.?(INFO|PROTOCOL)|RESULT|REPORT|SUMMARY|SCREEN|PROTOCOL|SURVIEW|TABLE|GRAPH")
 
 
@@ -70,8 +71,20 @@ def decode(dataset: Dataset, frames: Sequence[int], path: Path) -> list[Slice]:
         for name in (*NEEDED, *(("BitsStored", "PixelRepresentation") if "PixelData" in dataset else ())):
             if get(dataset, name, path) in (None, ""):
                 raise Unreadable(f"{path}: {tag(name)} is missing; without it the pixels cannot be read")
+        _check_layout(dataset, path)
         dicom_streams.check(dataset, frames, count)
         return [_frame(dataset, frame, count, path) for frame in frames]
+
+
+def _check_layout(dataset: Dataset, path: Path) -> None:
+    """Raises Unreadable naming the tag of a number that no pixels have."""
+    allocated = whole_number(dataset, "BitsAllocated", path)
+    allowed = {**_ALLOWED, "BitsStored": range(1, allocated + 1)}
+    for name, numbers_ in allowed.items():
+        value = whole_number(dataset, name, path, numbers_[0])
+        if value not in numbers_:
+            listed = f"1 to {allocated}" if name == "BitsStored" else ", ".join(map(str, numbers_))
+            raise Unreadable(f"{path}: {tag(name)} is {value}; expected {listed}")
 
 
 def check_size(dataset: Dataset, path: Path, limits: Limits) -> int:

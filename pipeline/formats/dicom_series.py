@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.formats import dicom, dicom_pixels
+from pipeline.formats.dicom_gaps import find_missing
 from pipeline.formats.dicom_header import frame_affine, load, nothing_quoted, numbers
 from pipeline.formats.slices import LIMITS, Limits, Slice, Unreadable
 from pipeline.formats.volume import Volume
 
 SAME_PLACE = 0.01  # millimetres
-FARTHEST = 1000.0  # millimetres from one slice to the next
-LONGEST = 1000  # missing slices that are counted in one gap
 SAME_PLANE = 0.999  # cosine between directions of one series
 
 
@@ -161,10 +160,11 @@ def _in_order(frames: list[Frame], path: Path) -> Series:
     """Frames by their place, without copies: the same pixels in the same place. Raises UserError for several pictures in one place."""
     if not all(frame.placed for frame in frames):
         ordered = sorted(frames, key=lambda frame: (frame.instance, frame.file, frame.frame))
-        named = Counter(frame.uid for frame in ordered if frame.uid)
-        twice = [[frame for frame in ordered if frame.uid == uid] for uid, count in named.items() if count > 1]
-        kept = {id(frame) for group in twice for frame in group} - {id(frame) for group in twice for frame in _different(group)}
-        return Series([frame for frame in ordered if id(frame) not in kept], [], len(kept))
+        named: dict[tuple[str, int], list[Frame]] = defaultdict(list)
+        for frame in ordered:
+            named[frame.uid or str(id(frame)), frame.instance].append(frame)
+        once = {id(frame) for alike in named.values() for frame in _different(alike)}
+        return Series([frame for frame in ordered if id(frame) in once], [], len(ordered) - len(once))
     ordered = sorted(frames, key=lambda frame: (round(frame.height, 4), frame.instance, frame.file, frame.frame))
     places: list[list[Frame]] = []
     for frame in ordered:
@@ -182,7 +182,7 @@ def _in_order(frames: list[Frame], path: Path) -> Series:
             " give a folder with one picture per position"
         )
     once = [place[0] for place in distinct]
-    return Series(once, _missing(once, path), len(frames) - len(once))
+    return Series(once, find_missing(once, path), len(frames) - len(once))
 
 
 def _different(frames: list[Frame]) -> list[Frame]:
@@ -194,32 +194,6 @@ def _different(frames: list[Frame]) -> list[Frame]:
         (slice_,) = dicom_pixels.decode(load(frame.file), [frame.frame], frame.file)
         seen.setdefault(hashlib.sha256(slice_.pixels.tobytes()).hexdigest(), frame)
     return list(seen.values())
-
-
-def _missing(frames: list[Frame], path: Path) -> list[float]:
-    """Places where slices should be. Uneven spacing alone is no loss: some protocols have thin slices at the base and thick ones above.
-
-    A leap of instance numbers that follow the places tells of a loss; so does one step that is much wider than those on both sides of it,
-    unless the slices are that thick. Raises Unreadable for steps that no series has.
-    """
-    heights = np.array([frame.height for frame in frames])
-    steps = np.diff(heights)
-    if steps.size and steps.max() > FARTHEST:
-        raise Unreadable(f"{path}: a slice lies {steps.max():.4g} mm from the next; its place (ImagePositionPatient) is damaged")
-    leaps = np.diff([frame.instance for frame in frames])
-    numbered = bool(leaps.size) and bool((leaps > 0).all() or (leaps < 0).all())
-    missing: list[float] = []
-    for i, step in enumerate(steps if len(steps) > 1 else []):
-        beside = [float(steps[j]) for j in (i - 1, i + 1) if 0 <= j < len(steps)]
-        thick = max((frame.thickness or 0.0 for frame in frames[i : i + 2]), default=0.0)
-        if numbered and abs(leaps[i]) > 1 and step > 1.5 * min(beside):
-            count = int(abs(leaps[i])) - 1
-        elif step > 1.5 * max(beside) and thick < 0.8 * step:
-            count = round(float(step) / min(beside)) - 1
-        else:
-            continue
-        missing += [round(float(heights[i] + (n + 1) * step / (count + 1)), 4) for n in range(min(count, LONGEST))]
-    return missing
 
 
 def _warnings(series: Series, groups: int, aside: list[Unreadable]) -> list[str]:

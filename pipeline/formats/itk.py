@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline import privacy
 from pipeline.atomic import scratch_folder
 from pipeline.errors import UserError
+from pipeline.formats import packed
 from pipeline.formats.silence import silent_process
 from pipeline.formats.slices import LIMITS, Limits, Truncated, Unreadable, check_unpacked
 from pipeline.formats.synthetic import Synthetic, check_name
@@ -23,6 +24,7 @@ from pipeline.formats.volume import Volume, as_values, check_shape, nearest_axes
 NAME = "MetaImage or NRRD"
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 _DATA = (".raw", ".zraw", ".raw.gz", ".img")  # usual names of files that hold the voxels of a header
+_ENCODINGS = {"raw": "raw", "gzip": "packed", "gz": "packed", **dict.fromkeys(("ascii", "txt", "text", "hex"), "text")}  # of NRRD
 _LONGEST = 2**16  # bytes of a header
 _META = re.compile(rb"\s*(ObjectType|NDims|Comment|ObjectSubType|Name|ID|ParentID|TransformType)\s*=", re.IGNORECASE)
 _META_BYTES = {
@@ -39,11 +41,11 @@ _NRRD_BYTES = {
 
 @dataclass(frozen=True)
 class Header:
-    """What matters of a header: sides, bytes of a voxel, whether the voxels are packed, and the file that holds them ("" for the same)."""
+    """What matters of a header: sides, bytes of a voxel, how voxels are stored (raw, packed, text), their file ("" for the same)."""
 
     shape: tuple[int, ...]
     bytes: int
-    packed: bool
+    stored: str
     data: str
 
 
@@ -84,7 +86,9 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
         raise Unreadable(f"{path}: only a header; its voxels should lie beside it, in {header.data}")
     length = int(np.prod(shape)) * header.bytes
     check_unpacked(data, length // header.bytes)
-    if not header.packed and data.stat().st_size < length:
+    if header.stored == "packed":
+        packed.check_stream(data, _start_of_voxels(path) if data == path else 0, length)
+    elif header.stored == "raw" and data.stat().st_size < length:
         raise Truncated(f"{data}: shorter than its header says; copy it again")
     numbers, affine = _decode(path, header)
     try:
@@ -130,7 +134,11 @@ def _header(path: Path) -> Header:
         text = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0].decode("latin-1")
         fields = {name.strip().lower(): value.strip() for name, value in re.findall(r"^([^#\n:]+):(?!=)[ \t]*(.*)$", text, re.MULTILINE)}
         data, count = fields.get("data file", fields.get("datafile", "")), fields.get("dimension", "")
-        sides, kind, packed = fields.get("sizes", ""), fields.get("type", "").lower(), fields.get("encoding", "raw").lower() != "raw"
+        sides, kind, stored = fields.get("sizes", ""), fields.get("type", "").lower(), fields.get("encoding", "raw").lower()
+        skipped = any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip"))
+        if stored not in _ENCODINGS:
+            raise Unreadable(f"{path}: voxels packed in a way that is not read; write the file with encoding raw or gzip")
+        stored = "text" if skipped else _ENCODINGS[stored]
         length = _NRRD_BYTES.get(kind)
         if "encoding" not in fields:  # SimpleITK ends with the whole process there, as below
             raise Truncated(f"{path}: its header does not say how the voxels are stored; copy it again")
@@ -139,7 +147,8 @@ def _header(path: Path) -> Header:
         fields = {name.lower(): value.strip() for name, value in re.findall(r"^\s*(\w+)\s*=[ \t]*(.*)$", text, re.MULTILINE)}
         data, count = fields.get("elementdatafile", ""), fields.get("ndims", "")
         data = "" if data.upper() == "LOCAL" else data
-        sides, kind, packed = fields.get("dimsize", ""), fields.get("elementtype", ""), fields.get("compresseddata", "").lower() == "true"
+        sides, kind = fields.get("dimsize", ""), fields.get("elementtype", "")
+        stored = "packed" if fields.get("compresseddata", "").lower() == "true" else "raw"
         length = _META_BYTES.get(kind.upper())
         if fields.get("elementnumberofchannels", "1") != "1":
             length = None
@@ -155,7 +164,15 @@ def _header(path: Path) -> Header:
         raise Unreadable(f"{path}: voxels in several files; write the volume into one file")
     if data and Path(data).name != data:
         raise Unreadable(f"{path}: names a file of voxels in another folder; put both into one folder, and only the name into the header")
-    return Header(tuple(int(side) for side in sides.split()), length, packed, data)
+    return Header(tuple(int(side) for side in sides.split()), length, stored, data)
+
+
+def _start_of_voxels(path: Path) -> int:
+    """Where packed voxels begin in the file of their header: after NRRD's empty line, or MetaImage's last line of text."""
+    with path.open("rb") as file:
+        start = file.read(_LONGEST)
+    ended = re.search(rb"\r?\n\r?\n" if start.startswith(b"NRRD") else rb"(?im)^\s*ElementDataFile\s*=[^\n]*\n", start)
+    return ended.end() if ended else 0
 
 
 def _data_file(path: Path, data: str) -> Path:

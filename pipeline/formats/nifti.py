@@ -35,13 +35,13 @@ def header_beside(path: Path) -> Path | None:
     stem = _stem(path)
     if stem is None or not path.name.lower().endswith((".img", ".img.gz")):
         return None
-    return next((file for file in _beside(path, stem, (".hdr", ".hdr.gz")) if recognises(packed.read_start(file, 4))), None)
+    return next((file for file in _beside(path, stem, (".hdr", ".hdr.gz")) if _describes_another(file)), None)
 
 
 def data_beside(path: Path) -> list[Path]:
     """The files that hold the voxels of the header `path`: the .img file of the same name."""
     stem = _stem(path)
-    return [] if stem is None else _beside(path, stem, (".img", ".img.gz"))[:1]
+    return [] if stem is None or not _describes_another(path) else _beside(path, stem, (".img", ".img.gz"))[:1]
 
 
 def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
@@ -110,6 +110,15 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
         for ending in (".img", ".hdr"):  # the header last: with it the volume is there
             (folder / f"{target.stem}{ending}").replace(target.with_suffix(ending))
     return target
+
+
+def _describes_another(path: Path) -> bool:
+    """Whether a file is a header whose voxels lie in another file, whatever its name."""
+    try:
+        start = packed.read_start(path, 348)
+    except Unreadable:
+        return False
+    return recognises(start) and (start[4:8] if _size(start) == 540 else start[344:348]) not in _SINGLE
 
 
 def _size(start: bytes) -> int:

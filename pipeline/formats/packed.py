@@ -23,6 +23,12 @@ def read_start(path: Path, length: int) -> bytes:
         return file.read(length)
 
 
+def is_packed(path: Path) -> bool:
+    """Whether the bytes are those of a gzip file."""
+    with path.open("rb") as file:
+        return file.read(2) == MAGIC
+
+
 @contextmanager
 def unpacked(path: Path) -> Iterator[BinaryIO]:
     """The content of a file to be read from its start. Raises Truncated in the block where packed data is damaged or ends too early."""
@@ -36,6 +42,27 @@ def unpacked(path: Path) -> Iterator[BinaryIO]:
             raise Truncated(f"{path}: {what}; copy it again") from None
         except (EOFError, zlib.error):
             raise Truncated(f"{path}: the file ends too early or is damaged; copy it again") from None
+
+
+def check_stream(path: Path, offset: int, length: int) -> None:
+    """Unpack what zlib or gzip packed from byte `offset` on, to its end, keeping nothing: its checksum must hold.
+
+    Raises Truncated where it does not, or where there are fewer than `length` bytes; Unreadable where there are far more.
+    """
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    unpacked, rest = 0, b""
+    with path.open("rb") as file:
+        file.seek(offset)
+        try:
+            while not unpacker.eof and (rest or (rest := file.read(_CHUNK))):
+                unpacked += len(unpacker.decompress(rest, _CHUNK))
+                rest = unpacker.unconsumed_tail
+                if unpacked > length + REST:
+                    raise Unreadable(f"{path}: much longer than its header says; damaged, or no volume")
+        except zlib.error:
+            raise Truncated(f"{path}: its packed voxels are damaged, by their checksum; copy it again") from None
+    if not unpacker.eof or unpacked < length:
+        raise Truncated(f"{path}: the file ends too early or is damaged; copy it again")
 
 
 def read_numbers(file: BinaryIO, path: Path, kind: np.dtype, count: int, offset: int, at: int) -> NDArray[np.generic]:

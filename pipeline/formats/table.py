@@ -4,6 +4,7 @@ What a file is follows from its bytes, never from its name. A format imports its
 needs it, so that a stage which only sees pictures starts half a second sooner.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,7 @@ class Format(Protocol):
 # The first that recognises a file reads it. DICOM first: the 128 bytes before its mark may be the start of a TIFF (PS3.10, 7.1).
 FORMATS = cast(tuple[Format, ...], (dicom, nifti, itk, pictures, mgh))
 VOLUMES = cast(tuple[Format, ...], (nifti, itk, mgh))  # hold any volume that has an affine
+PACKED = (nifti, mgh)  # are read as they are where gzip packed them
 KNOWN = "PNG, JPEG, TIFF, BMP, DICOM, NIfTI, Analyze, MetaImage, NRRD or MGH"
 
 
@@ -57,11 +59,16 @@ class Contents:
 
 def recognise(path: Path) -> Format:
     """The format of a file. Raises Unreadable for an empty file, for one of zeros, and for what is none of the known formats."""
+    if not path.is_file():
+        what = "no plain file" if path.exists() else "a link that leads nowhere" if path.is_symlink() else "not found"
+        raise Unreadable(f"{path}: {what}")
     start = packed.read_start(path, START)
     if not start:
         raise Unreadable(f"{path}: an empty file")
     for format_ in FORMATS:
         if format_.recognises(start):
+            if format_ not in PACKED and packed.is_packed(path):
+                raise Unreadable(f"{path}: a {format_.NAME} file packed by gzip; unpack it")
             return format_
     if not any(start):
         raise Unreadable(f"{path}: starts with zeros only, as a file whose copying was cut off; copy it again")
@@ -222,13 +229,25 @@ def _sorted_out(folder: Path) -> tuple[list[tuple[Path, Format]], list[Unreadabl
     """Every file below `folder` that is of a known format, and why others are not. Voxels beside their header are part of it."""
     known: list[tuple[Path, Format]] = []
     unknown: list[tuple[Path, Unreadable]] = []
-    for file in sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")):
+    for file in sorted(walk(folder)):
         try:
             known.append((file, recognise(file)))
         except Unreadable as error:
             unknown.append((file, error))
     parts = {part for file, format_ in known if hasattr(format_, "data_beside") for part in format_.data_beside(file)}
     return [(file, format_) for file, format_ in known if file not in parts], [error for file, error in unknown if file not in parts]
+
+
+def walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Everything below `folder` that is no folder, links followed (but not into a folder that they lie in), hidden names left out."""
+    real = folder.resolve()
+    for entry in sorted(folder.iterdir()) if real not in above else ():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from walk(entry, above | {real})
+        else:
+            yield entry
 
 
 @lru_cache(maxsize=1)

@@ -12,28 +12,38 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.formats.histogram import (
+    AIR,
+    ENOUGH,
+    FILL,
+    find_commonest,
+    find_edge,
+    find_fill,
+    is_hounsfield,
+    is_label_map,
+    is_plus_1000,
+    is_wrapped,
+    reach_edges,
+    unwrap,
+)  # fmt: skip
 from pipeline.formats.slices import OtherModality, Slice, Unit, UnknownValues
 from pipeline.formats.volume import Volume
 
 CtValues = Literal["auto", "hu", "offset-1024", "grey"]
 CT_VALUES: tuple[CtValues, ...] = ("auto", "hu", "offset-1024", "grey")
 
-AIR = -1000.0
-OFFSETS = (0, 1024, 32768, 32768 + 1024)  # what programs add to Hounsfield units to store them without a sign
+OFFSETS = (0, 1024, 32768, 32768 + 1024, -1024)  # what programs add to store them without a sign; or took off twice
+NARROWEST = 60  # from lowest to highest number; less has no head in Hounsfield units
 SCALES = (1, 255, 1023, 4095, 16383, 65535)  # white, by the number of bits
-ENOUGH = 1024  # numbers; fewer have no histogram
 SAMPLE = 2**20  # numbers looked at
-FILL = 0.01  # share of one and the same lowest number from which it is a background that was filled in
-TISSUE = (-30.0, 95.0)  # Hounsfield units; the commonest of a head lies here
-FEW_LABELS = 12  # at most so many different whole numbers make a label map; real 8-bit pictures have more than 120
-MANY_LABELS = 64  # at most so many where most neighbours are alike
 
 
 @dataclass(frozen=True)
 class Meaning:
     """How to bring numbers to `unit`: (number - shift) / scale, cut to 0..1 where `clip` says so.
 
-    `fill`: the number that a background was filled with, which becomes `background`; `outside`: only where it touches the picture's edges.
+    `wrapped`: numbers from 32768 on are negative ones of 16 bits. `fill`: the number that a background was filled with, which becomes
+    `background`; `outside`: only where it touches the picture's edges.
     """
 
     unit: Unit
@@ -43,17 +53,20 @@ class Meaning:
     fill: float | None = None
     background: float = 0.0
     outside: bool = False
+    wrapped: bool = False
     modality: Literal["ct", "mr", ""] = ""
     note: str = ""
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """`values`, of a picture (H, W) or a volume (I, J, K), in `unit`."""
+        if self.wrapped:
+            values = unwrap(values)
         result = values if self.shift == 0 and self.scale == 1 else (values - np.float32(self.shift)) / np.float32(self.scale)
         if self.clip:
             result = np.clip(result, 0, 1)
         if self.fill is not None:
             filled = values == np.float32(self.fill)
-            result = np.where(_at_edges(filled) if self.outside else filled, np.float32(self.background), result)
+            result = np.where(reach_edges(filled) if self.outside else filled, np.float32(self.background), result)
         return np.asarray(result, np.float32)
 
 
@@ -115,7 +128,7 @@ def understand(
     show black and white; `picture`: of a picture file, where grey has a white. Raises as `interpret_slices`.
     """
     white = 255 if stated == "grey" else 1
-    if stated != "hu" and _is_label_map(plane * white, values * white):
+    if stated != "hu" and is_label_map(plane * white, values * white):
         raise OtherModality(f"{source}: {len(np.unique(values))} whole numbers in even patches: a mask or label map, no picture")
     if stated == "grey":
         return Meaning("grey")
@@ -127,7 +140,7 @@ def understand(
         return Meaning("hu")
     if modality == "ct" and values.size >= ENOUGH:
         return _ct(values, plane, stated, source, window)
-    if values.size >= ENOUGH and (values < -500).mean() > FILL and _is_hounsfield(values):  # without air an MR could pass for a CT
+    if values.size >= ENOUGH and (values < -500).mean() > FILL and is_hounsfield(values):  # without air an MR could pass for a CT
         return Meaning("hu", modality="ct")
     return _grey(values, window) if picture or window or modality == "ct" else Meaning("grey")
 
@@ -138,24 +151,35 @@ def _ct(
     low, high = float(values.min()), float(values.max())
     if stated == "raw" and low >= 0 and high <= 255:
         return _grey(values, window)
-    for offset in OFFSETS:
-        if _is_hounsfield(values, offset):
-            notes = [f"values are Hounsfield units plus {offset}, which was taken off"] if offset else []
-            fill = _edge(plane)
+    if is_wrapped(values):
+        meaning = _ct(unwrap(values), unwrap(plane), stated, source, window)
+        notes = ["numbers from 32768 on were read as negative ones", *([meaning.note] if meaning.note else [])]
+        return replace(meaning, wrapped=True, note="; ".join(notes))
+    for offset in OFFSETS if stated == "hu" or high - low >= NARROWEST else ():
+        if is_hounsfield(values, offset):
+            offset = 1000 if offset == 1024 and is_plus_1000(values) else offset
+            notes = [_describe_offset(offset)] if offset else []
+            fill = find_edge(plane)
             if fill is None or not -500 < fill - offset < 500:
                 return Meaning("hu", offset, note="".join(notes))
             notes.append(f"the background of {fill - offset:g} HU was taken for air")
             return Meaning("hu", offset, fill=fill, background=AIR, outside=True, note="; ".join(notes))
-    if stated == "hu" and -32768 <= low < -300 and high <= 65535:
+    if stated == "hu" and -32768 <= low < -300 and -500 < high <= 65535:
         return Meaning("hu")  # a slice of bone or fat alone, say: nothing speaks plainly against the tags
     if window is not None or (low >= 0 and _is_full_scale(values)):
         return _grey(values, window)
-    commonest = _commonest(values)
+    commonest = find_commonest(values)
     raise UnknownValues(
         f"{source}: values from {low:g} to {high:g}, most of them near {commonest:g}, are neither Hounsfield units"
         " (air -1000, brain 20 to 60) nor those plus 1024; say what they are with --ct-values hu, offset-1024 or grey"
         " (ct_values in a request), or convert the file"
     )
+
+
+def _describe_offset(offset: int) -> str:
+    if offset < 0:
+        return f"values are Hounsfield units less {-offset}, which was added (taken off twice, once by the header)"
+    return f"values are Hounsfield units plus {offset}, which was taken off"
 
 
 def _as_told(values: NDArray[np.float32], ct_values: CtValues) -> Meaning:
@@ -167,17 +191,17 @@ def _as_told(values: NDArray[np.float32], ct_values: CtValues) -> Meaning:
 
 def _mr(values: NDArray[np.float32]) -> Meaning:
     """MR intensities as they stand; a negative background that was filled in becomes the lowest intensity. A CT is called one."""
-    fill = _fill(values)
-    if fill is None and (values < -500).mean() > FILL and _is_hounsfield(values):
+    fill = find_fill(values)
+    if fill is None and (values < -500).mean() > FILL and is_hounsfield(values):
         return Meaning("hu", modality="ct")
     if fill is None or fill >= 0:
         return Meaning("grey")
     rest = float(values[values > fill].min())
     if rest < fill / 2:
         # Values run on from it: a CT, or an MR about zero.
-        return Meaning("hu", modality="ct") if (values < -500).mean() > FILL and _is_hounsfield(values) else Meaning("grey")
+        return Meaning("hu", modality="ct") if (values < -500).mean() > FILL and is_hounsfield(values) else Meaning("grey")
     body = values[values > fill]
-    if fill <= -900 and _is_hounsfield(values) and body.max() > 300 and (body < -20).mean() > 0.005:
+    if fill <= -900 and is_hounsfield(values) and body.max() > 300 and (body < -20).mean() > 0.005:
         return Meaning("hu", modality="ct")
     return Meaning("grey", fill=fill, background=rest, note=f"the background of {fill:g} was taken for {rest:g}")
 
@@ -198,83 +222,6 @@ def _is_full_scale(values: NDArray[np.float32]) -> bool:
     """Whether numbers reach white: that of a number of bits, or one where many end."""
     high = float(values.max())
     return any(0.9 * scale <= high <= scale for scale in SCALES[1:]) or bool((values == high).mean() > 0.005)
-
-
-def _is_hounsfield(values: NDArray[np.float32], offset: int = 0) -> bool:
-    """Whether the histogram is that of a head in Hounsfield units once `offset` is taken off.
-
-    Measured on real heads and on MR of many scalings: around the commonest tissue, 50 each way, lies 35 to 77 % of a CT's body in all but
-    the slices at the vertex, and at most 33 % of an MR's; between air and fat lies little of a CT.
-    """
-    values = values - offset
-    fill = _fill(values)
-    measured = values if fill is None else values[values > fill]
-    body = measured[measured > -300]
-    if body.size < max(50, 0.01 * values.size) or body.max() > 65535:
-        return False
-    if np.percentile(measured, 0.1) < -2100 or np.percentile(measured, 99.5) > 4100:
-        return False
-    commonest = _commonest(body)
-    alike = float((np.abs(body - commonest) < 50).mean())
-    if values.min() >= 0:  # cut off at 0, so that the background is 0; the noise of an MR must not pass for brain
-        black, between = float((values == fill).mean()), float(((body > 110) & (body < 250)).mean())
-        return black > 0.1 and body.max() > 300 and 15 <= commonest <= TISSUE[1] and alike > 0.45 and between < 0.12
-    if offset:
-        between = float(((measured > -850) & (measured < -250)).sum() / body.size)
-        return TISSUE[0] <= commonest <= TISSUE[1] and alike > 0.34 and between < 0.25
-    return (TISSUE[0] <= commonest <= TISSUE[1] and alike > 0.12) or _has_air(measured)  # or a phantom of plastic, a slice of bone
-
-
-def _has_air(values: NDArray[np.float32]) -> bool:
-    """Whether much lies in the narrow peak that only air in Hounsfield units makes."""
-    low = values[values < -300]
-    return low.size > 0.05 * values.size and float((np.abs(low - AIR) < 40).mean()) > 0.6 and float(np.percentile(low, 0.1)) > -1100
-
-
-def _commonest(values: NDArray[np.float32]) -> float:
-    """Middle of the fullest of bins ten wide (thousandths of the range where that is wide), smoothed over three."""
-    low, high = float(values.min()), float(values.max())
-    bins = int(np.clip((high - low) / 10, 1, 1000))
-    counts, edges = np.histogram(values.astype(np.float64), bins=bins)
-    best = int(np.convolve(counts, (1, 1, 1), "same").argmax())
-    return float(edges[best] + edges[best + 1]) / 2
-
-
-def _fill(values: NDArray[np.float32]) -> float | None:
-    """The lowest number, where so many have it that it was filled in."""
-    lowest = float(values.min())
-    share = float((values == lowest).mean())
-    return lowest if FILL < share < 1 else None
-
-
-def _edge(plane: NDArray[np.float32]) -> float | None:
-    """The number that most of a picture's edges have, where one and the same fills most of them."""
-    edges = np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
-    numbers, counts = np.unique(edges, return_counts=True)
-    return float(numbers[counts.argmax()]) if counts.max() > 0.6 * edges.size else None
-
-
-def _at_edges(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The part of a mask, in each plane of a volume, that hangs together with the plane's edges."""
-    if mask.ndim == 3:
-        return np.stack([_at_edges(mask[:, :, k]) for k in range(mask.shape[2])], axis=2)
-    from scipy import ndimage  # half a second, which few files need
-
-    pieces, _ = ndimage.label(np.pad(mask, 1, constant_values=True))
-    return np.asarray(pieces[1:-1, 1:-1] == pieces[0, 0])
-
-
-def _is_label_map(plane: NDArray[np.float32], values: NDArray[np.float32]) -> bool:
-    """Whether there are only few whole numbers, or some more in even patches."""
-    if values.size < ENOUGH or values.min() < 0 or not np.abs(values - np.rint(values)).max() < 1e-3:
-        return False
-    distinct = np.unique(values).size
-    if distinct > MANY_LABELS:
-        return False
-    between = (plane > plane.min()) & (plane < plane.max())
-    pairs = between[:, :-1] & between[:, 1:]
-    even = int(pairs.sum()) > ENOUGH // 2 and float((plane[:, :-1] == plane[:, 1:])[pairs].mean()) > 0.5
-    return 2 <= distinct <= FEW_LABELS or even
 
 
 def _sample(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from pipeline import atomic
 from pipeline.domain import Modality
 from pipeline.errors import UserError
 from pipeline.formats.synthetic import WARNING, Label
+from pipeline.formats.table import walk
 
 VERSION = "1.10.0"  # of BIDS
 DESCRIPTION = "dataset_description.json"
@@ -93,9 +94,9 @@ def write_sidecar(output: Path, source: Path, dataset: Path | None, label: Label
 def _images(folder: Path) -> Iterator[tuple[Path, Name]]:
     """NIfTI files named as BIDS says in the folders of subjects; derivatives and sources beside them do not count."""
     for subject in sorted(folder.glob("sub-*")):
-        for file in sorted(subject.rglob("*.nii*")):
+        for file in sorted(walk(subject)) if subject.is_dir() else ():
             name = parse_name(file)
-            if name is not None and file.is_file() and file.parent == folder / name.folder / file.parent.name:
+            if name is not None and file.parent == folder / name.folder / file.parent.name:
                 yield file, name
 
 

@@ -66,7 +66,9 @@ def find(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosi
     `rename(place)` may change a place (the last say on names is here: no two files share a place, suffix aside). `pattern`: see
     `patients.tell`. Raises UserError when the layout is not known, or a name is not valid Unicode.
     """
-    found = [(file, *known) for file in sorted(walk(root)) if (known := _sort_in(file.relative_to(root).parts))]
+    lost: list[Path] = []
+    files = sorted(walk(root, lost))
+    found = [(file, *known) for file in files if (known := _sort_in(file.relative_to(root).parts))]
     if not found:
         raise UserError(
             "no trainA trainB testA testB, no ct and mr folders, no files called ct and mr with images in it; expected one of these,"
@@ -84,7 +86,9 @@ def find(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosi
         places.append(Place(file, modality, split, above[shared:], below, target, contrast=contrast))
     told = patients.tell([(place.modality, place.above, place.below, place.target) for place in places], pattern)
     places = [Place(**{**vars(place), "patient": patient}) for place, patient in zip(places, told.patients, strict=True)]
-    return Layout(places, told.sentence)
+    sorted_in = {place.source for place in places}
+    left = [file for file in files if file not in sorted_in and _may_be_image(file.name) and not _is_mask(file.name)]
+    return Layout(places, "; ".join([told.sentence, *_describe_left(len(left), len(lost))]))
 
 
 def copy(layout: Layout, folder: Path) -> None:
@@ -123,9 +127,12 @@ def read_table(file: Path) -> dict[str, tuple[str, str]]:
         return {line["path"]: (line["patient"], line["contrast"]) for line in csv.DictReader(lines)}
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Every plain file below `root`, links followed (but not into a folder that they lie in), hidden files and folders left out."""
-    yield from _walk(root, frozenset())
+def walk(root: Path, lost: list[Path] | None = None) -> Iterator[Path]:
+    """Every plain file below `root`, links followed (but not into a folder that they lie in), hidden files and folders left out.
+
+    Links that lead nowhere are added to `lost`.
+    """
+    yield from _walk(root, frozenset(), [] if lost is None else lost)
 
 
 def stem(path: PurePosixPath) -> str:
@@ -135,7 +142,7 @@ def stem(path: PurePosixPath) -> str:
     return text[: packed.start()] if packed else text[: len(text) - len(path.suffix)]
 
 
-def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+def _walk(folder: Path, above: frozenset[str], lost: list[Path]) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in above:
         return
@@ -147,13 +154,31 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
         if entry.is_file():
             yield Path(entry.path)
         elif entry.is_dir() and entry.name.lower() not in _NO_IMAGE_NAMES:
-            yield from _walk(Path(entry.path), above | {real})
+            yield from _walk(Path(entry.path), above | {real}, lost)
+        elif entry.is_symlink() and not entry.is_dir():
+            lost.append(Path(entry.path))
+
+
+def _describe_left(left: int, lost: int) -> Iterator[str]:
+    """What is not copied though it may be an image; numbers alone, since names may be those of patients."""
+    if left:
+        yield f"{left} files left behind, whose path names neither ct nor mr"
+    if lost:
+        yield f"{lost} links left behind, which lead nowhere"
+
+
+def _may_be_image(name: str) -> bool:
+    return name.lower() not in _NO_IMAGE_NAMES and PurePosixPath(name.lower()).suffix not in _NO_IMAGE
+
+
+def _is_mask(name: str) -> bool:
+    words = _words(name)
+    return bool(words) and words[-1] in _NO_HEAD
 
 
 def _sort_in(parts: tuple[str, ...]) -> tuple[str, str, tuple[str, ...], tuple[str, ...]] | None:
     """(modality, split or "", folders above, path below), or None for what belongs to no modality or is no image."""
-    name = parts[-1].lower()
-    if name in _NO_IMAGE_NAMES or PurePosixPath(name).suffix in _NO_IMAGE:
+    if not _may_be_image(parts[-1]):
         return None
     for i, part in enumerate(parts[:-1]):
         if part.lower() in KAGGLE_FOLDERS:
@@ -172,7 +197,7 @@ def _sort_in(parts: tuple[str, ...]) -> tuple[str, str, tuple[str, ...], tuple[s
 def _sort_by_name(parts: tuple[str, ...]) -> tuple[str, str, tuple[str, ...], tuple[str, ...]] | None:
     """As `_sort_in`, where no folder says the modality: by the first or last word of the file's own name."""
     words = _words(parts[-1])
-    if not words or words[-1] in _NO_HEAD:
+    if not words or _is_mask(parts[-1]):
         return None
     known = {**MODALITY_WORDS, **dict.fromkeys(CONTRAST_WORDS, "mr")}
     modality = known.get(words[-1]) or known.get(words[0])

@@ -250,6 +250,30 @@ def test_a_missing_tag_is_named(name: str, tmp_path: Path) -> None:
             read(write(tmp_path / "a.dcm", STORED, **{name: None}))
 
 
+@pytest.mark.parametrize("name", ["Rows", "Columns"])
+def test_a_missing_side_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=rf"{name} \(0028,00\w\w\) is missing"):
+        table.read_slices(write(tmp_path / "a.dcm", STORED, **{name: None}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [("BitsStored", 0, "1 to 16"), ("BitsStored", 20, "1 to 16"), ("PixelRepresentation", 2, "0, 1"), ("BitsAllocated", 12, "1, 8, 16")],
+)
+def test_a_number_that_no_pixels_have_is_named_with_its_tag(name: str, value: int, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=rf"{name} \(0028,\w+\) is {value}; expected {expected}"):
+        table.read_slices(write(tmp_path / "a.dcm", STORED, **{name: value}))
+
+
+@pytest.mark.parametrize(("implicit", "little"), [(True, True), (False, True), (False, False)])
+def test_a_dataset_without_file_header_is_read_in_the_order_it_was_written_in(implicit: bool, little: bool, tmp_path: Path) -> None:
+    dataset = pydicom.Dataset(pydicom.dcmread(write(tmp_path / "a.dcm", STORED)))
+    if not little:
+        dataset.PixelData = STORED.astype(">i2").tobytes()
+    pydicom.dcmwrite(tmp_path / "bare", dataset, implicit_vr=implicit, little_endian=little)
+    np.testing.assert_array_equal(table.read_slices(tmp_path / "bare")[0].pixels, table.read_slices(tmp_path / "a.dcm")[0].pixels)
+
+
 @pytest.mark.parametrize(
     ("name", "sound", "broken"),
     [

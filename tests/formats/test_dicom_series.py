@@ -95,6 +95,11 @@ def test_thin_slices_at_the_base_and_thick_ones_above_are_no_gap(tmp_path: Path)
     assert volume.offsets == tuple(positions)
 
 
+@pytest.mark.parametrize("steps", [[6, 2] * 5, [2, 2, 5, 5] * 3, [1.3, 2.9, 4.1, 1.7, 5.3, 2.2]])
+def test_uneven_steps_are_no_gaps(steps: list[float], tmp_path: Path) -> None:
+    assert table.read_volume(write_series(tmp_path, [0, *np.cumsum(steps).tolist()])).warnings == []
+
+
 def test_uneven_rounding_is_no_gap(tmp_path: Path) -> None:
     assert table.read_volume(write_series(tmp_path, [0, 4.9, 10.1, 15, 19.8])).warnings == []
 
@@ -127,6 +132,12 @@ def test_slices_with_the_same_instance_uid_all_count(uids: list[str], tmp_path: 
     volume = table.read_volume(tmp_path)
     assert [slice_.position for slice_ in volume.slices] == [0, 5, 10, 15, 20, 25]
     assert volume.warnings == []
+
+
+def test_black_slices_without_place_are_no_copies_of_each_other(tmp_path: Path) -> None:
+    for index in range(6):
+        write(tmp_path / f"{index}.dcm", PICTURE, SOPInstanceUID="1.2.3", InstanceNumber=index, ImagePositionPatient=None)
+    assert len(table.read_volume(tmp_path).slices) == 6
 
 
 def test_a_series_uid_for_each_slice_is_one_series_by_its_places(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """MetaImage and NRRD: the same geometry as ITK sees, in and out, whatever the file is called."""
 
+import gzip
 import re
 from pathlib import Path
 
@@ -66,6 +67,29 @@ def test_the_name_does_not_matter(ending: str, tmp_path: Path) -> None:
     SimpleITK.WriteImage(image(), str(tmp_path / f"a{ending}"), True)
     (tmp_path / f"a{ending}").rename(tmp_path / "scan.png")
     np.testing.assert_array_equal(table.read_volume(tmp_path / "scan.png", "mr").voxels, VALUES.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd", ".nhdr"])
+@pytest.mark.parametrize("place", [-2, -9, -30])
+def test_packed_voxels_whose_checksum_is_wrong_are_refused(ending: str, place: int, tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / f"a{ending}"), True)
+    (data,) = [file for file in tmp_path.iterdir() if file.suffix in (".mha", ".nrrd", ".zraw", ".gz")]
+    content = bytearray(data.read_bytes())
+    content[place] ^= 0x55
+    data.write_bytes(content)
+    with pytest.raises(Truncated, match="copy it again"):
+        table.read_volume(tmp_path / f"a{ending}", "mr")
+
+
+def test_packed_voxels_far_longer_than_the_header_says_are_refused(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / "a.nrrd"), True)
+    head = (tmp_path / "a.nrrd").read_bytes().split(b"\n\n")[0]
+    (tmp_path / "a.nrrd").write_bytes(head + b"\n\n" + gzip.compress(bytes(2**23)))
+    with pytest.raises(Unreadable, match="much longer than its header says"):
+        table.read_volume(tmp_path / "a.nrrd", "mr")
+    (tmp_path / "a.nrrd").write_bytes(head.replace(b"gzip", b"bzip2") + b"\n\n")
+    with pytest.raises(Unreadable, match="packed in a way that is not read"):
+        table.read_volume(tmp_path / "a.nrrd", "mr")
 
 
 def test_the_file_of_voxels_leads_to_its_header_and_is_no_input_of_its_own(tmp_path: Path) -> None:

@@ -95,6 +95,22 @@ def test_a_header_and_its_voxels_in_two_files(header: str, data: str, tmp_path: 
     assert (contents.inputs, contents.set_aside) == ([tmp_path / header], [])
 
 
+def test_whole_volumes_called_hdr_and_img_are_two(tmp_path: Path) -> None:
+    for name, values in (("a.hdr", VALUES), ("a.img", OTHER)):
+        nifti(tmp_path / "x.nii", values).rename(tmp_path / name)
+    np.testing.assert_array_equal(table.read_volume(tmp_path / "a.hdr", "mr").voxels, VALUES)
+    np.testing.assert_array_equal(table.read_volume(tmp_path / "a.img", "mr").voxels, OTHER)
+    assert table.look_into(tmp_path).inputs == [tmp_path / "a.hdr", tmp_path / "a.img"]
+
+
+@pytest.mark.parametrize("ending", [".dcm", ".png", ".mha", ".nrrd"])
+def test_what_is_not_read_packed_says_so(ending: str, tmp_path: Path) -> None:
+    packed = tmp_path / "packed.gz"
+    packed.write_bytes(gzip.compress(one_of_each(tmp_path)[ending].read_bytes()))
+    with pytest.raises(Unreadable, match="file packed by gzip; unpack it"):
+        table.read_volume(packed)
+
+
 @pytest.mark.parametrize("kind", [nibabel.AnalyzeImage, nibabel.Spm99AnalyzeImage, nibabel.Spm2AnalyzeImage])
 def test_analyze_is_read_with_a_warning_of_left_and_right(kind: type, tmp_path: Path) -> None:
     nibabel.save(kind(VALUES, np.diag([-1, 1, 2, 1])), tmp_path / "a.img")
@@ -122,6 +138,22 @@ def test_a_folder_is_listed_with_why_each_other_file_is_not_read(tmp_path: Path)
     contents = table.look_into(tmp_path)
     assert contents.inputs == [tmp_path / "a.nii", tmp_path / "deep/b"]
     assert [line.split(": ")[1].split(",")[0] for line in contents.set_aside] == ["no PNG", "an empty file"]
+
+
+def test_linked_files_and_folders_are_read_and_lost_links_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    nifti(tmp_path / "elsewhere/a.nii")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/patient1").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in/b.nii").symlink_to(tmp_path / "elsewhere/a.nii")
+    (tmp_path / "in/c.nii").symlink_to(tmp_path / "elsewhere/gone.nii")
+    (tmp_path / "elsewhere/round").symlink_to(tmp_path / "in")
+    contents = table.look_into(tmp_path / "in")
+    assert [file.relative_to(tmp_path / "in").as_posix() for file in contents.inputs] == ["b.nii", "patient1/a.nii"]
+    assert contents.set_aside == [f"{tmp_path}/in/c.nii: a link that leads nowhere"]
+    for series in ("1", "2"):
+        write(tmp_path / f"elsewhere/{series}.dcm", VALUES[..., 0], float(series))
+    assert table.read_volume(tmp_path / "in", "ct").voxels.shape[2] == 2
 
 
 def test_pictures_beside_a_dicom_series_are_named(tmp_path: Path) -> None:

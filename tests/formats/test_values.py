@@ -40,11 +40,36 @@ def test_hounsfield_units_stay(tmp_path: Path) -> None:
     assert said == []
 
 
-@pytest.mark.parametrize(("offset", "kind"), [(1024, np.uint16), (1024, np.float32), (32768, np.uint16)])
+@pytest.mark.parametrize(("offset", "kind"), [(1024, np.uint16), (1024, np.float32), (32768, np.uint16), (1000, np.int16)])
 def test_an_offset_is_taken_off_and_said(offset: int, kind: type, tmp_path: Path) -> None:
     values, said = read(volume(tmp_path / "a.nii", CT + offset, kind))
     np.testing.assert_array_equal(values, CT)
     assert said == [f"values are Hounsfield units plus {offset}, which was taken off"]
+
+
+@pytest.mark.parametrize("offset", [1000, 1024])
+def test_an_offset_is_known_by_brain_where_all_air_was_cut_off_at_0(offset: int, tmp_path: Path) -> None:
+    kept = (CT + offset).clip(0)
+    values, said = read(volume(tmp_path / "a.nii", np.where(CT > -300, kept, 0), np.uint16))
+    np.testing.assert_array_equal(values[CT > -300], CT[CT > -300])
+    assert said == [f"values are Hounsfield units plus {offset}, which was taken off"]
+
+
+@pytest.mark.parametrize("kind", ["nifti", "png", "dicom"])
+def test_negative_numbers_that_were_stored_without_a_sign(kind: str, tmp_path: Path) -> None:
+    """-1000 reads 64536 where a program takes numbers of 16 bits with a sign for such without."""
+    stored = CT.astype(np.int16).view(np.uint16)
+    if kind == "nifti":
+        values, said = read(volume(tmp_path / "a.nii", stored, np.uint16))
+        np.testing.assert_array_equal(values, CT)
+    elif kind == "png":
+        Image.fromarray(stored[1]).save(tmp_path / "a.png")
+        values, said = read(tmp_path / "a.png")
+        np.testing.assert_array_equal(values[0], CT[1])
+    else:
+        values, said = read(write(tmp_path / "a.dcm", stored[1], RescaleIntercept=0, RescaleSlope=1))
+        np.testing.assert_array_equal(values[0], CT[1])
+    assert said == ["numbers from 32768 on were read as negative ones"]
 
 
 def test_a_16_bit_picture_at_32768(tmp_path: Path) -> None:
@@ -77,6 +102,7 @@ DICOM = {
     "signed, without rescaling": (CT[1].astype(np.int16), {"RescaleIntercept": None, "RescaleSlope": None}),
     "unsigned, without rescaling": ((CT[1] + 1024).astype(np.uint16), {"RescaleIntercept": None, "RescaleSlope": None}),
     "rescaled, of type US": ((CT[1] + 1024).astype(np.uint16), {"RescaleIntercept": -1024, "RescaleSlope": 1, "RescaleType": "US"}),
+    "rescaled twice": (CT[1].astype(np.int16), {"RescaleIntercept": -1024, "RescaleSlope": 1}),
     "rescaling lost": ((CT[1] + 1024).astype(np.uint16), {"RescaleIntercept": 0, "RescaleSlope": 1}),
 }
 
@@ -108,7 +134,7 @@ def test_a_16_bit_picture_has_the_white_of_its_bits(white: int, tmp_path: Path) 
     np.testing.assert_allclose(slice_.pixels, shown, atol=0.003)
 
 
-@pytest.mark.parametrize(("factor", "shift"), [(1000, 0), (0.05, 3000), (1, 500)])
+@pytest.mark.parametrize(("factor", "shift"), [(1000, 0), (0.05, 3000), (1, 500), (0.001, 0), (0.0025, -1.3)])
 def test_what_cannot_be_hounsfield_units_is_one_line_that_says_what_to_do(factor: float, shift: float, tmp_path: Path) -> None:
     with pytest.raises(UnknownValues) as refusal:
         read(volume(tmp_path / "a.nii", CT * factor + shift, np.float32))
@@ -116,6 +142,11 @@ def test_what_cannot_be_hounsfield_units_is_one_line_that_says_what_to_do(factor
     assert line.startswith(f"{tmp_path}/a.nii: values from ")
     assert "--ct-values hu, offset-1024 or grey" in line
     assert "\n" not in line
+
+
+def test_tags_that_make_air_of_a_head_are_not_believed(tmp_path: Path) -> None:
+    with pytest.raises(UnknownValues, match="values from -9"):
+        read(write(tmp_path / "a.dcm", CT[1].astype(np.int16), RescaleIntercept=-8192, RescaleSlope=1))
 
 
 def test_an_mr_is_no_ct(tmp_path: Path) -> None:

@@ -39,6 +39,19 @@ def test_a_data_set_becomes_a_derivative(models: Path, heads, tmp_path: Path) ->
     assert nibabel.load(target / f"{first}.nii.gz").shape == nibabel.load(source / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz").shape
 
 
+def test_linked_subjects_are_translated_and_lost_files_named(
+    models: Path, heads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = dataset(tmp_path / "raw", heads)
+    (source / "sub-02/anat").rename(tmp_path / "annex")
+    (source / "sub-02/anat").symlink_to(tmp_path / "annex")
+    (source / "sub-02/anat/sub-02_T1w.nii.gz").symlink_to(tmp_path / "not-fetched")
+    with pytest.raises(UserError, match="1 of 3 files were not translated"):
+        translate_files(source, tmp_path / "derived", "ct", str(models))
+    assert len(list((tmp_path / "derived").rglob("*.nii.gz"))) == 2
+    assert "sub-02_T1w.nii.gz: a link that leads nowhere" in capsys.readouterr().out
+
+
 def test_one_file_of_a_data_set_gets_its_sidecar_beside_it(models: Path, heads, tmp_path: Path) -> None:
     source = dataset(tmp_path / "raw", heads) / "sub-02/anat/sub-02_acq-fast_T2w.nii.gz"
     translate_files(source, tmp_path / "ct.nii.gz", "ct", str(models))

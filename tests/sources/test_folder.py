@@ -82,6 +82,15 @@ def test_what_is_no_image_stays_behind(mine: Path) -> None:
     assert taken(mine, "ct/1.png", "mr/1.png", *rubbish) == ["ct/1.png", "mr/1.png"]
 
 
+def test_images_that_stay_behind_are_counted(mine: Path, tmp_path: Path) -> None:
+    make(mine, "README.md", "ct/mask.mha", "code/1.png", "other/scan.nii.gz")
+    (mine / "ct").mkdir(exist_ok=True)
+    (mine / "ct/gone.png").symlink_to(mine / "nowhere.png")
+    taken(mine, "ct/1.png", "mr/1.png")
+    understood = provenance.read(tmp_path / "raw/source.json").facts["layout"]
+    assert understood.endswith("; 2 files left behind, whose path names neither ct nor mr; 1 links left behind, which lead nowhere")
+
+
 def test_names_differ_without_their_suffix(mine: Path) -> None:
     """Slice ids have no suffix, so 1.png and 1.jpg must not share a name; the first keeps it, the others get a part of their digest."""
     places = taken(mine, "ct/1.jpg", "ct/1.png", "ct/1.nii.gz", "mr/1.png", "MR/1.png")
