@@ -21,6 +21,7 @@ from pipeline.parallel import in_parallel
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.valuerep import PersonName
 
 # Attributes whose text identifies a person or place (of PS3.15 table E.1-1, those that end up in file names).
 _IDS = (
@@ -38,11 +39,15 @@ _COMMON_WORDS = """
     slices stack volume volumes data dataset raw set batch part fold train training test testing val validation traina trainb testa testb
     anat head brain skull neck body axial sagittal coronal anon anonymous anonymized anonymised patient patients pat subject subjects sub
     case cases id pid person dummy phantom unknown none name noname no nobody example sample demo hospital clinic klinik klinikum
+    control controls volunteer volunteers healthy normal participant participants proband session visit site
     university department dept radiology institute center centre medical imaging street
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _MONTHS = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6, "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12}
 _SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
+_WITHOUT_STROKE = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
+_DATE_SIGNS = frozenset("年月日년월일")
+_UNDECLARED = ("utf-8", "gb18030", "shift_jis", "euc_kr", "cp1251")  # encodings of names whose header does not say which
 _SHORTEST = 4  # letters from which a word is found within others: "ann" is in "planning"
 FILES_PER_TASK = 64
 
@@ -66,7 +71,8 @@ class Identity:
         plain = _plain(part)
         tokens = _tokens(part)
         together = "".join(letter for letter in plain if letter.isalnum())
-        chunks = {*tokens, *("".join(pair) for pair in itertools.pairwise(tokens)), *_split(plain), together}
+        pairs = {"".join(pair) for two in itertools.pairwise(tokens) for pair in (two, two[::-1])}
+        chunks = {*tokens, *pairs, *_split(plain), together}
         return (
             any(word in chunks or (_is_long(word) and word in together) for word in self.words)
             or any(_spells(chunks, name) for name in self.names)
@@ -165,7 +171,7 @@ def _identity(dataset: "Dataset") -> Identity:
     for element in dataset:
         if element.VR == "PN" and element.value:
             for name in element.value if element.VM > 1 else [element.value]:
-                for parts in _writings(str(name)):
+                for parts in itertools.chain.from_iterable(_writings(text) for text in _decodings(name)):
                     words |= {word for word in parts if len(word) > 1}
                     if len(parts) > 1:
                         names.add(parts)
@@ -174,12 +180,24 @@ def _identity(dataset: "Dataset") -> Identity:
         words |= set(_id_words(_text(dataset, name)))
     for name in _TEXTS:
         words |= {word for word in _split(_plain(_text(dataset, name))) if _is_long(word) and word not in _COMMON}
-    dates = {date for name in _DATES for date in [_date_of_birth(_text(dataset, name))] if date}
+    dates = {date for name in _DATES for date in _dates_of_birth(_text(dataset, name))}
     return Identity(frozenset(words), frozenset(names), frozenset(dates))
+
+
+def _decodings(name: "PersonName") -> set[str]:
+    """A name as the header's character set has it, and, where letters are not ASCII, as the usual others do: many headers do not say."""
+    texts, stored = {str(name)}, name.original_string
+    if isinstance(stored, bytes) and not stored.isascii():
+        for encoding in _UNDECLARED:
+            with contextlib.suppress(UnicodeDecodeError):
+                texts.add(stored.decode(encoding))
+    return texts
 
 
 def _writings(name: str) -> Iterator[tuple[str, ...]]:
     """The words of a name as letters, ideographs and phonetic signs have it, umlauts as one letter and as two."""
+    if name.isalpha():  # family and given name in one
+        name = f"{name}={' '.join(_tokens(name))}"
     for writing in unicodedata.normalize("NFKC", name.casefold()).split("="):
         for spelling in {writing, writing.translate(_SPELT_OUT)}:
             yield tuple(word for word in _split(_plain(spelling)) if word not in _COMMON)
@@ -211,14 +229,20 @@ def _spells(chunks: set[str], name: tuple[str, ...]) -> bool:
     return False
 
 
-def _date_of_birth(text: str) -> tuple[int, int, int] | None:
+def _dates_of_birth(text: str) -> Iterator[tuple[int, int, int]]:
+    """YYYYMMDD as the standard has it, whatever stands between; and what else stands there, in the usual orders."""
     digits = re.sub(r"\D", "", text)
-    return (int(digits[:4]), int(digits[4:6]), int(digits[6:8])) if len(digits) == 8 else None
+    if len(digits) == 8 and not re.match(r"\d\d?\D", text):
+        yield int(digits[:4]), int(digits[4:6]), int(digits[6:8])
+    else:
+        yield from _dates(_tokens(text))
 
 
 def _dates(tokens: list[str]) -> Iterator[tuple[int, int, int]]:
     """Every date that tokens in a row can be read as: year, month and day in the usual orders, apart or together, months by name too."""
+    tokens = [token for token in tokens if token not in _DATE_SIGNS]
     triples = [tokens[i : i + 3] for i in range(len(tokens) - 2)]
+    triples += [[month, run[:2], run[2:]] for month, run in itertools.pairwise(tokens) if run.isdigit() and len(run) in (4, 6)]
     for token in tokens:
         if token.isdigit() and len(token) >= 8:
             for start in range(len(token) - 7):
@@ -251,4 +275,5 @@ def _split(text: str) -> list[str]:
 
 def _plain(text: str) -> str:
     """Lower case without accents: Müller, MULLER and mu\u0308ller are one name."""
-    return "".join(letter for letter in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(letter)).strip()
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).translate(_WITHOUT_STROKE).strip()

@@ -88,6 +88,47 @@ def test_names_of_two_signs(tmp_path: Path) -> None:
     assert not identity.is_told_by("李")
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("DoeJohn", ["John_Doe", "doe_john", "JOHNDOE"]), ("山田太郎", ["山田_太郎", "太郎_山田"]), ("Doe, John", ["johndoe", "DOE"]),
+        ("Łukasz^Żak", ["lukasz", "Zak_Lukasz"]), ("Ørsted^Åse", ["Orsted", "oersted", "ase"]), ("홍^길동", ["홍길동", "길동홍"]),
+    ],
+)  # fmt: skip
+def test_names_written_in_one_apart_or_without_strokes(name: str, parts: list[str], tmp_path: Path) -> None:
+    identity = identity_of(write(tmp_path / "1.dcm", PatientName=name))
+    assert [part for part in parts if not identity.is_told_by(part)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "parts"),
+    [
+        ("山田^太郎", "utf-8", ["山田太郎"]), ("王^伟", "gb18030", ["王伟"]), ("山田^太郎", "shift_jis", ["太郎山田"]),
+        ("홍^길동", "euc_kr", ["홍길동"]), ("Müller^Ann", "utf-8", ["Mueller", "MULLER"]), ("Иванов^Пётр", "cp1251", ["Иванов"]),
+    ],
+)  # fmt: skip
+def test_names_whose_header_does_not_say_its_letters(name: str, encoding: str, parts: list[str], tmp_path: Path) -> None:
+    stored = name.encode(encoding)
+    file = write(tmp_path / "1.dcm", PatientName="X" * len(stored))
+    file.write_bytes(file.read_bytes().replace(b"X" * len(stored), stored))
+    identity = identity_of(file)
+    assert [part for part in parts if not identity.is_told_by(part)] == []
+
+
+@pytest.mark.parametrize("header", ["19610203", "1961-02-03", "1961.02.03", "03.02.1961", "3/2/1961"])
+def test_dates_of_birth_however_header_and_folder_write_them(header: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "1.dcm", PatientBirthDate="19610203")
+    dataset = pydicom.dcmread(file)
+    dataset._dict[pydicom.tag.Tag("PatientBirthDate")] = pydicom.dataelem.RawDataElement(
+        pydicom.tag.Tag("PatientBirthDate"), "DA", len(header), header.encode(), 0, False, True
+    )
+    dataset.save_as(file)
+    identity = identity_of(file)
+    for part in ("1961-02-03", "19610203", "03.02.61", "Feb031961", "1961年2月3日", "born_3_2_1961"):
+        assert identity.is_told_by(part), part
+    assert not identity.is_told_by("1961-02-04")
+
+
 def test_names_in_sequences_tell_as_well(tmp_path: Path) -> None:
     file = write(tmp_path / "1.dcm", PatientName="A")
     dataset = pydicom.dcmread(file)
