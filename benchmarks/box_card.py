@@ -191,7 +191,7 @@ def _looks(seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
 def _to_hounsfield(translator: Translator, simulated: SimulatedVolume) -> Images:
     volume = Volume(simulated.mr, simulated.affine, "grey", "NIfTI", "simulated MR", "mr")
     view, translation = translator.translate_volume(volume)
-    return view.restore(np.stack(translation.images))
+    return view.restore(np.stack(translation.images), translation.unit == "hu")
 
 
 def _errors(prediction: Images, truth: SimulatedVolume) -> dict[str, float]:

@@ -46,8 +46,15 @@ def read_series(folder: Path, files: list[Path], limits: Limits = LIMITS) -> Vol
     return dicom_series.read_volume(folder, files, limits)
 
 
+def check_target(volume: Volume, source: Path, target: Path) -> None:
+    """Raises UserError where a series would be written over something."""
+    from pipeline.formats import dicom_write
+
+    dicom_write.check_target(volume, source, target)
+
+
 def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
-    """Write a file for a single picture, else a new folder of files. Raises UserError as `dicom_write.write`."""
+    """Write a file for a single picture, else a new folder of files."""
     from pipeline.formats import dicom_write
 
     return dicom_write.write(volume, synthetic, source, target)

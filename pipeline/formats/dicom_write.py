@@ -42,23 +42,33 @@ _EMPTY_IF_MISSING = (
 )  # fmt: skip
 
 
+def check_target(volume: Volume, source: Path, target: Path) -> None:
+    """Raises UserError where a series would be written over something."""
+    if _is_single(volume, source):
+        return
+    if source.is_dir() and target.is_file():
+        raise UserError(f"{target}: a file, but a DICOM series needs a folder; name another")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target}: not an empty folder; a series of {len(volume.origin)} DICOM files needs one")
+
+
+def _is_single(volume: Volume, source: Path) -> bool:
+    """Whether a translation becomes one file, not a folder of files."""
+    return len(volume.origin) == 1 and not source.is_dir()
+
+
 def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
     """Write one image for each slice of `volume`: a file for a single picture, else a new folder of files; gives the path written.
 
     CT in Hounsfield units becomes CT images, grey values in 0..1 MR images of 12 bits.
-    Raises UserError when `target` is a folder that holds something, or has the name of another format.
     """
     frames: list[Frame] = volume.origin
-    if source.is_dir() and target.is_file():
-        raise UserError(f"{target}: a file, but a DICOM series needs a folder; name another")
     identity = _identity(frames)
     images = synthetic.images()
-    if len(frames) == 1 and not source.is_dir():
+    if _is_single(volume, source):
         with new_file(target) as beside:
             _instance(frames[0], images[0], synthetic, 1, identity).save_as(beside, enforce_file_format=True)
         return target
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: not an empty folder; a series of {len(frames)} DICOM files needs one")
     with new_folder(target) as folder:
         for number, (frame, picture) in enumerate(zip(frames, images, strict=True), start=1):
             file = folder / f"{number:04d}.dcm"

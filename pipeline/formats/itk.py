@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from pipeline import privacy
 from pipeline.atomic import scratch_folder
-from pipeline.errors import UserError
 from pipeline.formats import packed
 from pipeline.formats.silence import silent_process
 from pipeline.formats.slices import LIMITS, Limits, Truncated, Unreadable, check_unpacked
-from pipeline.formats.synthetic import Synthetic, check_name
+from pipeline.formats.synthetic import Synthetic
 from pipeline.formats.volume import Volume, as_values, check_shape, nearest_axes
 
 NAME = "MetaImage or NRRD"
@@ -100,19 +99,13 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
 
 
 def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
-    """Write int16 Hounsfield units or float32 grey values with the geometry of `volume`, packed.
-
-    Raises UserError for a sheared volume (of a tilted gantry), which these formats cannot hold.
-    """
+    """Write int16 Hounsfield units or float32 grey values with the geometry of `volume`, also a sheared one (tilted gantry), packed."""
     import SimpleITK
 
-    check_name(target, NAME, ENDINGS)
     assert volume.affine is not None
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     directions = affine[:3, :3] / sizes
-    if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
-        raise UserError(f"{target}: the source's slices are sheared (a tilted gantry), which {NAME} cannot hold; write NIfTI or DICOM")
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(synthetic.numbers().transpose(2, 1, 0)))
     image.SetSpacing(sizes.tolist())
     image.SetDirection(directions.ravel().tolist())

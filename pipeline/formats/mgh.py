@@ -10,7 +10,7 @@ from pipeline import privacy
 from pipeline.atomic import new_file
 from pipeline.formats import packed
 from pipeline.formats.slices import LIMITS, Limits, Truncated, Unreadable
-from pipeline.formats.synthetic import Synthetic, check_name
+from pipeline.formats.synthetic import Synthetic
 from pipeline.formats.volume import Volume, as_values, check_shape, nearest_axes
 
 NAME = "MGH"
@@ -52,7 +52,6 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
     """Write int16 Hounsfield units or float32 grey values with the affine of `volume`."""
     from nibabel.freesurfer.mghformat import MGHImage
 
-    check_name(target, NAME, ENDINGS)
     content = MGHImage(np.ascontiguousarray(synthetic.numbers()), volume.affine).to_bytes()
     with new_file(target) as beside:
         beside.write_bytes(gzip.compress(content, mtime=0) if target.name.lower().endswith(".mgz") else content)

@@ -16,7 +16,7 @@ from pipeline.atomic import new_file, scratch_folder
 from pipeline.formats import packed
 from pipeline.formats.silence import silent
 from pipeline.formats.slices import LIMITS, Limits, Truncated, Unit, Unreadable
-from pipeline.formats.synthetic import Synthetic, check_name
+from pipeline.formats.synthetic import Synthetic
 from pipeline.formats.volume import Volume, as_values, check_shape, nearest_axes
 
 NAME = "NIfTI"
@@ -82,7 +82,6 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
     """Write int16 Hounsfield units or float32 grey values with the affine (and header, where it is NIfTI's) of `volume`."""
     import nibabel
 
-    check_name(target, NAME, ENDINGS)
     numbers = synthetic.numbers()
     original = volume.origin if volume.format == NAME else None
     two = isinstance(original, nibabel.Nifti2Header)

@@ -15,7 +15,7 @@ from pipeline.atomic import new_file
 from pipeline.errors import UserError
 from pipeline.formats.silence import silent
 from pipeline.formats.slices import LIMITS, Limits, Slice, Truncated, Unit, Unreadable, check_unpacked
-from pipeline.formats.synthetic import Synthetic, check_name
+from pipeline.formats.synthetic import Synthetic
 from pipeline.formats.volume import Volume
 
 NAME = "picture"
@@ -163,13 +163,17 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
     return Volume(voxels, None, slices[0].unit, NAME, str(path), group_key=slices[0].group_key, colours=colours, origin=bits)
 
 
+def check_target(volume: Volume, source: Path, target: Path) -> None:
+    """Raises UserError for several pages in a kind of file that holds one."""
+    pages = volume.voxels.shape[2]
+    if pages > 1 and _KINDS[target.suffix.lower()] != "TIFF":
+        raise UserError(f"{target}: {pages} pages need a .tif file")
+
+
 def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
     """Write the pictures with as many bits as `source` has, in the kind of file that the name of `target` says; gives the path written."""
-    check_name(target, NAME, ENDINGS)
     kind = _KINDS[target.suffix.lower()]
     images = synthetic.images()
-    if len(images) > 1 and kind != "TIFF":
-        raise UserError(f"{target}: {len(images)} pages need a .tif file")
     bits = volume.origin if kind in ("PNG", "TIFF") else 8
     pages = [Image.fromarray(to_uint(image, bits)) for image in images]
     options: dict[str, Any] = {"quality": 95} if kind == "JPEG" else {}

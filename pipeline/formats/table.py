@@ -4,6 +4,7 @@ What a file is follows from its bytes, never from its name. A format imports its
 needs it, so that a stage which only sees pictures starts half a second sooner.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import Protocol, cast
 from pipeline.errors import UserError
 from pipeline.formats import dicom, itk, mgh, nifti, packed, pictures, values
 from pipeline.formats.slices import LIMITS, Limits, Slice, Unreadable
-from pipeline.formats.synthetic import Synthetic
+from pipeline.formats.synthetic import Synthetic, check_name
 from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
 
@@ -24,7 +25,8 @@ HEADERS = (".hdr", ".hdr.gz", ".mhd", ".nhdr")  # endings of files whose voxels 
 
 class Format(Protocol):
     """What a format's module offers. It may also have `read_slices(path, limits)`, where the slices of a file need not make one volume,
-    and, where voxels lie beside their header, `header_beside(data)` and `data_beside(header)`."""
+    `check_target(volume, source, target)`, which raises UserError where it cannot write so, and, where voxels lie beside their header,
+    `header_beside(data)` and `data_beside(header)`."""
 
     NAME: str  # for people
     ENDINGS: tuple[str, ...]  # of the names of its files, lower case; the first is that of a new file
@@ -39,7 +41,7 @@ class Format(Protocol):
 
     @staticmethod
     def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
-        """Write `synthetic` in the geometry of `volume`, which was read from `source`; gives the path written. Raises UserError."""
+        """Write `synthetic` in the geometry of `volume`, which was read from `source`; gives the path written."""
 
 
 # The first that recognises a file reads it. DICOM first: the 128 bytes before its mark may be the start of a TIFF (PS3.10, 7.1).
@@ -166,22 +168,54 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
     """Write `synthetic`, which was made from `volume`, to `target`; gives the path written.
 
     The name of `target` says the format: that of `source`, or for volumes any that holds volumes; a folder, or a name without an
-    ending: that of `source`. Raises UserError where the volume cannot be written so.
+    ending: that of `source`. Raises UserError as `check_target`.
     """
-    own = named(volume.format)
+    format_, path = _destination(volume, source, target)
+    return format_.write(volume, synthetic, source, path)
+
+
+def check_target(volume: Volume, source: Path, target: Path) -> None:
+    """Ask before the work whether a translation of `volume` can be written to `target`. Raises UserError where it cannot."""
+    _destination(volume, source, target)
+
+
+def _destination(volume: Volume, source: Path, target: Path) -> tuple[Format, Path]:
+    """The format that writes to `target`, and the path that it writes. Raises UserError."""
+    format_ = own = named(volume.format)
     if target.is_dir() and not (own.NAME == dicom.NAME and source.is_dir()):
-        target = target / source.name
-        return own.write(volume, synthetic, source, target if target.name.lower().endswith(own.ENDINGS) else _new_name(target, own))
-    asked = next((format_ for format_ in FORMATS if target.name.lower().endswith(format_.ENDINGS)), own)
-    if asked.NAME == own.NAME:
-        return own.write(volume, synthetic, source, target if target.suffix else _new_name(target, own))
+        path = target / source.name
+        path = path if path.name.lower().endswith(own.ENDINGS) else _new_name(path, own)
+    else:
+        format_ = next((format_ for format_ in FORMATS if target.name.lower().endswith(format_.ENDINGS)), own)
+        path = target if target.suffix or format_ is not own else _new_name(target, own)
+    if format_ is not own:
+        _check_conversion(volume, format_, source, target)
+    if format_.NAME != dicom.NAME:
+        check_name(path, format_.NAME, format_.ENDINGS)
+    _check_place(path)
+    if hasattr(format_, "check_target"):
+        format_.check_target(volume, source, path)
+    return format_, path
+
+
+def _check_conversion(volume: Volume, asked: Format, source: Path, target: Path) -> None:
+    """Raises UserError where `volume` cannot be written in another format than its own."""
+    own = named(volume.format)
     if asked not in VOLUMES or not volume.calibrated:
         kind = "a folder" if own.NAME == dicom.NAME and source.is_dir() else f"a file that ends in {', '.join(own.ENDINGS)}"
         raise UserError(f"{target}: the result is a {own.NAME} file, not {asked.NAME}; name {kind}")
     if volume.affine is None or volume.offsets is not None:
         reason = "its place in the patient is unknown" if volume.affine is None else "its slices are unevenly spaced"
         raise UserError(f"{target}: {source} cannot be written as {asked.NAME}, since {reason}; write {own.NAME}")
-    return asked.write(volume, synthetic, source, target)
+
+
+def _check_place(target: Path) -> None:
+    """Raises UserError where the folder that `target` is to lie in cannot be made or written into."""
+    folder = next(folder for folder in target.absolute().parents if folder.exists())
+    if not folder.is_dir():
+        raise UserError(f"{target}: {folder} is a file, no folder; name another place")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{target}: no permission to write into {folder}; name another place, or change its mode")
 
 
 def named(name: str) -> Format:

@@ -51,10 +51,10 @@ class Volume:
 
     @property
     def voxel_size(self) -> tuple[float, float, float] | None:
-        """Millimetres along the three axes of `voxels`; None where unknown."""
+        """Millimetres along the three axes of `voxels`, to five digits, since formats round an affine differently; None where unknown."""
         if self.affine is None:
             return None
-        sizes = np.round(np.linalg.norm(self.affine[:3, :3], axis=0), 9)
+        sizes = np.round(np.linalg.norm(self.affine[:3, :3], axis=0), 5)
         return float(sizes[0]), float(sizes[1]), float(sizes[2])
 
     @cached_property
@@ -62,11 +62,15 @@ class Volume:
         """Axial slices from foot to head, as radiologists see them: the patient's front at the top, the patient's right at the left.
 
         Oblique volumes are not resampled: a slice is the nearest plane of stored voxels. Without an affine, the planes as stored.
+        Uneven sagittal or coronal planes (one is missing, say) are brought to even steps, so that a slice is not squeezed there.
         Raises NotAxial for volumes of thick sagittal or coronal slices.
         """
         axes, signs = self._turn
-        turned = _turned(self.voxels, axes, signs)
-        sizes = self.voxel_size
+        sizes, voxels = self.voxel_size, self.voxels
+        if self.even_planes is not None and sizes is not None:
+            voxels = _interpolate(voxels, np.asarray(self.offsets), self.even_planes)
+            sizes = (sizes[0], sizes[1], float(self.even_planes[1]))
+        turned = _turned(voxels, axes, signs)
         spacing = self.spacing if sizes is None else (sizes[axes[1]], sizes[axes[0]])
         if self.voxels.shape[axes[2]] > 1 and 1 in turned.shape[:2]:
             raise NotAxial(f"{self.source}: a sagittal or coronal slice; only axial slices and whole volumes are used")
@@ -96,16 +100,25 @@ class Volume:
         if len(images) != self.voxels.shape[axes[2]]:
             raise ValueError(f"{len(images)} pictures for {self.voxels.shape[axes[2]]} slices")
         turned = images.transpose(2, 1, 0)[tuple(slice(None, None, sign) for sign in signs)]
-        return turned.transpose(np.argsort(axes))
+        voxels = turned.transpose(np.argsort(axes))
+        even = self.even_planes
+        return voxels if even is None else _interpolate(voxels, even, np.asarray(self.offsets))
+
+    @cached_property
+    def even_planes(self) -> NDArray[np.float64] | None:
+        """Evenly spaced places (mm, as `offsets`) to which uneven planes are brought that axial slices run across; None elsewhere."""
+        if self.offsets is None or self._turn[0][2] == 2:
+            return None
+        return np.linspace(0, self.offsets[-1], round(self.offsets[-1] / float(np.median(np.diff(self.offsets)))) + 1)
 
     def _check_thickness(self, to_back: float, to_left: float) -> None:
-        """Raises NotAxial where steps (mm) within axial slices are those of thick coronal or sagittal ones."""
+        """Raises NotAxial where steps (mm) within axial slices are those of thick coronal or sagittal ones, or many of them are lost."""
+        plane = "coronal" if to_back > to_left else "sagittal"
+        limit = f"axial slices are made of steps of at most {THICK:g} mm, so take an axial or a thin series"
         if max(to_back, to_left) > max(THICK, COARSE * min(to_back, to_left)):
-            plane = "coronal" if to_back > to_left else "sagittal"
-            raise NotAxial(
-                f"{self.source}: {plane} slices {max(to_back, to_left):.3g} mm apart; axial slices are made of steps of at most"
-                f" {THICK:g} mm, so take an axial or a thin series"
-            )
+            raise NotAxial(f"{self.source}: {plane} slices {max(to_back, to_left):.3g} mm apart; {limit}")
+        if self.even_planes is not None and (gap := float(np.diff(np.asarray(self.offsets)).max())) > 2 * THICK:
+            raise NotAxial(f"{self.source}: sagittal or coronal slices with a gap of {gap:.3g} mm; {limit}, or find the missing slices")
 
     @property
     def _turn(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -172,6 +185,13 @@ def without_gaps(values: NDArray[np.float32], path: Path) -> NDArray[np.float32]
             raise Unreadable(f"{path}: no voxel holds a number")
         values[~known] = values[known].min()
     return values
+
+
+def _interpolate(voxels: NDArray[np.float32], places: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float32]:
+    """`voxels`, whose planes across the third axis lie at `places`, at the places that are `wanted` between them."""
+    before = np.clip(np.searchsorted(places, wanted, side="right") - 1, 0, len(places) - 2)
+    share = np.float32((wanted - places[before]) / (places[before + 1] - places[before]))
+    return np.asarray(voxels[:, :, before] * (1 - share) + voxels[:, :, before + 1] * share, np.float32)
 
 
 def _turned(voxels: NDArray[np.float32], axes: Sequence[int], signs: Sequence[int]) -> NDArray[np.float32]:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.formats.volume import THICK, Volume, nearest_axes
+from pipeline.imaging.surroundings import clear_surroundings
 
 TURNED = 8.0  # degrees between a volume's axes and the patient's, beyond which it is resampled
+ROUNDING = 0.01  # voxels by which formats may store the same place differently, which makes no plane more
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,22 @@ class AxialView:
     to_source: NDArray[np.float64] | None  # (4, 4), from voxels of the source to voxels of `volume`; None where they are the same
     source: Volume
 
-    def restore(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pictures (N, H, W), one for each slice of `volume`, on the source's voxels (I, J, K), all of which the view reaches."""
+    def restore(self, images: NDArray[np.float32], hounsfield: bool = False) -> NDArray[np.float32]:
+        """Pictures (N, H, W), one for each slice of `volume`, on the source's voxels (I, J, K), all of which the view reaches.
+
+        `hounsfield`: they are CT, so that what interpolation mixes of skin and air around the head is air again.
+        """
         voxels = self.volume.stored(images)
-        if self.to_source is None:
+        if self.to_source is not None:
+            shape = self.source.voxels.shape
+            voxels = np.asarray(ndimage.affine_transform(voxels, self.to_source, output_shape=shape, order=1, mode="nearest"), np.float32)
+        elif self.volume.even_planes is None:
             return voxels
-        return np.asarray(
-            ndimage.affine_transform(voxels, self.to_source, output_shape=self.source.voxels.shape, order=1, mode="nearest"), np.float32
-        )
+        if not hounsfield:
+            return voxels
+        assert self.source.affine is not None
+        upwards = nearest_axes(self.source.affine)[0][2]
+        return np.moveaxis(clear_surroundings(np.moveaxis(voxels, upwards, 0)), 0, upwards)
 
 
 def view_axially(volume: Volume) -> AxialView:
@@ -46,11 +56,11 @@ def view_axially(volume: Volume) -> AxialView:
     first, last = reach.min(axis=1), reach.max(axis=1)
     straight = np.diag([*steps, 1.0])
     straight[:3, 3] = first
-    shape = tuple(int(count) for count in np.ceil((last - first) / steps).astype(int) + 1)
+    shape = tuple(int(count) for count in np.ceil((last - first) / steps - ROUNDING).astype(int) + 1)
     voxels = ndimage.affine_transform(
         volume.voxels, np.linalg.inv(affine) @ straight, output_shape=shape, order=1, cval=float(volume.voxels.min())
     )
-    axial = replace(volume, voxels=np.asarray(voxels, np.float32), affine=straight)
+    axial = replace(volume, voxels=np.asarray(voxels, np.float32), affine=straight, colours=())
     return AxialView(axial, np.linalg.inv(straight) @ affine, volume)
 
 

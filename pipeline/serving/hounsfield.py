@@ -27,4 +27,4 @@ def _translate(models: Path, mean: bool, volume: Volume) -> Images:
     if mean:
         translator.generator = mean_picture(translator.target)
     view, translation = translator.translate_volume(volume)
-    return view.restore(np.stack(translation.images))
+    return view.restore(np.stack(translation.images), translation.unit == "hu")

@@ -16,7 +16,7 @@ from pipeline.domain import CONTRASTS, Direction, Modality
 from pipeline.errors import UserError
 from pipeline.formats.slices import LIMITS, Limits, OtherModality, Slice
 from pipeline.formats.synthetic import Label, Synthetic
-from pipeline.formats.table import read_volume
+from pipeline.formats.table import check_target, read_volume
 from pipeline.formats.table import write as write_file
 from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
@@ -238,7 +238,7 @@ class Translator:
     def write(self, view: AxialView, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
         """Write the translation of a volume, which was read from `path_in`, on its own voxels and in its format; gives the path written."""
         window = self.preprocess.ct_window
-        voxels = view.restore(np.stack(translation.images))
+        voxels = view.restore(np.stack(translation.images), translation.unit == "hu")
         synthetic = Synthetic(voxels, translation.unit, self.label, contrast or "", (window.level, window.width))
         return write_file(view.source, synthetic, path_in, path_out)
 
@@ -260,6 +260,8 @@ class Translator:
         volume = self.read(path_in, ct_values)
         if uncertainty is not None and volume.format == "DICOM":
             raise UserError(f"{path_in}: uncertainty is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
+        for path in (path_out, uncertainty) if uncertainty else (path_out,):
+            check_target(volume, path_in, path)
         view, translation = self.translate_volume(volume, contrast, progress, uncertainty is not None)
         output = self.write(view, translation, path_in, path_out, contrast)
         if uncertainty is not None:

@@ -19,6 +19,7 @@ import psutil
 
 from pipeline.errors import UserError, describe_os_error
 from pipeline.formats.slices import Limits
+from pipeline.formats.table import check_target
 from pipeline.formats.values import CtValues
 from pipeline.processes import die_with_parent
 from pipeline.serving.model_choice import choose_translator, reload_if_changed
@@ -206,8 +207,9 @@ def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bou
         done += step
         report(done, total)
 
-    view, translation = translator.translate_volume(volume, task.contrast, count, task.with_uncertainty)
     target = task.folder / "out" / result_name(volume, source, task.name)
+    check_target(volume, source, target)
+    view, translation = translator.translate_volume(volume, task.contrast, count, task.with_uncertainty)
     output = pack(translator.write(view, translation, source, target, task.contrast))
     before, kind = source_levels(view.volume, translator.source)
     np.save(task.folder / "before.npy", before)

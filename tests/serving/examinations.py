@@ -6,10 +6,12 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
+import SimpleITK
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 SPACING = (1.8, 2.0)  # mm between rows, between columns
 DISTANCE = 5.0  # mm between slices
@@ -74,6 +76,51 @@ def dicom_planes(folder: Path, voxels: NDArray[np.int16], affine: NDArray[np.flo
         files.append(folder / f"{number:04d}.dcm")
         plane.save_as(files[-1], enforce_file_format=True)
     return files
+
+
+def volume_file(file: Path, voxels: NDArray[np.int16], affine: NDArray[np.float64]) -> Path:
+    """`voxels` in the format that the name says (.nii.gz, .mgz, or one of ITK's); `affine` as nibabel counts, sheared or not."""
+    if file.name.endswith((".nii.gz", ".mgz")):
+        kind = nibabel.MGHImage if file.suffix == ".mgz" else nibabel.Nifti1Image
+        nibabel.save(kind(voxels, affine), file)
+        return file
+    steps = np.diag([-1.0, -1.0, 1.0]) @ affine[:3]
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
+    spacing = np.linalg.norm(steps[:, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((steps[:, :3] / spacing).ravel().tolist())
+    image.SetOrigin(steps[:, 3].tolist())
+    SimpleITK.WriteImage(image, str(file))
+    return file
+
+
+def enhanced_planes(file: Path, planes: Sequence[Path]) -> Path:
+    """One enhanced MR file with the pictures of the single files `planes`, each with its place; other facts are those of the first."""
+    datasets = [pydicom.dcmread(plane) for plane in planes]
+    whole = datasets[0]
+    shared = Dataset()
+    shared.PlaneOrientationSequence = [_item(whole, "ImageOrientationPatient")]
+    shared.PixelMeasuresSequence = [_item(whole, "PixelSpacing", "SliceThickness")]
+    whole.PerFrameFunctionalGroupsSequence = []
+    for dataset in datasets:
+        frame = Dataset()
+        frame.PlanePositionSequence = [_item(dataset, "ImagePositionPatient")]
+        whole.PerFrameFunctionalGroupsSequence.append(frame)
+    whole.SharedFunctionalGroupsSequence = [shared]
+    for name in ("ImageOrientationPatient", "PixelSpacing", "SliceThickness", "ImagePositionPatient"):
+        del whole[name]
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    whole.NumberOfFrames = len(datasets)
+    whole.PixelData = b"".join(pydicom.dcmread(plane).PixelData for plane in planes)
+    whole.save_as(file, enforce_file_format=True)
+    return file
+
+
+def _item(source: Dataset, *names: str) -> Dataset:
+    item = Dataset()
+    for name in names:
+        item[name] = source[name]
+    return item
 
 
 def _mr_instance(folder: Path, number: int) -> Dataset:

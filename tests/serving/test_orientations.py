@@ -4,6 +4,7 @@ The head is a formula, so that each grid samples it exactly; the generator is a 
 lies before and after a network: axes, resampling, framing, the head's outline.
 """
 
+import shutil
 from collections.abc import Callable
 from itertools import permutations, product
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from pipeline.formats import table
+from pipeline.formats.slices import NotAxial
 from pipeline.formats.synthetic import Label
 from pipeline.imaging.intensity import ct_to_unit
 from pipeline.params import Preprocess
@@ -135,6 +138,67 @@ def test_a_sagittal_dicom_series_gives_the_same_ct_in_its_own_planes(to_ct: Tran
         for name in ("mr", "ct")
     )
     assert after == before
+
+
+def tilted(degrees: float, spacing: tuple[float, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Axial planes of a tilted gantry: each lies farther to the front than the one below."""
+    affine, shape = affine_of((0, 1, 2), (-1, -1, 1), spacing)
+    affine[1, 2] += spacing[2] * np.tan(np.deg2rad(degrees))
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine, shape
+
+
+GEOMETRIES = {
+    "oblique coronal": affine_of((0, 2, 1), (-1, -1, 1), (3.0, 3.0, 3.0), turned(-20, 1)),
+    "tilted gantry": tilted(18.5, (3.0, 3.0, 6.0)),
+    "tilted gantry, thin": tilted(18.5, (3.0, 3.0, 3.0)),
+}
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_every_format_gives_the_same_ct_on_its_own_voxels(to_ct: Translator, tmp_path: Path, geometry: str) -> None:
+    affine, shape = GEOMETRIES[geometry]
+    voxels = sample(affine, shape)
+    sources = {name: examinations.volume_file(tmp_path / f"mr.{name}", voxels, affine) for name in ("nii.gz", "mha", "nrrd", "mgz")}
+    planes = examinations.dicom_planes(tmp_path / "dicom", voxels, affine)
+    sources |= {"dicom": tmp_path / "dicom", "enhanced": examinations.enhanced_planes(tmp_path / "enhanced.dcm", planes)}
+    expected = None
+    for name, source in sources.items():
+        target = tmp_path / ("ct" if source.is_dir() or source.suffix == ".dcm" else f"ct.{name}")
+        to_ct.translate(source, target)
+        before, result = table.read_volume(source, "mr"), table.read_volume(target, "ct", "hu")
+        np.testing.assert_allclose(result.affine, before.affine, atol=1e-4)
+        # DICOM counts planes upwards, to the back or to the left.
+        upwards = np.array_equal(np.sign(np.diag(np.linalg.inv(affine)[:3, :3] @ result.affine[:3, :3])), [1, 1, 1])
+        hounsfield = result.voxels if upwards else result.voxels[:, :, ::-1]
+        expected = hounsfield if expected is None else expected
+        assert (np.abs(hounsfield - expected) > SAME).mean() < 1e-4, name  # on the surface, rounding of an affine decides
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    where = depth(*(affine[:3, :3] @ np.indices(shape).reshape(3, -1) + affine[:3, 3:])).reshape(shape)
+    assert set(np.unique(expected[where > 1.2])) == {-1000}
+    assert np.abs(expected[where < 0.7] - SOFT).mean() < 100
+
+
+@pytest.mark.parametrize("axes", [(1, 2, 0), (0, 2, 1)], ids=["sagittal", "coronal"])
+def test_a_lost_plane_moves_nothing_and_many_are_one_line(to_ct: Translator, tmp_path: Path, axes: tuple[int, ...]) -> None:
+    affine, shape = affine_of(axes, (-1, -1, 1), (3.0, 3.0, 3.0))
+    voxels = sample(affine, shape)
+    results = {}
+    for name, lost in (("whole", ()), ("one", (15,)), ("many", (15, 16, 17))):
+        planes = [k for k in range(shape[2]) if k not in lost]
+        examinations.dicom_planes(tmp_path / name, voxels, affine, planes)
+        if name == "many":
+            with pytest.raises(NotAxial, match=r"slices with a gap of 12 mm; axial slices are made of steps of at most 3 mm"):
+                to_ct.translate(tmp_path / name, tmp_path / "ct")
+            continue
+        summary = to_ct.translate(tmp_path / name, tmp_path / f"{name}-ct")
+        datasets = [pydicom.dcmread(file) for file in sorted((tmp_path / f"{name}-ct").iterdir())]
+        results[name] = {tuple(dataset.ImagePositionPatient): dataset.pixel_array for dataset in datasets}
+        assert any("1 slices are missing" in warning for warning in summary.warnings) == (name == "one")
+    assert set(results["one"]) < set(results["whole"])
+    apart = [np.abs(results["one"][place].astype(float) - results["whole"][place]).mean() for place in results["one"]]
+    assert max(apart) < ALIKE[1]
+    assert np.mean(apart) < 4
 
 
 def test_uneven_planes_give_the_same_ct(to_ct: Translator, straight, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.formats.slices import OtherModality
+from pipeline.formats.synthetic import Label
 from pipeline.imaging.prepare import NoHead
+from pipeline.params import Preprocess
 from pipeline.serving.translator import Translator
 from tests.serving import examinations
 
@@ -136,6 +138,35 @@ def test_a_ct_given_to_a_model_for_mr_is_named(to_ct: Translator, heads, tmp_pat
     with pytest.raises(OtherModality, match=r"CT by its header or its values; this model translates MR, .*--to mr"):
         to_ct.translate(tmp_path / "ct", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_written_is_refused_before_it_is_translated(heads, tmp_path: Path) -> None:
+    class Never:
+        def translate(self, images, contrast):
+            raise AssertionError("translated in vain")
+
+    to_ct = Translator(Never(), "mr_to_ct", Preprocess(pixels=64), conditional=False, label=Label("mr-to-ct"))
+    nifti = tmp_path / "mr.nii.gz"
+    examinations.nifti(nifti, heads[1])
+    examinations.dicom_series(tmp_path / "even", heads[1], "MR")
+    files = examinations.dicom_series(tmp_path / "uneven", np.repeat(heads[1], 2, axis=0), "MR")
+    files[1].unlink()
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "pages.tif", save_all=True, append_images=[Image.new("L", (9, 9))])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("precious")
+    for source, target, reason in (
+        (tmp_path / "uneven", "ct.nii.gz", "its slices are unevenly spaced; write DICOM"),
+        (tmp_path / "even", "full", "not an empty folder"),
+        (nifti, "ct.png", "the result is a NIfTI file, not picture"),
+        (nifti, "ct.xyz", "give it a name that ends in"),
+        (nifti, "full/mine.txt/ct.nii.gz", r"mine\.txt is a file, no folder"),
+        (tmp_path / "pages.tif", "pages.png", "2 pages need a .tif file"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            to_ct.translate(source, tmp_path / target)
+        assert not (tmp_path / target).is_file()
+    with pytest.raises(UserError, match="give it a name that ends in"):
+        to_ct.translate(nifti, tmp_path / "ct.nii.gz", uncertainty=tmp_path / "uncertainty.xyz")
 
 
 def test_what_cannot_be_translated_says_why(to_ct: Translator, to_mr: Translator, heads, tmp_path: Path) -> None:
