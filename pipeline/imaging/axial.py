@@ -1,4 +1,4 @@
-"""Oblique volumes as truly axial ones, in millimetres, and back onto their own voxels.
+"""The planes that networks see of a volume: axial ones, and of fine volumes coronal and sagittal ones too; and back onto its own voxels.
 
 A volume whose axes lie near those of the patient is cut along its stored planes, without interpolation. One that is turned farther would
 show the networks slices that no axial scan has: it is resampled once each way. Tilted stacks of thick axial slices stay as they were
@@ -14,6 +14,8 @@ from scipy import ndimage
 from pipeline.formats.volume import THICK, Volume, nearest_axes
 from pipeline.imaging.surroundings import clear_surroundings
 
+TALL = 100.0  # mm of a head from foot to vertex, at least; of a slab, other planes show too little
+EXCHANGES = ((0, 2, 1, 3), (2, 1, 0, 3))  # of the patient's axes, by which coronal and sagittal planes are seen as if axial
 TURNED = 8.0  # degrees between a volume's axes and the patient's, beyond which it is resampled
 ROUNDING = 0.01  # voxels by which formats may store the same place differently, which makes no plane more
 
@@ -62,6 +64,29 @@ def view_axially(volume: Volume) -> AxialView:
     )
     axial = replace(volume, voxels=np.asarray(voxels, np.float32), affine=straight, colours=())
     return AxialView(axial, np.linalg.inv(straight) @ affine, volume)
+
+
+def is_fine(volume: Volume, size: float) -> bool:
+    """Whether `volume` has voxels of at most `size` mm on an even grid, so that planes across its axial slices are worth looking at."""
+    sizes = volume.voxel_size
+    return sizes is not None and volume.offsets is None and max(sizes) <= size
+
+
+def cut_across(volume: Volume, first: int, last: int) -> list[Volume]:
+    """The same voxels with their axes exchanged: axial slices of the two results are coronal and sagittal slices of `volume`.
+
+    Coronal slices have the head's top at their top, sagittal ones its front. They show the axial slices from `first` to `last`, and the
+    lowest value elsewhere. Nothing where these are less than TALL apart, or the volume does not know its place.
+    """
+    if volume.affine is None or volume.voxel_size is None:
+        return []
+    axes, signs = nearest_axes(volume.affine)
+    if (last - first + 1) * volume.voxel_size[axes[2]] < TALL:
+        return []
+    voxels = np.full_like(volume.voxels, volume.voxels.min())
+    seen, shown = (np.moveaxis(each, axes[2], 0)[:: signs[2]] for each in (volume.voxels, voxels))
+    shown[first : last + 1] = seen[first : last + 1]
+    return [replace(volume, voxels=voxels, affine=volume.affine[list(exchange)]) for exchange in EXCHANGES]
 
 
 def turn_of(affine: NDArray[np.float64]) -> float:

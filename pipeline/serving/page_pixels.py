@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.formats.table import HEADERS, VOXELS, named
 from pipeline.formats.volume import Volume
 from pipeline.imaging import intensity
-from pipeline.serving.translator import Translation
+from pipeline.serving.slice_translator import Translation
 
 GREY_LEVELS = 1000  # grey values 0..1 as the page gets them
 

@@ -2,64 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.domain import CONTRASTS, Direction, Modality
+from pipeline.domain import Direction
 from pipeline.errors import UserError
-from pipeline.formats.slices import LIMITS, Limits, OtherModality, Slice
+from pipeline.formats.slices import LIMITS, Limits, OtherModality
 from pipeline.formats.synthetic import Label, Synthetic
 from pipeline.formats.table import check_target, read_volume
 from pipeline.formats.table import write as write_file
 from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
-from pipeline.imaging import head, intensity
-from pipeline.imaging.axial import AxialView, view_axially
-from pipeline.imaging.integrity import SENTENCES, examine
-from pipeline.imaging.prepare import NoHead, Prepared, find_outlines, prepare_volume
-from pipeline.imaging.surroundings import AIR, clear_surroundings
-from pipeline.models.uncertainty import estimate_uncertainty
+from pipeline.imaging.axial import AxialView, cut_across, is_fine, view_axially
+from pipeline.imaging.prepare import find_outlines, prepare_volume
+from pipeline.imaging.surroundings import clear_surroundings
 from pipeline.params import Preprocess
+from pipeline.serving.slice_translator import Progress, SliceTranslator, Translation
 
 if TYPE_CHECKING:
     from pipeline.tracking.answers import RegisteredModel
 
-Images = NDArray[np.float32]
-Progress = Callable[[int, int], None]  # called with the number of slices finished since the last call, and of all
-
-BATCH = 8
-
-
-class Generator(Protocol):
-    """What turns pictures of one modality into those of the other."""
-
-    def translate(self, images: Images, contrast: str | None) -> Images:
-        """Pictures (N, H, W) in 0..1 for pictures of the same shape and range."""
-        ...
-
-
-@dataclass(frozen=True)
-class Translation:
-    """images: one (H, W) float32 for each slice, in its geometry: Hounsfield units (unit "hu") or grey values in 0..1 (unit "grey").
-
-    `without_head`: slices in which no head was found, `below`: those below the teeth, where models were taught nothing; both are empty.
-    `warnings`: what a person should know before believing the result.
-    `uncertainty`, where asked for: one (H, W) float32 for each slice, 0..1 (`pipeline.models.uncertainty.estimate_uncertainty`).
-    """
-
-    images: list[Images]
-    unit: Literal["hu", "grey"]
-    without_head: list[int]
-    below: list[int]
-    warnings: list[str]
-    uncertainty: list[Images] = field(default_factory=list)
+FINE = 1.25  # times a network's pixel: voxels of volumes that are translated in three planes
 
 
 @dataclass(frozen=True)
@@ -73,23 +40,8 @@ class Summary:
     warnings: list[str]
 
 
-class Translator:
-    """A generator with all that belongs to it: how a slice becomes its input and how its output becomes a slice again."""
-
-    def __init__(self, generator: Generator, direction: str, preprocess: Preprocess, *, conditional: bool, label: Label) -> None:
-        self.generator = generator
-        self.direction = Direction(direction)
-        self.source, self.target = self.direction.source, self.direction.target
-        self.preprocess = preprocess
-        self.conditional = conditional
-        self.label = label
-
-    @property
-    def known_range(self) -> tuple[float, float]:
-        """Hounsfield units that the model was taught: all of the scale by simulated heads, else those of the pictures' window."""
-        if self.preprocess.teacher_pairs:
-            return intensity.CT_LOWEST, intensity.CT_HIGHEST
-        return intensity.window_bounds(self.preprocess.ct_window)
+class Translator(SliceTranslator):
+    """A generator of a folder, a registry or the box, for files and volumes."""
 
     @classmethod
     def from_folder(cls, folder: Path, direction: str, label: Label | None = None) -> "Translator":
@@ -138,75 +90,6 @@ class Translator:
         label = Label(found.name, version=found.version, digest=found.digest, scores=dict(found.scores))
         return cls.from_folder(found.folder, Direction.from_model_name(found.name), label)
 
-    def translate_slices(
-        self,
-        slices: Sequence[Slice],
-        contrast: str | None = None,
-        *,
-        hounsfield: bool = False,
-        with_uncertainty: bool = False,
-        progress: Progress | None = None,
-    ) -> Translation:
-        """Translate the slices of one volume, of any size. `contrast` (t1, t2, flair, pd) is the MR contrast wanted from CT.
-
-        CT comes in Hounsfield units where `hounsfield` is set, else, as MR does, as grey values in 0..1. Uncertainty takes eight times as
-        long. Raises UserError for an unknown contrast and where no slice shows a head.
-        """
-        self._check_contrast(contrast)
-        outlines = find_outlines(slices, self.source)
-        if not outlines:
-            where = "the picture" if len(slices) == 1 else f"any of {len(slices)} slices"
-            raise NoHead(f"no head found in {where}; expected axial {self.source.upper()} slices of a head")
-        findings = examine(slices, outlines, self.source)
-        without_head = [number for number in range(len(slices)) if number not in outlines]
-        below = [number for number in findings.below if number in outlines]
-        known = {number: outline for number, outline in outlines.items() if number not in below}
-        inputs = prepare_volume(slices, self.source, self.preprocess, known)
-        unit: Literal["hu", "grey"] = "hu" if self.target is Modality.CT and hounsfield else "grey"
-        warnings = [*(SENTENCES[fault] for fault in findings.faults), *self._warnings(slices, without_head, below)]
-        translation = Translation([], unit, without_head, below, warnings)
-        for first in range(0, len(slices), BATCH):
-            batch = slices[first : first + BATCH]
-            self._translate_batch(batch, inputs[first : first + BATCH], contrast, with_uncertainty, translation)
-            if progress:
-                progress(len(batch), len(slices))
-        return translation
-
-    def _translate_batch(
-        self,
-        batch: Sequence[Slice],
-        inputs: Sequence[Prepared | None],
-        contrast: str | None,
-        with_uncertainty: bool,
-        translation: Translation,
-    ) -> None:
-        """Add the translations of `batch` to `translation`."""
-        arrays = [prepared.array for prepared in inputs if prepared is not None]
-        work = partial(self.generator.translate, contrast=contrast)
-        predictions = work(np.stack(arrays)) if arrays else np.empty((0, 1, 1), np.float32)
-        spreads = estimate_uncertainty(work, np.stack(arrays), predictions) if arrays and with_uncertainty else None
-        place = 0
-        for slice_, prepared in zip(batch, inputs, strict=True):
-            shape = (slice_.pixels.shape[0], slice_.pixels.shape[1])
-            image = np.full(shape, AIR if translation.unit == "hu" else 0, np.float32)
-            uncertainty = np.zeros(shape, np.float32)
-            if prepared is not None:
-                inside = head.paste(prepared.mask.astype(np.float32), prepared.box, shape, prepared.scale) > 0.5
-                pasted = head.paste(predictions[place], prepared.box, shape, prepared.scale)
-                image = np.where(inside, self._from_network(pasted, translation.unit), image)
-                if spreads is not None:
-                    uncertainty = np.where(inside, head.paste(spreads[place], prepared.box, shape, prepared.scale), uncertainty)
-                place += 1
-            translation.images.append(image)
-            if with_uncertainty:
-                translation.uncertainty.append(uncertainty)
-
-    def _from_network(self, image01: Images, unit: str) -> Images:
-        """A network's picture as it is written: CT in Hounsfield units or in the display window, MR in 0..1."""
-        if unit == "hu":
-            return intensity.unit_to_ct(image01)
-        return intensity.display(image01, self.target, self.preprocess.ct_window)
-
     def read(self, path: Path, ct_values: CtValues = "auto", limits: Limits = LIMITS) -> Volume:
         """What is to be translated: the one reader of command, page and pyfunc.
 
@@ -225,15 +108,59 @@ class Translator:
     ) -> tuple[AxialView, Translation]:
         """Translate all slices of a volume, seen axially; CT is in Hounsfield units where the volume is calibrated.
 
-        Gives the view that was translated beside its translation. Raises UserError as `translate_slices`.
+        Fine volumes are translated in three planes by models that were taught them (`_compare_planes`). Gives the view that was translated
+        beside its translation. Raises UserError as `translate_slices`.
         """
         view = view_axially(volume)
+        fine = self._sees_three_planes and is_fine(view.volume, FINE * self._pixel_size)
+        count = sum(view.volume.voxels.shape) if fine else len(view.volume.slices)
+
+        def advance(done: int, _: int) -> None:
+            if progress:
+                progress(done, count)
+
         translation = self.translate_slices(
-            view.volume.slices, contrast, hounsfield=volume.calibrated, with_uncertainty=with_uncertainty, progress=progress
+            view.volume.slices, contrast, hounsfield=volume.calibrated, with_uncertainty=with_uncertainty, progress=advance
         )
+        if fine:
+            translation = self._compare_planes(view.volume, translation, contrast, advance)
         if translation.unit == "hu":
             translation = replace(translation, images=list(clear_surroundings(np.stack(translation.images))))
         return view, translation
+
+    @property
+    def _pixel_size(self) -> float:
+        """Millimetres of a network's pixel, where files know theirs; 0 for models that frame every head by itself."""
+        return (self.preprocess.field_of_view or 0.0) / self.preprocess.pixels
+
+    @property
+    def _sees_three_planes(self) -> bool:
+        return self.preprocess.teacher_pairs > 0 and self.preprocess.teacher_across > 0
+
+    def _compare_planes(self, volume: Volume, axial: Translation, contrast: str | None, progress: Progress) -> Translation:
+        """`axial` with each voxel the median of what axial, coronal and sagittal planes say, in the axial slices that have a head.
+
+        Where a plane shows no head, the axial one speaks for it.
+        """
+        empty = {*axial.without_head, *axial.below}
+        known = [number for number in range(len(axial.images)) if number not in empty]
+        answers = [volume.stored(np.stack(axial.images))]
+        for across in cut_across(volume, known[0], known[-1]):
+            slices = across.slices
+            outlines = find_outlines(slices, self.source)
+            answer = Translation([], axial.unit, [], [], [])
+            self._translate_prepared(
+                slices, prepare_volume(slices, self.source, self.preprocess, outlines), contrast, False, answer, progress
+            )
+            pictures = np.stack(answer.images)
+            pictures[[number for number in range(len(slices)) if number not in outlines]] = np.nan
+            voxels = across.stored(pictures)
+            answers.append(np.where(np.isnan(voxels), answers[0], voxels))
+        if len(answers) == 1:
+            return axial
+        agreed = replace(volume, voxels=np.median(answers, axis=0)).slices
+        images = [axial.images[number] if number in empty else slice_.pixels for number, slice_ in enumerate(agreed)]
+        return replace(axial, images=images)
 
     def write(self, view: AxialView, translation: Translation, path_in: Path, path_out: Path, contrast: str | None = None) -> Path:
         """Write the translation of a volume, which was read from `path_in`, on its own voxels and in its format; gives the path written."""
@@ -268,23 +195,3 @@ class Translator:
             self.write(view, replace(translation, images=translation.uncertainty, unit="grey"), path_in, uncertainty, contrast)
         count = len(translation.images)
         return Summary(output, count, len(translation.without_head), len(translation.below), [*volume.warnings, *translation.warnings])
-
-    def _check_contrast(self, contrast: str | None) -> None:
-        if contrast is not None and contrast not in CONTRASTS:
-            raise UserError(f"contrast {contrast}: unknown; choose one of {', '.join(CONTRASTS)}")
-        if contrast is not None and self.target is Modality.CT:
-            raise UserError(f"contrast {contrast}: a CT has no MR contrast; leave it out, or translate to mr")
-
-    def _warnings(self, slices: Sequence[Slice], without_head: list[int], below: list[int]) -> list[str]:
-        warnings = []
-        other = sum(slice_.modality == self.target for slice_ in slices)
-        if other:
-            warnings.append(
-                f"{other} of {len(slices)} slices are {self.target.upper()} by their header; this model translates {self.source.upper()}"
-            )
-        if without_head:
-            warnings.append(f"no head found in {len(without_head)} of {len(slices)} slices, which are left empty")
-        if below:
-            count = f"{len(below)} of {len(slices)}"
-            warnings.append(f"{count} slices lie below the teeth, where models were taught nothing, and are left empty")
-        return warnings
