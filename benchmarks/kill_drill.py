@@ -139,7 +139,7 @@ def kill(process: "subprocess.Popen[bytes]", whom: str) -> None:
             member.kill()
         except psutil.NoSuchProcess:
             continue
-    process.wait(timeout=300)
+    process.wait(timeout=LONGEST)  # a stage that had not begun leaves dvc undisturbed
     end = time.monotonic() + 90
     while any(session(process.pid)):
         if time.monotonic() > end:

@@ -3,7 +3,6 @@
 Stopped means: Ctrl-C, SIGTERM, a closed terminal, or the end of the dvc that started it (kill -9 of dvc alone would leave it running).
 """
 
-import configparser
 import hashlib
 import os
 import shutil
@@ -20,6 +19,7 @@ import psutil
 import yaml
 
 from pipeline import atomic, paths
+from pipeline.dvc_cache import find_cache, read_config
 from pipeline.errors import UserError, user_errors
 from pipeline.params import Params, flatten, parse, read_yaml
 from pipeline.processes import dvc_above
@@ -97,11 +97,9 @@ def _check_unchanged(name: str, before: dict[str, Any], after: dict[str, Any]) -
 
 def _check_room(name: str) -> None:
     """DVC copies the outputs into its cache; where the disk is too full for that it says so, and goes on as if they were there."""
-    config = configparser.ConfigParser(strict=False, interpolation=None)
-    config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
-    if "link" in config.get("cache", "type", fallback="copy").replace("reflink", ""):
+    if "link" in read_config().get("cache", "type", fallback="copy").replace("reflink", ""):
         return  # moved into the cache and linked back
-    cache = Path(".dvc") / config.get("cache", "dir", fallback="cache")
+    cache = find_cache()
     place = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
     outs = [Path(out if isinstance(out, str) else next(iter(out))) for out in read_graph(name).get("outs", ())]
     files = (file for out in outs for file in (out.rglob("*") if out.is_dir() else [out]) if file.is_file())

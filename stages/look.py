@@ -5,12 +5,14 @@ import sys
 import yaml
 
 from pipeline import atomic, paths
+from pipeline.dvc_cache import sweep_run_cache
 from pipeline.errors import UserError, user_errors
 
 
 def main() -> None:
     with user_errors():
         atomic.sweep(*paths.WRITTEN_IN)  # where DVC brings outputs back, no stage does
+        sweep_run_cache()
         # Words as they stand in the file: whether they are valid is for the download stage to say.
         data = yaml.load(paths.PARAMS.read_text(encoding="utf-8"), yaml.CBaseLoader)["data"]
         content = {"source": data["source"]}  # of the phantom and of a pinned version at Kaggle, params say everything

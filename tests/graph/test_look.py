@@ -88,3 +88,17 @@ def test_names_of_files_are_not_kept(project: Project) -> None:
     kept = [file.read_text() for file in (project.folder / ".dvc/tmp/look").iterdir()]
     assert kept
     assert not any("DOE" in text for text in kept)
+
+
+@pytest.mark.parametrize("left", ["", "half.tmp"])
+def test_half_of_an_entry_in_the_run_cache_stops_nothing(project: Project, left: str) -> None:
+    runs = project.folder / ".dvc/cache/runs"
+    entries = [entry for entry in runs.glob("??/*") if any("stages.download" in file.read_text() for file in entry.iterdir())]
+    for entry in entries:
+        for file in entry.iterdir():
+            file.rename(entry / left) if left else file.unlink()
+    shutil.rmtree(project.folder / "data/raw")
+    (project.folder / "dvc.lock").unlink()
+    assert entries
+    assert downloads(project)
+    assert held(project)

@@ -1,0 +1,38 @@
+"""Where DVC keeps what it caches, and what a killed `dvc` leaves of its run cache. Read without importing DVC, which takes a second."""
+
+import configparser
+import time
+from pathlib import Path
+
+SETTLED = 5.0  # seconds after which nobody is in the middle of writing an entry
+
+
+def read_config() -> configparser.ConfigParser:
+    """The settings of the project that is the working folder."""
+    config = configparser.ConfigParser(strict=False, interpolation=None)
+    config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    return config
+
+
+def find_cache() -> Path:
+    """The folder of DVC's cache."""
+    return Path(".dvc") / read_config().get("cache", "dir", fallback="cache")
+
+
+def sweep_run_cache() -> None:
+    """Remove entries of the run cache without content.
+
+    DVC makes an entry's folder, writes a file in it under another name and renames that. Killed between, it leaves a folder on which every
+    later run of that stage stops with a TypeError, or half of a file that it would take for the entry (dvc 3, `StageCache._load`).
+    """
+    for entry in (find_cache() / "runs").glob("??/*"):
+        if any(_is_half(file) for file in (entry, *entry.iterdir())):
+            time.sleep(max(0.0, min(SETTLED, entry.stat().st_mtime + SETTLED - time.time())))
+            for file in filter(_is_half, entry.iterdir()):
+                file.unlink(missing_ok=True)
+            if not any(entry.iterdir()):
+                entry.rmdir()
+
+
+def _is_half(place: Path) -> bool:
+    return place.suffix == ".tmp" or (place.is_dir() and not any(place.iterdir()))
