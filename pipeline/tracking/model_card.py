@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
 from pipeline.domain import DIRECTIONS, MODALITIES, SCORES, SPLITS, Direction, Interval, Modality
+from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST
+from pipeline.params import Preprocess
 from pipeline.sources.provenance import Provenance
 from pipeline.tracking.promotion import sentences, test_scores
 
@@ -82,7 +84,7 @@ class Card:
         ]
         for direction, result in registered.items():
             lines += ["", f"## {direction.model_name}: {'promoted' if result.decision.promoted else 'not promoted'}"]
-            lines += [f"- {line}" for line in sentences(result.decision)]
+            lines += [f"- {line}" for line in (*sentences(result.decision), result.champion_now())]
             lines += list(self._rivals(direction, result))
         lines += [
             "",
@@ -95,25 +97,21 @@ class Card:
         return "\n".join(lines)
 
     def _purpose(self) -> Iterator[str]:
-        preprocess, network = self.model["preprocess"], self.model["model"]
-        pixels, level, half = preprocess["pixels"], preprocess["ct_window"]["level"], preprocess["ct_window"]["width"] / 2
+        preprocess, network = Preprocess.model_validate(self.model["preprocess"]), self.model["model"]
         yield (
             f"Two generators ({network['generator']}, width {network['generator_width']}) turn axial brain slices into the other"
-            f" modality at {pixels} × {pixels} pixels: `ct-to-mr` and `mr-to-ct`."
+            f" modality at {preprocess.pixels} × {preprocess.pixels} pixels: `ct-to-mr` and `mr-to-ct`."
         )
         known = self.slices.hounsfield if self.slices else "all"
-        if known != "none":
-            yield (
-                f"CT in Hounsfield units is seen and made in a window of {level:g} ± {half:g} HU;"
-                " what lies outside of it is not known to the model."
-            )
+        if known == "none":
+            yield "The CT slices it learned from are grey pictures. Which window made them is not known."
         if known == "some":
             yield "Some of the CT slices it learned from are grey pictures whose window is not known."
-        if known == "none":
-            yield (
-                "The CT slices it learned from are grey pictures. Which window made them is not known,"
-                " so its CT has no scale in Hounsfield units."
-            )
+        if known == "none" and not preprocess.teacher_pairs:
+            yield "So its CT has no scale in Hounsfield units."
+            return
+        taught = " by simulated heads alone" if known == "none" else ""
+        yield f"CT from {CT_LOWEST:g} to {CT_HIGHEST:g} HU was taught{taught}; what lies outside is not known to the model."
 
     def _training(self) -> Iterator[str]:
         known = f"{self.source.title} (digest {self.source.sha256[:12]})." if self.source else ""

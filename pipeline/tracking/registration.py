@@ -35,11 +35,16 @@ class Registered:
     def __str__(self) -> str:
         """What was decided when, and the registry as it is."""
         said = "promoted" if self.decision.promoted else "not promoted"
-        if self.champion != self.version:
-            now = f"champion is version {self.champion}" if self.champion else "there is no champion"
-        else:
-            now = "it is champion" if self.decision.promoted else "it was made champion before and stays so; ctmr rollback takes that back"
+        now = f"champion is version {self.champion}" if self.champion not in ("", self.version) else self.champion_now()
         return f"version {self.version}, {said} (decided {self.decided}); {now}"
+
+    def champion_now(self) -> str:
+        """The registry's champion as it is, without numbers of versions, so that the report has the same bytes in every registry."""
+        if not self.champion:
+            return "there is no champion"
+        if self.champion != self.version:
+            return f"champion is another model, {self.champion_weights[:8]}"
+        return "it is champion" if self.decision.promoted else "it was made champion before and stays so; ctmr rollback takes that back"
 
 
 def register(params: Params) -> dict[Direction, Registered]:
