@@ -89,6 +89,22 @@ def cut_across(volume: Volume, first: int, last: int) -> list[Volume]:
     return [replace(volume, voxels=voxels, affine=volume.affine[list(exchange)]) for exchange in EXCHANGES]
 
 
+def plane_step(volume: Volume) -> float:
+    """Millimetres from one axial slice of `volume` to the next. Raises ValueError where it does not know its place."""
+    if volume.affine is None or volume.voxel_size is None:
+        raise ValueError("a volume without millimetres")
+    return volume.voxel_size[nearest_axes(volume.affine)[0][2]]
+
+
+def fill_between(pictures: NDArray[np.float32], every: int, count: int) -> NDArray[np.float32]:
+    """`count` pictures of which every `every`th is there (N, H, W): the others lie linearly between their neighbours."""
+    places = np.minimum(np.arange(count) / every, len(pictures) - 1)
+    low = np.floor(places).astype(int)
+    share = (places - low).astype(np.float32)[:, None, None]
+    filled: NDArray[np.float32] = pictures[low] * (1 - share) + pictures[np.ceil(places).astype(int)] * share
+    return filled
+
+
 def turn_of(affine: NDArray[np.float64]) -> float:
     """Degrees between the axes of a volume and the patient's axes nearest to them, the largest of three."""
     axes, signs = nearest_axes(affine)
