@@ -150,6 +150,7 @@ def _seen(dataset: Dataset, frame: int, slice_: Slice, path: Path) -> Slice:
     volume = Volume(slice_.pixels.T[:, :, np.newaxis], affine, slice_.unit, "DICOM", str(path), spacing=spacing)
     if affine is not None and int(np.argmax(np.abs(affine[:3, 2]))) != 2:
         raise NotAxial(f"{path}: a sagittal or coronal slice; only axial slices are used")
+    volume.check_spacing()
     seen = volume.slices[0]
     spacing = seen.spacing if spacing is not None else None
     return replace(slice_, pixels=np.ascontiguousarray(seen.pixels), spacing=spacing, position=seen.position if placed else None)

@@ -111,6 +111,7 @@ def read_volume(path: Path, modality: str = "", ct_values: CtValues = "auto", li
     else:
         path, format_ = _with_header(path)
         volume = format_.read_volume(path, limits)
+    volume.check_spacing()
     return values.interpret_volume(volume, modality, ct_values)
 
 
@@ -119,6 +120,7 @@ def read_stack(path: Path, modality: str = "", ct_values: CtValues = "auto", lim
     path, format_ = _with_header(path)
     files = _stack(path, format_)
     volume = dicom.read_series(path, files, limits) if files else format_.read_volume(path, limits)
+    volume.check_spacing()
     return values.interpret_volume(volume, modality, ct_values)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.formats.slices import Limits, NotAxial, Slice, Unit, Unreadable
 
 THICK = 3.0  # mm; of sagittal or coronal slices farther apart an axial view shows too little
+FINEST, COARSEST = 0.005, 20.0  # mm between pixels; beyond them a head would have billions of pixels, or hardly any
 COARSE = 1.5  # times the other side of a voxel: with less, it is the whole volume that is coarse
 
 
@@ -56,6 +57,17 @@ class Volume:
             return None
         sizes = np.round(np.linalg.norm(self.affine[:3, :3], axis=0), 5)
         return float(sizes[0]), float(sizes[1]), float(sizes[2])
+
+    def check_spacing(self) -> None:
+        """Raises Unreadable where steps between voxels are none that a scan of a head has."""
+        axes, _ = self._turn
+        sizes = self.voxel_size
+        in_plane = self.spacing or () if sizes is None else (sizes[axes[1]], sizes[axes[0]])
+        to_next = () if sizes is None or self.voxels.shape[axes[2]] == 1 else (sizes[axes[2]],)
+        wrong = [step for step in (*in_plane, *to_next) if step < FINEST] + [step for step in in_plane if step > COARSEST]
+        if wrong:
+            expected = f"expected {FINEST:g} to {COARSEST:g} mm between pixels"
+            raise Unreadable(f"{self.source}: voxels of {wrong[0]:.3g} mm; {expected}, so its spacing is damaged")
 
     @cached_property
     def slices(self) -> list[Slice]:

@@ -1,8 +1,10 @@
 """Series of DICOM files as volumes: in order of place, in any plane, with what is missing, there twice or set aside."""
 
+import re
 import time
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -104,11 +106,23 @@ def test_uneven_rounding_is_no_gap(tmp_path: Path) -> None:
     assert table.read_volume(write_series(tmp_path, [0, 4.9, 10.1, 15, 19.8])).warnings == []
 
 
-def test_a_place_beyond_all_measure_is_one_line_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("places", [[0, 5, 10, 15, 1e9], [-1e9, 0, 5, 10, 15], [0, 5, 10, 15, 1e300]])
+def test_a_place_beyond_all_measure_is_one_line_at_once(tmp_path: Path, places: list[float]) -> None:
     began = time.monotonic()
-    with pytest.raises(Unreadable, match=r"a slice lies 1e\+09 mm from the next"):
-        table.read_volume(write_series(tmp_path, [0, 5, 10, 15, 1e9], InstanceNumber=1))
+    with pytest.raises(Unreadable, match=r"a slice lies 1e\+\d+ mm from the next"):
+        table.read_volume(write_series(tmp_path, places, InstanceNumber=1))
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(("spacing", "said"), [(["1e9"] * 2, "voxels of 1e+09 mm"), (["1e-9"] * 2, "voxels of 1e-09 mm")])
+def test_a_spacing_that_no_head_has_is_one_line(tmp_path: Path, spacing: list[str], said: str) -> None:
+    folder = write_series(tmp_path / "series", [0, 5, 10, 15], PixelSpacing=spacing)
+    image = nibabel.Nifti1Image(np.zeros((8, 8, 4), np.int16), np.diag([float(spacing[0]), float(spacing[0]), 5, 1]))
+    nibabel.save(image, tmp_path / "a.nii")
+    for read in (table.read_volume, table.read_slices):
+        for place in (folder, tmp_path / "a.nii") if read is table.read_volume else (folder / "001.dcm", tmp_path / "a.nii"):
+            with pytest.raises(Unreadable, match=f"{re.escape(said)}; expected 0.005 to 20 mm between pixels, so its spacing is damaged"):
+                read(place)
 
 
 def test_several_pictures_in_one_place_are_refused(tmp_path: Path) -> None:
