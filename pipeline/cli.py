@@ -69,6 +69,9 @@ def retrain(
     keep: Annotated[int | None, _KEEP] = None,
 ) -> None:
     """Retrain in a worktree of its own where data, params or code changed; no server has to be started."""
+    from pipeline.retraining.settings import check_settings
+
+    check_settings()
     from pipeline.retraining.flow import parse_minutes, retrain_here
 
     retrain_here(
@@ -95,6 +98,9 @@ def schedule(
     keep: Annotated[int | None, _KEEP] = None,
 ) -> None:
     """Retrain by schedule on this machine until stopped; a run that is due while another still goes is skipped."""
+    from pipeline.retraining.settings import check_settings
+
+    check_settings()
     from pipeline.retraining.flow import parse_minutes
     from pipeline.retraining.schedule import serve_schedule
 
@@ -114,6 +120,9 @@ def deploy(
     clones: Annotated[bool, typer.Option("--clones", help="For workers on any host: each clones this commit from git's remote.")] = False,
 ) -> None:
     """Put the deployments of prefect.yaml, and a pool for them, on the server that PREFECT_API_URL names."""
+    from pipeline.retraining.settings import check_settings
+
+    check_settings()
     from pipeline.retraining.server import deploy as deploy_to_server
 
     deploy_to_server(paths.project_root(), clones)

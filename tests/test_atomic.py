@@ -56,6 +56,24 @@ def test_folder_replaces_the_old_one(tmp_path: Path) -> None:
     assert os.listdir(target) == ["new.png"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are named by /proc")
+def test_it_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system may keep a rename and lose what was written before it: files of zeros after a loss of power."""
+    events: list[str] = []
+    flush, rename = os.fsync, Path.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (events.append(f"flush {Path(f'/proc/self/fd/{handle}').readlink().name}"), flush(handle))
+    )
+    monkeypatch.setattr(Path, "replace", lambda place, target: (events.append(f"rename {place.name}"), rename(place, target))[1])
+    with atomic.new_file(tmp_path / "record.json") as beside:
+        beside.write_text("{}")
+    assert events == [f"flush {beside.name}", f"rename {beside.name}", f"flush {tmp_path.name}"]
+    events.clear()
+    with atomic.new_folder(tmp_path / "models", durable=True) as folder:
+        (folder / "weights").write_text("1")
+    assert events == ["flush weights", f"flush {folder.name}", f"rename {folder.name}", f"flush {tmp_path.name}"]
+
+
 def test_json_has_the_same_bytes_whatever_the_order(tmp_path: Path) -> None:
     atomic.write_json(tmp_path / "one.json", {"b": 1, "a": [2.5]})
     atomic.write_json(tmp_path / "two.json", {"a": [2.5], "b": 1})

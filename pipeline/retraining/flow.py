@@ -132,7 +132,7 @@ def retrain_here(folder: Path, **parameters: Any) -> None:
         return
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, BaseException):
-        raise outcome
+        raise outcome.__cause__ if isinstance(outcome.__cause__, UserError) else outcome  # in clear, see steps._hiding
     if not state.is_completed():
         raise UserError(f"the flow ended as {state.name}: {state.message}")
     if outcome.stages:

@@ -56,8 +56,12 @@ class StageFailed(UserError):
 
 
 def stage_names(folder: Path) -> list[str]:
-    """The stages in `folder`/dvc.yaml in the order written there, which is the order they run in."""
-    return list(yaml.load((folder / "dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"])
+    """The stages in `folder`/dvc.yaml in the order written there, which is the order they run in. Raises UserError where it has none."""
+    file = folder / "dvc.yaml"
+    try:
+        return list(yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"])
+    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError) as error:
+        raise UserError(f"{file}: no stages can be read from it ({error}); git diff dvc.yaml shows what was changed") from None
 
 
 def unchanged_stages(folder: Path) -> list[str]:
@@ -166,7 +170,7 @@ def open_graph(folder: Path) -> Iterator["Repo"]:
     try:
         with Repo(str(folder)) as dvc:
             yield dvc
-    except DvcException as error:
+    except (DvcException, UnicodeDecodeError) as error:  # .dvcignore
         raise GraphUnreadable(f"{folder}: {_reason(error)}") from error
 
 

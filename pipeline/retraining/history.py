@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from pipeline import paths, privacy
 from pipeline.addresses import mask_credentials
 from pipeline.atomic import write_json
@@ -244,8 +246,7 @@ def _reports(repo: Path) -> list[Record]:
 
 def _parse(text: str, place: str) -> Record | None:
     try:
-        content = json.loads(text)
-        return Record(**{key: value for key, value in content.items() if key in Record.__dataclass_fields__})
-    except (ValueError, TypeError, AttributeError):
+        return TypeAdapter(Record).validate_json(text, strict=True)
+    except ValidationError:
         print(f"warning: {place}: a damaged record of a retraining, passed over", file=sys.stderr, flush=True)
         return None

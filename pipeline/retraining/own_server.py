@@ -72,7 +72,7 @@ class OwnServer:
         try:
             while not self._started.wait(0.2):
                 if self._failed:
-                    raise UserError(f"the Prefect server did not start; is port {self.port} in use? see {self._log}")
+                    raise UserError(f"the Prefect server did not start: {self._reason()}; see {self._log}")
         except BaseException:
             self.__exit__()
             raise
@@ -81,6 +81,13 @@ class OwnServer:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+
+    def _reason(self) -> str:
+        """What the server printed of an error, such as a database that is none."""
+        lines = [line for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines() if "Error: " in line]
+        if any("sqlite3" in line for line in lines):
+            return f"{PREFECT_HOME.value()}/prefect.db: {lines[-1]}; move it away, and a new one is made"
+        return lines[-1] if lines else f"is port {self.port} in use?"
 
     def _watch(self) -> None:
         """Run the server, again and again until the block ends; this thread is its parent, whose end it does not survive."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -32,20 +32,23 @@ BY_HAND = "a training that was started by hand is at work in this folder; the ne
 @task(task_run_name="{stage}")
 def stage_task(stage: str, folder: Path, force: bool, timeout: float, env: dict[str, str]) -> StageResult:
     """Bring one stage up to date; its lines go to the run's log as they come, its count of steps to a progress artifact."""
-    log, progress = get_run_logger().info, tell.Progress(stage)
+    log, progress, secret = get_run_logger().info, tell.Progress(stage), params.load().data.folder
 
     def line(text: str) -> None:
-        log(text)
+        log(history.hide_folder(text, secret))
         progress.update(text)
 
-    return graph.run_stage(stage, folder, line, force=force, timeout=timeout, env=env)
+    with _hiding(secret):
+        return graph.run_stage(stage, folder, line, force=force, timeout=timeout, env=env)
 
 
 @task(task_run_name="look for new data")
 def look_task(used: Provenance | None) -> News:
     """Compare the source with the data in use."""
-    news = look(params.load().data, used)
-    get_run_logger().info(history.hide_folder(news.sentence, params.load().data.folder))
+    data = params.load().data
+    with _hiding(data.folder):
+        news = look(data, used)
+    get_run_logger().info(history.hide_folder(news.sentence, data.folder))
     return news
 
 
@@ -233,6 +236,17 @@ def report_interrupted(repo: Path, targets: list[str]) -> list[str]:
         became = f"{' and '.join(record.promoted)} became champion" if record.promoted else "nothing was promoted"
         sentences.append(f"{record.name} ended while it registered: {became}.")
     return sentences
+
+
+@contextlib.contextmanager
+def _hiding(folder: str | None) -> Iterator[None]:
+    """Prefect's server keeps the errors of tasks: raise them with a hash for the data's `folder`, caused by the one in clear."""
+    try:
+        yield
+    except UserError as error:
+        clear = UserError(str(error))
+        error.args = (history.hide_folder(str(error), folder),)
+        raise error from clear
 
 
 def _set(*settings: str) -> None:

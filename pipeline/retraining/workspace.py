@@ -61,7 +61,8 @@ def hold_lock(repo: Path, who: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise Busy(holder.read_text(encoding="utf-8") if holder.is_file() else "another process") from None
+        said = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else ""
+        raise Busy(said or "another process") from None
     try:
         holder.write_text(f"{who} (process {os.getpid()})", encoding="utf-8")
         _end_leftovers(folder)
@@ -183,12 +184,17 @@ def _fill(repo: Path, top: Path, folder: Path, base: str, tree: str) -> None:
 
 def _share_settings(repo: Path, folder: Path) -> None:
     """Give the worktree's DVC the project's cache and its local settings (remotes, credentials); relative paths keep their place."""
-    from dvc.config import Config, merge
+    from dvc.config import Config, ConfigError, merge
 
-    theirs, ours = Config(str(repo / ".dvc")), Config(str(folder / ".dvc"))
-    settings = theirs.read("repo")
-    merge(settings, theirs.read("local"))
+    (folder / ".dvc/config.local").unlink(missing_ok=True)  # of an earlier retraining, and perhaps damaged
+    try:
+        theirs = Config(str(repo / ".dvc"))
+        settings = theirs.read("repo")
+        merge(settings, theirs.read("local"))
+    except ConfigError as error:
+        raise UserError(f"{repo / '.dvc'}: DVC's settings (config, config.local) cannot be read: {error}") from None
     settings["cache"].setdefault("dir", str(repo / ".dvc/cache"))
+    ours = Config(str(folder / ".dvc"))
     with ours.edit("local") as local:
         local.clear()
         local.update(settings)

@@ -47,7 +47,7 @@ def records() -> Iterator[Finding]:
     """Records of retrainings, and what retraining remembers between two looks at the data."""
     kept = [*sorted(paths.RETRAIN_REPORT.glob("*/record.json")), *sorted((paths.home() / paths.RETRAIN_WORK).glob("*.json"))]
     for file in kept:
-        if not _is_json(file):
+        if not _is_object(file):
             aside = file.with_name(f"{file.name}.damaged")
             yield Finding(f"{file}: damaged", "ctmr doctor --fix puts it aside", partial(file.rename, aside))
 
@@ -57,7 +57,7 @@ def locks() -> Iterator[Finding]:
     home = paths.home()
     for folder in (home, home / paths.RETRAIN_WORK / "workspace"):
         file = folder / ".dvc/tmp/rwlock"
-        if file.is_file() and not _is_json(file):
+        if file.is_file() and not _is_object(file):
             yield Finding(f"{file}: damaged", "ctmr doctor --fix removes it", partial(_remove, file))
 
 
@@ -132,9 +132,9 @@ def _name(place: Path) -> str:
     return str(place.relative_to(Path.cwd())) if place.is_relative_to(Path.cwd()) else str(place)
 
 
-def _is_json(file: Path) -> bool:
+def _is_object(file: Path) -> bool:
+    """Whether a file holds a JSON object."""
     try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+        return isinstance(json.loads(file.read_text(encoding="utf-8")), dict)
+    except (ValueError, RecursionError):
         return False
-    return True

@@ -125,6 +125,10 @@ def test_what_dvc_refuses_is_one_line(project: Path) -> None:
     (project / "dvc.yaml").write_text("stages: [")
     with pytest.raises(UserError, match=r"dvc\.yaml"):
         graph.read_locked_param(project, "copy", "factor")
+    for text in ("stages: [", "stage: {}", "stages: 3", "", "\x00"):
+        (project / "dvc.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"dvc\.yaml: no stages can be read from it"):
+            graph.stage_names(project)
 
 
 def test_prefect_is_needed_by_four_files_only() -> None:

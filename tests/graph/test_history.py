@@ -1,6 +1,8 @@
 """Records of retrainings: kept whole or passed over, with nothing in them that tells of a patient; an interrupted one is found again."""
 
+import json
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from pipeline import paths
 from pipeline.processes import hold_lock
-from pipeline.retraining import history, steps, summary, tell, workspace
+from pipeline.retraining import graph, history, steps, summary, tell, workspace
 from pipeline.retraining.history import Record
 from pipeline.tracking import registry
 
@@ -22,7 +24,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / ".dvc").mkdir(parents=True)
     (folder / ".dvc/config").touch()
     (folder / "params.yaml").touch()
-    (folder / "dvc.yaml").touch()
+    (folder / "dvc.yaml").write_text("stages: {}\n")
     (folder / ".salt").write_text("0123456789abcdef")
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
@@ -34,7 +36,16 @@ def _record(name: str, **facts: Any) -> Record:
     return Record(f"retrain-{name}", f"2026-01-0{name}T00:00:00+00:00", "always", **facts)
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"name": "retrain-2"}', "\x00\x00"])
+WRONG = {"began": None, "promoted": None, "outcome": 3, "source": "x", "stages": [1], "scores": {"ct_to_mr": {"mae": "x"}}, "weights": []}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("", "{", "[]", "null", '{"name": "retrain-2"}', "\x00\x00", "[" * 200_000),
+        *(json.dumps({"name": "retrain-2", "began": "", "mode": "always", name: value}) for name, value in WRONG.items()),
+    ],
+)
 def test_a_damaged_record_is_passed_over_and_said(repo: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
     history.write(repo, _record("1"))
     place = history.write(repo, _record("2")) / "record.json"
@@ -116,6 +127,27 @@ def test_an_empty_folder_json_or_rwlock_does_not_outlive_the_next_retraining(rep
     (work.folder / ".dvc/tmp/rwlock").touch()
     workspace.prepare(repo)
     assert not (work.folder / ".dvc/tmp/rwlock").exists()
+
+
+def test_a_worktree_that_dvc_cannot_read_is_made_anew_once(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = workspace.prepare(repo).folder / "left"
+    record = _record("1")
+    retraining = steps.Retraining(repo, record, None, timedelta(), {}, None)
+
+    def run(times: int) -> None:
+        left.parent.mkdir(exist_ok=True)
+        assert not left.exists()
+        left.touch()
+        if len(record.notes) < times:
+            raise graph.GraphUnreadable("rwlock: damaged")
+
+    monkeypatch.setattr(steps.Retraining, "_run", lambda _: run(1))
+    retraining.run()
+    assert record.notes == ["The worktree was made anew: rwlock: damaged"]
+    workspace.discard(repo)
+    monkeypatch.setattr(steps.Retraining, "_run", lambda _: run(9))
+    with pytest.raises(graph.GraphUnreadable):
+        retraining.run()
 
 
 def test_a_training_by_hand_is_seen(repo: Path) -> None:

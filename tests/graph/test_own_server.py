@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
 
 from pipeline.errors import UserError
 from pipeline.retraining import own_server, schedule
@@ -69,6 +70,38 @@ def test_a_named_server_that_is_away_and_a_home_that_cannot_be_written_are_one_l
     )
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith(f"error: PREFECT_HOME={home}: cannot be written")
+
+
+SETTINGS = {
+    "no TOML": (b"active = [", "profiles.toml, prefect.toml or variables PREFECT_"),
+    "no text": (b"\x00\xff", "'utf-8' codec can't decode"),
+    "no number": (b"active = 'a'\n[profiles.a]\nPREFECT_API_REQUEST_TIMEOUT = 'soon'\n", "Input should be a valid number"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), SETTINGS.values(), ids=SETTINGS)
+def test_prefect_s_own_settings_that_are_damaged_are_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "profiles.toml").write_bytes(content)
+    code = "from pipeline.errors import user_errors\nfrom pipeline.retraining.settings import check_settings\n"
+    code += "with user_errors(): check_settings()"
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith(f"error: Prefect cannot read its settings, from {tmp_path}/profiles.toml")
+    assert said in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_damaged_database_of_prefect_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "prefect.db").write_text("no database" * 100)
+    with (
+        temporary_settings({PREFECT_HOME: tmp_path}),
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(UserError, match=f"the Prefect server did not start: {tmp_path}/prefect.db: .*file is not a database; move it away"),
+    ):
+        patch.setenv("PREFECT_HOME", str(tmp_path))
+        with own_server.OwnServer(tmp_path, free_port(), services=False):
+            pass
 
 
 @pytest.mark.parametrize(

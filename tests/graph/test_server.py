@@ -1,21 +1,31 @@
 """What tells projects on one server apart: names of deployments by folder, one retraining at a time by repository."""
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+from PIL import Image
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.states import Completed, Running
 
+from pipeline import presets
 from pipeline.errors import UserError
-from pipeline.retraining import own_server, server
+from pipeline.processes import stop_group
+from pipeline.retraining import own_server, server, steps, workspace
+from pipeline.retraining.flow import retrain
 from pipeline.retraining.workspace import Busy
-from tests.graph.projects import make_prefect_home
+from tests.graph.prefect_server import until
+from tests.graph.projects import BIN, make_prefect_home
+from tests.training import jobs
 
 
 @flow
@@ -54,6 +64,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.delenv("PREFECT_API_URL", raising=False)
         with own_server.prefect_server(folder):
             yield
+            APILogHandler().flush()  # while there is a server to take them
 
 
 @pytest.fixture
@@ -116,3 +127,64 @@ def test_one_at_a_time_for_all_clones(at_work: "AtWork", name: str, first: str, 
             at_work.claim()
     else:
         assert at_work.claim() == []
+
+
+@pytest.fixture
+def project(prefect: None, tmp_path: Path) -> Path:
+    """A project whose only stage trains, longer than any test waits."""
+    folder = jobs.make(tmp_path / "project", images=10**6)
+    (folder / ".gitignore").write_text("/data\n/models\n/checkpoints\n/mlruns\n/reports\n")
+    train = {"cmd": f"{sys.executable} -m stages.train", "deps": ["params.yaml"], "outs": ["models", "reports/train"]}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": train}}))
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    subprocess.run([BIN / "dvc", "init", "-q"], cwd=folder, check=True)
+    _commit(folder, "start")
+    return folder
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("command", [[sys.executable, "-m", "stages.train"], [BIN / "dvc", "repro"]], ids=["stage", "dvc repro"])
+def test_while_a_person_trains_a_retraining_is_skipped(project: Path, command: list[str | Path]) -> None:
+    env = jobs.environment(project) | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_SITE_CACHE_DIR": str(project.parent / "site")}
+    printed = project.parent / "printed"
+    with printed.open("wb") as log:
+        by_hand = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until(lambda: by_hand.poll() is not None or workspace.is_training(project), "training", 200)
+        state = retrain(project, return_state=True)
+        assert (state.name, state.message) == ("Skipped", f"skipped: {steps.BY_HAND}"), printed.read_text()
+        assert by_hand.poll() is None
+    finally:
+        stop_group(by_hand, 60)
+    assert not list((project / "reports").glob("retrain/*"))  # nothing was done, so there is nothing to tell
+
+
+def test_a_person_who_trains_first_after_all_makes_it_skip(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that began by hand after the retraining had looked for one: its stage fails for the lock."""
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": "false", "outs": ["models"]}}}))
+    seen = iter([False, True])
+    monkeypatch.setattr(workspace, "is_training", lambda _: next(seen))
+    state = retrain(project, return_state=True)
+    assert (state.name, state.message) == ("Skipped", f"skipped: {steps.BY_HAND}")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_the_server_keeps_does_not_name_the_data_s_folder(project: Path, tmp_path: Path, there: bool) -> None:
+    """Errors and lines of stages hold a hash for it; the person at the terminal reads it in clear."""
+    folder = tmp_path / "Smith_John"
+    for modality in ("ct", "mr") if there else ():
+        (folder / modality).mkdir(parents=True)
+        Image.effect_noise((64, 64), 80).save(folder / modality / "a.png")
+    presets.apply([], ["data.source=folder", f"data.folder={folder}"], project / "params.yaml", jobs.SOURCE / "presets")
+    graph = {"stages": {"train": {"cmd": f"echo '{folder}/ct/a.png: bad' && false", "outs": ["models"]}}}
+    (project / "dvc.yaml").write_text(yaml.safe_dump(graph))
+    state = retrain(project, return_state=True)
+    APILogHandler().flush()
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs()
+        said = [log.message for log in client.read_logs()] + [run.state.message or "" for run in runs if run.state] + [state.message]
+    assert any("/ct/a.png: bad" in line if there else "not found; give a directory" in line for line in said)
+    assert not [line for line in said if "Smith" in line]
+    assert "Smith" in str(state.result(raise_on_failure=False).__cause__)
+    for file in (project / "reports").rglob("*.*"):
+        assert "Smith" not in (file.read_text() if file.is_file() else "")

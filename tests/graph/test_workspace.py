@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.config import Config
 
+from pipeline.errors import UserError
 from pipeline.retraining import workspace
 
 
@@ -31,6 +32,7 @@ DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "index damaged": lambda folder, known: (known / "index").write_bytes(b"nonsense"),
     "lock of a killed git": lambda folder, known: (known / "index.lock").touch(),
     "DVC's settings removed": lambda folder, known: subprocess.run(["rm", "-r", folder / ".dvc"], check=True),
+    "DVC's settings damaged": lambda folder, known: (folder / ".dvc/config.local").write_bytes(b"\xff["),
     "forgotten by git": lambda folder, known: subprocess.run(["rm", "-r", known], check=True),
 }
 
@@ -45,3 +47,17 @@ def test_a_damaged_worktree_is_made_anew(repo: Path, damage: str) -> None:
     assert not (folder / "rest.txt").exists()
     assert Config(str(folder / ".dvc"))["cache"]["dir"] == str(repo / ".dvc/cache")
     assert (repo / "params.yaml").read_text() == "images: 16\n"
+
+
+def test_settings_of_dvc_that_are_damaged_are_one_line(repo: Path) -> None:
+    (repo / ".dvc/config.local").write_bytes(b"\xff[")
+    with pytest.raises(UserError, match=r"\.dvc: DVC's settings \(config, config\.local\) cannot be read"):
+        workspace.prepare(repo)
+
+
+def test_who_holds_the_lock_may_be_unknown(repo: Path) -> None:
+    with workspace.hold_lock(repo, "retrain-1"):
+        for said, told in ((b"\xff\x00", "\N{REPLACEMENT CHARACTER}\x00"), (b"", "another process")):
+            (repo / ".dvc/tmp/retrain/holder").write_bytes(said)
+            with pytest.raises(workspace.Busy, match=f"^{told}$"), workspace.hold_lock(repo, "retrain-2"):
+                pass

@@ -221,11 +221,12 @@ def test_a_file_that_the_cache_could_not_take_is_put_there(project: Path, graph:
     assert cached(project).read_bytes() == b"0123456789"
 
 
-def test_damaged_records_are_put_aside_and_damaged_locks_removed(project: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"null", b"\xff\x00"])
+def test_damaged_records_are_put_aside_and_damaged_locks_removed(project: Path, content: bytes) -> None:
     files = [paths.RETRAIN_REPORT / "2026/record.json", paths.RETRAIN_WORK / "folder.json", Path(".dvc/tmp/rwlock")]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("")
+        file.write_bytes(content)
     assert len(examine()) == 3
     assert all(examined.mended for examined in examine(fix=True))
     assert examine() == []
