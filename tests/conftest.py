@@ -65,14 +65,21 @@ def kaggle_server(kaggle_cache: Path) -> Iterator[stand_in.KaggleServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dask_scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Dask scheduler with two workers of one thread each, in processes of their own."""
+    """The address of a Dask scheduler with two workers of one thread each, in processes of their own.
+
+    For one file of tests: a cluster that nobody uses still takes an eighth of a core.
+    """
     distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
     folder = tmp_path_factory.mktemp("dask")
-    soon = {"distributed.scheduler.allowed-failures": 1}  # instead of 3, since a new worker takes seconds
+    settings = {
+        "distributed.scheduler.allowed-failures": 1,  # instead of 3, since a new worker takes seconds
+        "distributed.worker.profile.enabled": False,  # looks a hundred times a second at what a worker does
+        "distributed.admin.tick.interval": "1s",
+    }
     with (
-        dask.config.set(soon),
+        dask.config.set(settings),
         distributed.LocalCluster(
             2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(folder), silence_logs=logging.CRITICAL
         ) as cluster,

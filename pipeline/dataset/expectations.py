@@ -4,7 +4,14 @@ The results carry no time stamp, id or address, so that what is written from the
 """
 
 import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +19,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # before its import, wherever that happens
 FAILING, WARNING = "critical", "warning"
+# Great Expectations imports them for charts and for tests of distributions, which nobody asks for here: a third of its import.
+SELDOM = ("altair", "scipy.stats")
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,13 @@ class Expectation:
 
 def load() -> None:
     """Import Great Expectations, which takes seconds, ahead of `check`."""
-    import great_expectations.expectations  # noqa: F401
+    with _postponed(SELDOM):
+        import great_expectations.expectations  # noqa: F401
 
 
 def check(name: str, table: "pd.DataFrame", expectations: list[Expectation]) -> list[dict[str, Any]]:
     """One result per expectation, in order: its table, column, meaning and severity, whether it holds, what was observed, exceptions."""
+    load()
     import great_expectations as gx
     import great_expectations.expectations as gxe
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -45,6 +56,30 @@ def check(name: str, table: "pd.DataFrame", expectations: list[Expectation]) -> 
     outcome = batch.get_batch(batch_parameters={"dataframe": table}).validate(suite, result_format="SUMMARY")
     by_number = {result["expectation_config"]["meta"]["number"]: result for result in outcome.to_json_dict()["results"]}
     return [_plain(name, expected, by_number[number]) for number, expected in enumerate(expectations)]
+
+
+@contextmanager
+def _postponed(names: Sequence[str]) -> Iterator[None]:
+    """Imports in this block run the modules `names` only when something in them is first asked for."""
+    finder = _Postponing(names)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Postponing(MetaPathFinder):
+    """Finds the modules `names` where Python does, and has them loaded late."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name in self.names else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
 
 
 def _plain(name: str, expectation: Expectation, result: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -104,6 +103,8 @@ def _map_path(kind: str) -> Path:
 
 
 def _load(kind: str) -> Volume:
+    import nibabel
+
     path = _map_path(kind)
     try:
         image = nibabel.load(path)

@@ -12,7 +12,7 @@ from pipeline.domain import DIRECTIONS, Direction
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.sources import provenance
-from pipeline.tracking import contest, facts, model_card, promotion, reference, registry, runs, store
+from pipeline.tracking import facts, model_card, promotion, reference, registry, runs, store
 from pipeline.tracking.promotion import BEST, CHAMPION, Decision
 from pipeline.tracking.registry import DECISION, WEIGHTS
 
@@ -94,7 +94,11 @@ def _decide(uri: str, direction: Direction, version: "ModelVersion", metrics: An
     if CHAMPION in rivals and BEST in rivals and str(rivals[CHAMPION].version) == str(rivals[BEST].version):
         del rivals[BEST]
     rivals = {role: rival for role, rival in rivals.items() if str(rival.version) != str(version.version)}
-    comparisons = contest.compare_with(uri, direction, rivals, params)
+    comparisons: dict[str, promotion.Comparison] = {}
+    if rivals:
+        from pipeline.tracking import contest  # which imports torch
+
+        comparisons = contest.compare_with(uri, direction, rivals, params)
     decision = promotion.decide(promotion.checks(metrics, drift, direction, comparisons, params.register_), params.register_)
     content = {**decision.to_json(), "basis": basis, "decided": datetime.now(UTC).isoformat(timespec="seconds")}
     client.set_model_version_tag(version.name, version.version, DECISION, json.dumps(content))

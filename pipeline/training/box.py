@@ -71,7 +71,7 @@ def train_box(chosen: Params, models: Path, work: Path, stop: threading.Event) -
             slice_arrays.write_preprocessing(folder, chosen.preprocess)
     slice_arrays.verify(chosen.preprocess, paths.PRESETS / f"{PRESET}.yaml", heads)
     device = choose_device(chosen.train)
-    be_deterministic(is_deterministic(chosen.train, device))
+    be_deterministic(is_deterministic(chosen.train, device), chosen.train.compile)
     if chosen.train.threads:
         torch.set_num_threads(chosen.train.threads)
     digest = job_digest(chosen, device, choose_precision(chosen, device), heads)

@@ -74,7 +74,7 @@ def load_training(params: Params, ranks: Ranks) -> Training:
     device = choose_device(params.train)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else each process takes memory on the first GPU as well
-    be_deterministic(is_deterministic(params.train, device))
+    be_deterministic(is_deterministic(params.train, device), params.train.compile)
     digest = job_digest(params, device, choose_precision(params, device))
     folder = paths.CHECKPOINTS / digest
     if ranks.first:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from benchmarks.plain_step import as_pytorch
 from pipeline.models.cyclegan import Batch, CycleGAN, Loss
 from pipeline.models.fast import speed_up, winograd
+from pipeline.models.fast.adam import Adam
 from pipeline.models.fast.precision import allow_tf32
 from pipeline.models.fast.thin import ThinConv2d
 from pipeline.models.fast.update import Minimiser
@@ -179,6 +180,28 @@ def test_fused_updates_are_those_of_plain_adam() -> None:
         (3.0 * plain).sum().backward()
         adam.step()
     torch.testing.assert_close(fast, plain)
+
+
+def test_updates_are_torchs_fused_adam_to_the_bit_left_out_and_resumed_alike() -> None:
+    random = torch.Generator().manual_seed(3)
+    first = [nn.Parameter(torch.randn(shape, generator=random)) for shape in ((5, 3), (4,), (2, 2))]
+    weights, others = (list(copy.deepcopy(nn.ParameterList(first))) for _ in range(2))
+    rate, betas = 0.1, (PARAMS.train.adam_beta1, 0.999)
+    ours, theirs = Adam(weights, rate, betas), torch.optim.Adam(others, rate, betas, fused=True)
+    for step in range(6):
+        for weight, other in zip(weights[: 2 + step % 2], others, strict=False):  # the last weight has no gradient at first
+            weight.grad = torch.randn(weight.shape, generator=random)
+            other.grad = weight.grad.clone()
+        theirs.found_inf = skip = torch.tensor(float(step == 2))
+        ours.rate = theirs.param_groups[0]["lr"] = rate / (step + 1)
+        ours.step(skip)
+        theirs.step()
+        assert all(torch.equal(*pair) for pair in zip(weights, others, strict=True))
+        state = copy.deepcopy(ours.state_dict())
+        ours = Adam(weights, rate, betas)
+        ours.load_state_dict(state)
+        ours.zero_grad()
+        theirs.zero_grad()
 
 
 def test_float32_is_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.models.fast import update
 from pipeline.models.fast.ranks import ALONE
 from pipeline.models.learner import Learner
 from pipeline.training import data, simulated_pairs
@@ -48,15 +47,9 @@ class FakeGenerator(torch.Generator):
     device = GPU  # type: ignore[assignment]
 
 
-class PlainUpdates(torch.optim.SGD):
-    """Takes what the fused Adam takes."""
-
-    def __init__(self, weights: Any, rate: float, *_: object, **__: object) -> None:
-        super().__init__(list(weights), rate)
-
-    def step(self, closure: Any = None) -> None:
-        del self.found_inf
-        super().step(closure)
+def plain_updates(weights: list[torch.Tensor], gradients: list[torch.Tensor], *_: object, **__: object) -> None:
+    """Takes what the fused kernel of Adam takes."""
+    torch._foreach_sub_(weights, gradients)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +60,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (data, simulated_pairs, "pipeline.models.learner"):
         target = module if isinstance(module, str) else module.__name__
         monkeypatch.setattr(f"{target}.generator_on", lambda *_: FakeGenerator())
-    monkeypatch.setattr(update.torch.optim, "Adam", PlainUpdates)
+    monkeypatch.setattr(torch, "_fused_adam_", plain_updates)
 
 
 def new_learner(**train: object) -> Learner:

@@ -41,8 +41,14 @@ def is_deterministic(train: Train, device: torch.device) -> bool:
     return device.type == "cpu" if train.deterministic is None else train.deterministic
 
 
-def be_deterministic(wanted: bool) -> None:
-    """Choose kernels that give the same bits, or those that are fastest. Memory is not filled, since nothing reads it unwritten."""
-    torch.use_deterministic_algorithms(wanted, warn_only=True)
+def be_deterministic(wanted: bool, compiled: bool = False) -> None:
+    """Choose kernels that give the same bits, or those that are fastest. Memory is not filled, since nothing reads it unwritten.
+
+    `compiled`: tell torch's compiler as well, whose import takes seconds.
+    """
+    if compiled:
+        torch.use_deterministic_algorithms(wanted, warn_only=True)
+    else:
+        torch.set_deterministic_debug_mode("warn" if wanted else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not wanted

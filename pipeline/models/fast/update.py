@@ -1,4 +1,4 @@
-"""Adam in one fused call, which leaves everything as it was where the loss or a gradient is no finite number, and never asks the device."""
+"""A step of Adam, which leaves everything as it was where the loss or a gradient is no finite number, and never asks the device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.cyclegan import Loss
+from pipeline.models.fast.adam import Adam
 from pipeline.models.fast.ranks import ALONE, Ranks
 from pipeline.models.fast.recorded import Recorded
 from pipeline.params import Train
@@ -32,8 +33,7 @@ class Minimiser:
         self.networks, self.ranks, self.clip = networks, ranks, train.clip_gradients
         self.all_networks = networks if all_networks is None else all_networks
         self.loss = ranks.share_gradients(networks, loss)
-        # Fused, since only that kind is told by a tensor to leave a step out; asking for its value would make a GPU wait.
-        self.optimiser = torch.optim.Adam(networks.parameters(), train.learning_rate, (train.adam_beta1, 0.999), fused=True)
+        self.optimiser = Adam(networks.parameters(), train.learning_rate, (train.adam_beta1, 0.999))
         self._rate: Tensor | None = None
         self._do: Callable[..., Update] = self._update
 
@@ -44,8 +44,7 @@ class Minimiser:
 
     def set_learning_rate(self, rate: float) -> None:
         """The learning rate from the next step on."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
+        self.optimiser.rate = rate if self._rate is None else self._rate.fill_(rate)
 
     def step(self, *inputs: Any, skip: Tensor | None = None) -> Update:
         """Forward, backward and update; left out where `skip` says so, or where loss or gradients are not finite in any process.
@@ -57,7 +56,7 @@ class Minimiser:
     def _update(self, *inputs: Any, skip: Tensor | None = None) -> Update:
         buffers = [(buffer, buffer.clone()) for buffer in self.all_networks.buffers()]
         loss = self.loss(*inputs)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss.total.backward()
         weights = [weight for weight in self.networks.parameters() if weight.grad is not None]
         norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
@@ -66,10 +65,7 @@ class Minimiser:
             bad = bad | skip
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(weights, self.clip, norm)
-        self.optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
-        for group in self.optimiser.param_groups:
-            group["capturable"] = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-        self.optimiser.step()
+        self.optimiser.step(bad.float())
         torch.autograd.graph.increment_version(weights)  # a fused step counts as no change, but kept Winograd kernels go by that count
         for buffer, before in buffers:
             buffer.copy_(torch.where(bad, before, buffer))
