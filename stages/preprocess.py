@@ -7,11 +7,11 @@ from pipeline.stage import running
 def main() -> None:
     with running("preprocess") as stage:
         params = stage.params.preprocess
-        import pandas as pd
-
         from pipeline.dataset import expectations, prepare_slices, slice_arrays, teacher
+        from pipeline.dataset.parquet_files import read_table
 
-        slices = pd.read_parquet(paths.MANIFEST).merge(pd.read_parquet(paths.SPLIT), on="slice_id", validate="one_to_one")
+        manifest, split = read_table(paths.MANIFEST, "validate"), read_table(paths.SPLIT, "split")
+        slices = manifest.merge(split, on="slice_id", validate="one_to_one")
         with atomic.new_folder(paths.SLICES) as folder:
             slice_arrays.write_preprocessing(folder, params)
             teacher.build(folder, params, meanwhile=expectations.load)  # first, as it takes longer than that import

@@ -7,12 +7,11 @@ from pipeline.stage import running
 def main() -> None:
     with running("split") as stage:
         params = stage.params
-        import pandas as pd
-
         from pipeline.dataset import split as splitting
+        from pipeline.dataset.parquet_files import read_table
         from pipeline.sources import provenance
 
-        manifest = splitting.usable(pd.read_parquet(paths.MANIFEST), params.data.mr_contrast)
+        manifest = splitting.usable(read_table(paths.MANIFEST, "validate"), params.data.mr_contrast)
         assigned = splitting.assign(manifest, params.split, earlier=splitting.read_earlier(paths.SPLIT, params.split))
         source = provenance.read()
         report = splitting.summary(manifest, assigned, params.split, source.facts.get("layout", "") if source else "")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic, paths
+from pipeline.dataset.parquet_files import read_table
 from pipeline.errors import UserError
 from pipeline.params import Preprocess, flatten
 
@@ -41,12 +42,12 @@ def load_shares(kind: str = "teacher", folder: Path = paths.SLICES) -> np.memmap
 
 def load_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
     """index.parquet: one line per stored slice, with all that it takes to undo its preparation."""
-    return _table(folder / paths.INDEX.name)
+    return read_table(folder / paths.INDEX.name, "preprocess")
 
 
 def load_teacher_index(folder: Path = paths.SLICES, kind: str = "teacher") -> "pd.DataFrame":
     """teacher_index.parquet: row, seed and place of each simulated head; teacher_val_index.parquet for the kind paths.HELD_OUT."""
-    return _table(folder / f"{kind}_index.parquet")
+    return read_table(folder / f"{kind}_index.parquet", "preprocess")
 
 
 def write_preprocessing(folder: Path, preprocess: Preprocess) -> None:
@@ -77,7 +78,7 @@ def verify(expected: Preprocess, says: Path = paths.PARAMS, folder: Path = paths
             raise UserError(f"{folder}: made with preprocess.{knob} = {value}, but {says} says {wanted[knob]}; run dvc repro")
     shape, dtype = (made.pixels, made.pixels), STORED
     for file in sorted(set(folder.glob("*.npy")) - set(folder.glob("*_shares.npy"))):
-        array = np.load(file, mmap_mode="r")
+        array = _memory_map(file)
         if array.shape[1:] != shape or array.dtype != dtype:
             found = f"{'×'.join(map(str, array.shape[1:]))} pixels of {array.dtype}"
             raise UserError(f"{file}: {found}, expected {shape[0]}×{shape[1]} of {dtype}; run dvc repro --force preprocess")
@@ -112,19 +113,12 @@ def to_float(stored: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
     return np.asarray(stored, np.float32) / np.float32(np.iinfo(stored.dtype).max)
 
 
-def _table(file: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(file)
-    except FileNotFoundError:
-        raise UserError(f"{file}: not found; run dvc repro preprocess first") from None
-
-
 def _memory_map(file: Path) -> np.memmap:
     try:
         array = np.load(file, mmap_mode="r")
     except FileNotFoundError:
         raise UserError(f"{file}: not found; run dvc repro preprocess first") from None
+    except (ValueError, EOFError):
+        raise UserError(f"{file}: cut off or damaged; bring it back with dvc checkout --force {paths.SLICES}, or run dvc repro") from None
     assert isinstance(array, np.memmap)
     return array

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline import params, paths
 from pipeline.dataset import duplicates
+from pipeline.dataset.parquet_files import damage_said
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -109,12 +110,17 @@ def write(file: Path, manifest: "pd.DataFrame", assigned: "pd.DataFrame", split:
 
 
 def read_earlier(file: Path, split: params.Split) -> dict[str, str]:
-    """Split of each image (by SHA-256 of its pixels) as `file` holds it; empty without one, or when it was made with other params."""
+    """Split of each image (by SHA-256 of its pixels) as `file` holds it; empty without one, or when it was made with other params.
+
+    Raises UserError where it is damaged: a new split would move images that models were trained on.
+    """
     import pyarrow.parquet as pq
 
     if not file.is_file():
         return {}
-    history = json.loads((pq.read_schema(file).metadata or {}).get(HISTORY, b"{}"))
+    with damage_said(file, "split"):
+        pq.read_table(file)
+        history = json.loads((pq.read_schema(file).metadata or {}).get(HISTORY, b"{}"))
     return dict(history["splits"]) if history.get("params") == split.model_dump() else {}
 
 

@@ -147,13 +147,16 @@ def _read_folder(folder: Path, limits: Limits) -> Volume:
     """The DICOM series in a folder, or the only volume in it. Raises UserError as `read_volume`."""
     files, set_aside = _sorted_out(folder)
     series = [file for file, format_ in files if format_.NAME == dicom.NAME]
-    if not series and len(files) == 1:
+    if not series and len(files) > 1:
+        raise UserError(f"{folder}: {len(files)} pictures or volumes; give one of them, or the files of one DICOM series")
+    if not series and files:
         file, format_ = files[0]
-        return format_.read_volume(file, limits)
-    volume = dicom.read_series(folder, series, limits)
-    others = len(files) - len(series) + len(set_aside)
+        volume, what = format_.read_volume(file, limits), "not readable"
+    else:
+        volume, what = dicom.read_series(folder, series, limits), "no DICOM"
+    others = len(files) - max(len(series), 1) + len(set_aside)
     if others:
-        volume.warnings.append(f"{others} other files in the folder are no DICOM and were not read")
+        volume.warnings.append(f"{others} other files in the folder are {what} and were not read")
     return volume
 
 

@@ -71,11 +71,10 @@ def measure_drift(manifest: Path, statistics: dict[str, Any]) -> dict[str, Any]:
     """Drift of the data in `manifest` from earlier `statistics`, only the tests that found one; empty where there are none."""
     if not statistics:
         return {}
-    import pandas as pd
-
     from pipeline.dataset.drift import compare
+    from pipeline.dataset.parquet_files import read_table
 
-    compared = compare(pd.read_parquet(manifest), statistics)
+    compared = compare(read_table(manifest, "validate"), statistics)
     tests = [test for test in compared["tests"] if test["drifted"]]
     return {"from": "the data of the last retraining", "drifted": compared["drifted"], "tests": tests}
 

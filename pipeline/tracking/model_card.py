@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
+from pipeline.dataset.parquet_files import read_table
 from pipeline.domain import DIRECTIONS, MODALITIES, SCORES, SPLITS, Direction, Interval, Modality
 from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST
 from pipeline.params import Preprocess
@@ -36,9 +37,7 @@ class Slices:
         """Those in data/slices; None where they are not on this machine (models alone were pulled)."""
         if not paths.INDEX.is_file():
             return None
-        import pandas as pd
-
-        index = pd.read_parquet(paths.INDEX)
+        index = read_table(paths.INDEX, "preprocess")
         chosen = {
             (split, modality): index[(index["split"] == split) & (index["modality"] == modality)]
             for split in SPLITS

@@ -70,6 +70,15 @@ def test_missing_and_damaged_records_are_one_line(project: Path) -> None:
         slice_arrays.load_preprocessing(project / paths.SLICES)
 
 
+def test_an_array_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
+    file = slice_arrays.create(tmp_path, "train_ct.npy", (2, 8, 8), slice_arrays.STORED)
+    whole = file.read_bytes()
+    for cut in (0, 20, 200):
+        file.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match=r"train_ct\.npy: cut off or damaged; bring it back with dvc checkout"):
+            slice_arrays.load_array("train", "ct", tmp_path)
+
+
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
 def test_stages_refuse_in_one_line(project: Path, stage: str) -> None:
     content = yaml.safe_load((project / "params.yaml").read_text())

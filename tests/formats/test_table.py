@@ -156,6 +156,15 @@ def test_linked_files_and_folders_are_read_and_lost_links_named(tmp_path: Path) 
     assert table.read_volume(tmp_path / "in", "ct").voxels.shape[2] == 2
 
 
+def test_a_folder_of_several_volumes_is_no_volume_and_what_lies_beside_one_is_counted(tmp_path: Path) -> None:
+    nifti(tmp_path / "a.nii")
+    (tmp_path / "b.nii").write_bytes(b"no volume")
+    assert table.read_volume(tmp_path, "mr").warnings == ["1 other files in the folder are not readable and were not read"]
+    nifti(tmp_path / "c.nii")
+    with pytest.raises(UserError, match="2 pictures or volumes; give one of them"):
+        table.read_volume(tmp_path, "mr")
+
+
 def test_pictures_beside_a_dicom_series_are_named(tmp_path: Path) -> None:
     write(tmp_path / "1.dcm", VALUES[..., 0])
     nifti(tmp_path / "a.nii")
