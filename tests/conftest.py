@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,19 @@ def real_data() -> Path:
     folder = Path(os.environ.get("REAL_DATA", PROJECT / "../shared/data")).resolve()
     if not (folder / "ct-to-mri-cgan.zip").is_file():
         pytest.skip(f"real slices absent: no ct-to-mri-cgan.zip in {folder}; set REAL_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the folders ct_head_tilted, ct_phantom_study and mr_mprage_sagittal; skips where their archives are absent."""
+    archives = Path(os.environ.get("REAL_DATA", PROJECT / "../shared/data")).resolve() / "volumes"
+    if not archives.is_dir():
+        pytest.skip(f"real volumes absent: no {archives}; set REAL_DATA")
+    folder = tmp_path_factory.mktemp("volumes")
+    for archive in archives.glob("*.zip"):
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(folder / archive.stem)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Is a volume the whole head that models know? Skull stripped, face removed, cropped, metal, and slices below the teeth.
+"""Is a volume the whole head that models know? Skull stripped, face removed, cropped, metal, a frame, and slices below the teeth.
 
 Each measure is taken in millimetres from the vertex downwards, so it needs a volume whose place is known. Bounds lie between what was
 measured on whole heads, simulated ones and a real 3T MPRAGE, and on the same heads stripped, defaced and cropped. Bone under scalp fills
@@ -33,6 +33,13 @@ OPEN_TOP = 0.35  # of the largest slice's area: a topmost slice this large is no
 CUT = 0.3  # of the head's side lying on the picture's edge, and of the slices in which it does
 METAL = 2500.0  # HU and more, above the teeth
 LEAST_METAL = 0.05  # ml
+APART = 10.0  # mm outside of the head's outline, beyond which lies what belongs to no head
+POST = 1500.0  # HU of metal and more; head rests and pads reach 800
+LEAST_POST = 10.0  # square millimetres of it in a slice
+MARKER = 0.3  # of the brain's brightness and more; ghosts and noise outside of the head reach half of it
+MARKER_AREAS = (5.0, 400.0)  # square millimetres
+LEAST_MARKERS = 4  # in a slice; localizers of frames have six or nine
+OFTEN = 0.5  # of the slices show a frame, since it is upright
 
 
 class Fault(StrEnum):
@@ -42,6 +49,7 @@ class Fault(StrEnum):
     DEFACED = "defaced"
     CROPPED = "cropped"
     METAL = "metal"
+    FRAME = "frame"
 
 
 SENTENCES = {
@@ -49,6 +57,7 @@ SENTENCES = {
     Fault.DEFACED: "the face seems to have been removed (defaced); the result has no true face",
     Fault.CROPPED: "part of the head lies outside of the volume (cropped); at its edges the result is less certain",
     Fault.METAL: "metal in the head (electrodes, clips or plates); models hardly know it, and around it the result is wrong",
+    Fault.FRAME: "a frame around the head (metal in CT, markers in MR), which is left out; pins and metal near it disturb the result",
 }
 
 
@@ -102,6 +111,8 @@ def examine(slices: Sequence[Slice], outlines: Mapping[int, Outline], modality: 
             faults.append(Fault.DEFACED)
     elif metal_volume(upper) > LEAST_METAL:
         faults.append(Fault.METAL)
+    if frame_share(upper) > OFTEN:
+        faults.append(Fault.FRAME)
     if open_top or cut_share(upper) > CUT:
         faults.append(Fault.CROPPED)
     reach = REACH * float(np.clip(max((plane.length for plane in upper), default=0.0), *LENGTHS))
@@ -171,9 +182,33 @@ def _is_cut(plane: _Plane) -> bool:
 
 
 def metal_volume(planes: Sequence[_Plane]) -> float:
-    """Millilitres of METAL in `planes` of a CT in Hounsfield units; 0 of a picture."""
+    """Millilitres of METAL in the heads in `planes` of a CT in Hounsfield units; 0 of a picture."""
     heights = sorted(plane.depth for plane in planes)
     step = float(np.median(np.diff(heights))) if len(heights) > 1 else 0.0
-    voxels: NDArray[np.int64] = np.array([(plane.slice_.pixels >= METAL).sum() for plane in planes if plane.slice_.unit == "hu"])
+    measured = [plane for plane in planes if plane.slice_.unit == "hu"]
+    voxels: NDArray[np.int64] = np.array([((plane.slice_.pixels >= METAL) & _near(plane)).sum() for plane in measured])
     area = float(np.prod(planes[0].slice_.scale)) if planes else 0.0
     return float(voxels.sum() * area * step / 1000)
+
+
+def frame_share(planes: Sequence[_Plane]) -> float:
+    """Share of the slices that show a stereotactic frame outside of the head: metal in CT, several markers of a localizer in MR."""
+    return float(np.mean([_shows_frame(plane) for plane in planes])) if planes else 0.0
+
+
+def _shows_frame(plane: _Plane) -> bool:
+    pixels, away, area = plane.slice_.pixels, ~_near(plane), float(np.prod(plane.slice_.scale))
+    if plane.slice_.unit == "hu":
+        return bool(((pixels >= POST) & away).sum() * area >= LEAST_POST)
+    inside = plane.outline.mask(pixels.shape, plane.slice_.scale)
+    if not inside.any():
+        return False
+    dark = float(pixels.min())
+    pieces, _ = ndimage.label(away & (pixels - dark > MARKER * (np.percentile(pixels[inside], 70) - dark)))
+    areas = np.bincount(pieces.ravel())[1:] * area
+    return int(((areas >= MARKER_AREAS[0]) & (areas <= MARKER_AREAS[1])).sum()) >= LEAST_MARKERS
+
+
+def _near(plane: _Plane) -> NDArray[np.bool_]:
+    """The head and what lies within APART of it."""
+    return plane.outline.grown(APART).mask(plane.slice_.pixels.shape, plane.slice_.scale)

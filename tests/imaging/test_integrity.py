@@ -1,9 +1,12 @@
 """Whole heads, and the same ones stripped, defaced, cropped and with metal: what is wrong is named, and nothing else."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from pipeline.formats import table
 from pipeline.formats.volume import Volume
 from pipeline.imaging.integrity import Fault, Findings, examine
 from pipeline.imaging.prepare import find_outlines
@@ -70,6 +73,28 @@ def test_metal_in_a_ct_is_named(head: SimulatedVolume) -> None:
     middle = np.round(eyes(head) + np.array([0, 30, 14])).astype(int)
     ct[middle[0] : middle[0] + 2, middle[1] : middle[1] + 2, middle[2] - 6 : middle[2] + 2] = 3071
     assert findings(ct, head.affine, "ct").faults == [Fault.METAL]
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_a_frame_around_the_head_is_named(head: SimulatedVolume, modality: str) -> None:
+    """Four posts of metal in CT; six rods of fluid of a localizer in MR."""
+    space = ((14, 14), (14, 14), (0, 0))
+    voxels = np.pad(head.ct.astype(np.float32), space, constant_values=-1000) if modality == "ct" else np.pad(noisy(head), space)
+    across, back = (side / 2 for side in voxels.shape[:2])
+    x, y, _ = np.indices(voxels.shape)
+    count, radius, value = (4, 2.5, 3071) if modality == "ct" else (6, 1.5, 800)
+    for angle in 2 * np.pi * np.arange(count) / count + 0.5:
+        rod = np.hypot(x - across - (across - 5) * np.cos(angle), y - back - (back - 5) * np.sin(angle)) < radius
+        voxels[rod] = value
+    assert findings(voxels, head.affine, modality).faults == [Fault.FRAME]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("folder", "modality"), [("mr_mprage_sagittal", "mr"), ("ct_head_tilted", "ct"), ("ct_phantom_study", "ct")])
+def test_a_real_head_has_no_fault(folder: str, modality: str, real_volumes: Path) -> None:
+    slices = table.read_volume(real_volumes / folder, modality).slices
+    some = slices[:: max(1, len(slices) // 24)]
+    assert examine(some, find_outlines(some, modality), modality).faults == []
 
 
 def test_slices_below_the_teeth_are_found(head: SimulatedVolume) -> None:
