@@ -9,14 +9,14 @@ import binascii
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import mlflow
 import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from pipeline.errors import UserError
-from pipeline.formats.slices import Slice
+from pipeline.formats.slices import Slice, Unit
 from pipeline.formats.values import CT_VALUES, CtValues, interpret_slices
 from pipeline.serving.translator import Translator
 
@@ -45,12 +45,14 @@ class TranslationModel(PythonModel):  # type: ignore[misc]
         if params.get("image"):
             slices, physical = _decode_image(self.translator, params["image"], ct_values)
         else:
-            physical, is_ct = _is_physical(params.get("unit", "picture")), self.translator.source == "ct"
-            slices = _as_slices(np.asarray(model_input), "hu" if physical and is_ct else "grey")
-            if not physical:
+            physical, source = _is_physical(params.get("unit", "picture")), self.translator.source
+            slices = _as_slices(np.asarray(model_input), "grey" if not physical else "hu" if source == "ct" else "raw")
+            if physical:
+                slices, _ = interpret_slices(slices, "inputs", source, ct_values)
+                if slices[0].modality == self.translator.target:
+                    raise UserError(f"inputs: {self.translator.target.upper()} by their values; this model translates {source.upper()}")
+            else:
                 _check_picture_range(slices)
-            elif is_ct:
-                slices, _ = interpret_slices(slices, "inputs", "ct", ct_values)
         translation = self.translator.translate_slices(slices, params.get("contrast") or None, hounsfield=physical)
         return np.stack(translation.images)
 
@@ -61,9 +63,11 @@ def _is_physical(unit: str) -> bool:
     return unit == "physical"
 
 
-def _as_slices(pixels: np.ndarray, unit: Literal["hu", "grey"]) -> list[Slice]:
+def _as_slices(pixels: np.ndarray, unit: Unit) -> list[Slice]:
     if pixels.ndim != 3 or pixels.size == 0:
         raise UserError(f"inputs of shape {pixels.shape}: expected slices (N, H, W), or a picture file in Base64 as params.image")
+    if not np.isfinite(pixels).all():
+        raise UserError("inputs: some values are no numbers; expected finite ones")
     return [Slice(np.ascontiguousarray(image, np.float32), unit=unit) for image in pixels]
 
 

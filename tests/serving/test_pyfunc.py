@@ -14,8 +14,11 @@ from tests.serving import examinations
 
 @pytest.fixture(scope="module")
 def to_mr(models: Path, tmp_path_factory: pytest.TempPathFactory) -> TranslationModel:
-    folder = tmp_path_factory.mktemp("version")
-    for name in ("model.json", "ct_to_mr.safetensors"):
+    return load(models, "ct_to_mr", tmp_path_factory.mktemp("version"))
+
+
+def load(models: Path, direction: str, folder: Path) -> TranslationModel:
+    for name in ("model.json", f"{direction}.safetensors"):
         (folder / name).write_bytes((models / name).read_bytes())
     model = TranslationModel()
     model.load_context(PythonModelContext({"translator": str(folder)}, {}))
@@ -31,6 +34,27 @@ def test_physical_values_mean_what_a_file_of_them_means(to_mr: TranslationModel,
     for shifted, told in ((heads[0] + 1024, "auto"), (heads[0] + 1024, "offset-1024"), (heads[0], "hu")):
         assert np.abs(predict(to_mr, shifted, unit="physical", ct_values=told) - expected).max() < 1e-4
     assert np.abs(predict(to_mr, heads[0] + 1024, unit="physical", ct_values="hu") - expected).max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def to_ct(models: Path, tmp_path_factory: pytest.TempPathFactory) -> TranslationModel:
+    return load(models, "mr_to_ct", tmp_path_factory.mktemp("version"))
+
+
+def test_numbers_of_an_mr_mean_what_a_file_of_them_means(to_ct: TranslationModel, heads, tmp_path: Path) -> None:
+    """The same readers as the command: a background of -1000 is none of the MR's, a CT is refused, and so is what is no number."""
+    mr = heads[1] * 1000 if heads[1].max() <= 1 else heads[1]
+    filled = np.where(mr > 0.05 * mr.max(), mr, -1000).astype(np.float32)
+    examinations.nifti(tmp_path / "filled.nii.gz", filled)
+    image = base64.b64encode((tmp_path / "filled.nii.gz").read_bytes()).decode()
+    as_file = predict(to_ct, np.zeros((1, 1, 1), np.float32), image=image)
+    as_numbers = predict(to_ct, filled, unit="physical")
+    assert np.abs(as_numbers - predict(to_ct, np.maximum(filled, filled[filled > -1000].min()), unit="physical")).max() < 1
+    assert as_file.shape[0] == as_numbers.shape[0]
+    with pytest.raises(UserError, match="CT by their values"):
+        predict(to_ct, heads[0], unit="physical")
+    with pytest.raises(UserError, match="no numbers"):
+        predict(to_ct, np.full((1, 64, 64), np.nan), unit="physical")
 
 
 def test_a_file_in_base64_takes_ct_values_too(to_mr: TranslationModel, heads, tmp_path: Path) -> None:
