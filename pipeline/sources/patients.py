@@ -19,12 +19,18 @@ _PATIENT = re.compile(r"(p|pat|patient|pt|subj|subject|sub|s|case|id|pid|partici
 _PATIENT_FILE = re.compile(
     r"((?:pat|patient|subj|subject|sub|case|pid|participant|proband)[-_ ]?\d+|p-[0-9a-f]{12})(?![0-9a-zA-Z])", re.IGNORECASE
 )
+_SHORT_FILE = re.compile(r"((?:p|pt|id)[-_ ]?\d+)(?=[-_ ]|\.(nii|mha|mhd|nrrd|nhdr|mgz|mgh|hdr|img)\b)", re.IGNORECASE)
 _BIDS = re.compile(r"sub-[0-9a-zA-Z]+")
 # Folders that stand for other things than patients, with or without a number.
 _OTHER = re.compile(
     r"(images?|imgs?|slices?|scans?|series|stacks?|volumes?|dicom|dcm|nifti|nii|png|jpe?g|tiff?|raw|data|dataset|sets?|batch|part|fold|site|"
     r"centre|center|hospital|scanner|ses|session|visit|day|month|year|axial|brain|head|pelvis|anat|t1w?|t2w?|flair|pdw?|mprage|run|acq)"
-    r"[-_ ]?\w{0,4}|\d{1,3}mm",
+    r"[-_ ]?\w{0,4}|\d{1,3}mm|(19|20)\d\d([-_.]?\d\d){0,2}",
+    re.IGNORECASE,
+)
+# Of these, folders in which the same name is the same patient: contrasts, sessions, dates. At two sites it may be another.
+_SAME_PATIENT = re.compile(
+    r"(t1w?|t2w?|flair|pdw?|mprage|ses|session|visit|day|month|year|run|acq|series|scan)[-_ ]?\w{0,4}|(19|20)\d\d([-_.]?\d\d){0,2}",
     re.IGNORECASE,
 )
 
@@ -54,6 +60,7 @@ def tell(paths: list[Path4], pattern: str = AUTO) -> Told:
         ("folders named after patients", _patient_folder, True),
         ("names of files that begin with a patient", _patient_file, True),
         ("folders above or below ct and mr", _any_folder, False),
+        ("names of files that begin with a patient", _short_patient_file, False),
     ]
     for name, rule, certain in rules:
         patients = [rule(path) for path in paths]
@@ -115,13 +122,25 @@ def _patient_folder(path: Path4) -> str:
     folders = _folders(path)
     for i, folder in enumerate(folders):
         if _PATIENT.fullmatch(folder):
-            return "/".join(folders[: i + 1])
+            return _key(folders[: i + 1])
     return ""
 
 
 def _patient_file(path: Path4) -> str:
     match = _PATIENT_FILE.match(path[3].name)
-    return "/".join((*_folders(path), match.group(1))) if match else ""
+    return _key((*_folders(path), match.group(1))) if match else ""
+
+
+def _short_patient_file(path: Path4) -> str:
+    """`p01_001.png`, `P01.nii.gz`; `p01.png` may be a picture's number."""
+    match = _SHORT_FILE.match(path[3].name)
+    return _key((*_folders(path), match.group(1))) if match else ""
+
+
+def _key(folders: tuple[str, ...]) -> str:
+    """The name of a patient by the path to the last of `folders`, without those in which the same name is the same patient."""
+    *above, own = folders
+    return "/".join((*(folder for folder in above if not _SAME_PATIENT.fullmatch(folder)), own))
 
 
 def _any_folder(path: Path4) -> str:
@@ -129,5 +148,5 @@ def _any_folder(path: Path4) -> str:
     folders, above = _folders(path), len(path[1])
     for i in (*reversed(range(above)), *range(above, len(folders))):
         if not _OTHER.fullmatch(folders[i]):
-            return "/".join(folders[: i + 1])
+            return _key(folders[: i + 1])
     return ""

@@ -1,5 +1,6 @@
 """What git may be: absent, without a commit, of another owner, or a larger repository of which the project is one folder."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,24 @@ def test_a_repository_that_is_none_is_one_line(
     assert str(repo) in str(refusal.value)
     assert "a git repository with a commit" in str(refusal.value)
     assert capsys.readouterr().out == ""
+
+
+def test_a_file_that_was_only_touched_is_no_change_and_no_hindrance(tmp_path: Path) -> None:
+    """git's index knows times of files; where one is newer with the same content, `git stash create` fails."""
+    repo = tmp_path / "project"
+    make_project(repo)
+    run(repo, "git", "init", "-q")
+    run(repo, BIN / "dvc", "init", "-q")
+    run(repo, "git", "add", "-A")
+    run(repo, *COMMIT)
+    index = (repo / ".git/index").read_bytes()
+    for name in ("given", "params.yaml", ".dvc/config"):
+        os.utime(repo / name, (4e9, 4e9))
+    work = workspace.prepare(repo)
+    assert (work.folder / "given").read_text() == "twelve bytes"
+    (repo / "given").write_text("changed")
+    assert (workspace.prepare(repo).folder / "given").read_text() == "changed"
+    assert (repo / ".git/index").read_bytes() == index
 
 
 def test_a_project_may_be_a_folder_of_a_larger_repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
