@@ -1,5 +1,6 @@
 """What ends a process is one line, and its parent learns more than the line where it asks."""
 
+import errno
 import pickle
 import subprocess
 import sys
@@ -39,3 +40,14 @@ def test_a_parent_process_learns_whether_another_attempt_may_help(tmp_path: Path
 
 def test_the_attribute_survives_the_way_between_processes() -> None:
     assert pickle.loads(pickle.dumps(UserError("no answer", retryable=True))).retryable
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def test_an_error_of_the_system_names_its_place(code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A semaphore in /dev/shm that is refused has no file name."""
+    with pytest.raises(SystemExit), user_errors():
+        raise OSError(code, "refused")
+    assert capsys.readouterr().err.startswith("error: the disk, or shared memory in /dev/shm: ")
+    with pytest.raises(SystemExit), user_errors():
+        raise OSError(code, "refused", "out/scan.nii.gz")
+    assert capsys.readouterr().err.startswith("error: out/scan.nii.gz: ")
