@@ -166,3 +166,20 @@ def test_a_full_disk_names_the_output(tmp_path: Path, capsys: pytest.CaptureFixt
     assert ending.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/index.json: no space left on the disk; free some and run again\n"
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 248 + ".nii.gz", "é" * 124 + ".nii.gz"])
+def test_a_name_as_long_as_the_disk_takes_is_written(name: str, tmp_path: Path) -> None:
+    with atomic.new_file(tmp_path / name) as file:
+        file.write_text("whole")
+    with atomic.new_folder(tmp_path / f"d{name[1:]}") as folder:
+        (folder / "inside").write_text("whole")
+    assert (tmp_path / name).read_text() == (tmp_path / f"d{name[1:]}/inside").read_text() == "whole"
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending, user_errors(), atomic.new_file(tmp_path / ("x" * 256)) as file:
+        file.write_text("whole")
+    assert ending.value.code == 2
+    assert capsys.readouterr().err.endswith("the name is too long for this disk; choose a shorter one\n")

@@ -25,6 +25,7 @@ KAGGLE_FOLDERS = {"traina": ("ct", "train"), "trainb": ("mr", "train"), "testa":
 MODALITY_WORDS = {"ct": "ct", "mr": "mr", "mri": "mr"}
 CONTRAST_WORDS = {"t1": "t1", "t1w": "t1", "mprage": "t1", "t2": "t2", "t2w": "t2", "flair": "flair", "pd": "pd", "pdw": "pd"}
 SPLIT_FOLDERS = ("train", "test")
+LONGEST_NAME = 255  # bytes of a file's name
 COLUMNS = ("path", "patient", "contrast")
 
 _NO_IMAGE = {
@@ -243,15 +244,22 @@ class _Names:
             return PurePosixPath(self._of_headers[described] + suffix)
         if base in self._taken:
             with file.open("rb") as content:
-                base = f"{base}-{hashlib.file_digest(content, 'sha256').hexdigest()[:8]}"
+                base = _append(base, f"-{hashlib.file_digest(content, 'sha256').hexdigest()[:8]}", suffix)
         free, count = base, 1
         while free in self._taken:
             count += 1
-            free = f"{base}-{count}"
+            free = _append(base, f"-{count}", suffix)
         self._taken[free] += 1
         if suffix.lower() in _HEADERS:
             self._of_headers[described] = free
         return PurePosixPath(free + suffix)
+
+
+def _append(base: str, ending: str, suffix: str) -> str:
+    """`base` with `ending`; its last part is cut where a disk would not take so long a name with `suffix`."""
+    folder, slash, name = base.rpartition("/")
+    room = LONGEST_NAME - len((ending + suffix).encode())
+    return f"{folder}{slash}{name.encode()[:room].decode(errors='ignore')}{ending}"
 
 
 def _glance(root: Path) -> str:

@@ -99,6 +99,12 @@ def test_names_differ_without_their_suffix(mine: Path) -> None:
     assert sorted(len(stem) for stem in stems) == [len("ct/1")] * 2 + [len("ct/1-01234567")] * 3
 
 
+def test_long_names_are_told_apart_within_what_a_disk_takes(mine: Path) -> None:
+    places = taken(mine, *(f"ct/{'é' * 125}.{ending}" for ending in ("png", "jpg", "bmp")), "mr/1.png")
+    assert len({place.split(".")[0] for place in places}) == 4
+    assert max(len(Path(place).name.encode()) for place in places) <= 255
+
+
 def test_linked_folders_are_followed_once(mine: Path, tmp_path: Path) -> None:
     make(tmp_path / "elsewhere", "1.png")
     make(mine, "mr/1.png")
