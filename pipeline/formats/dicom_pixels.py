@@ -43,7 +43,10 @@ _OTHERS = {"RTDOSE": "a dose of radiotherapy", "SEG": "a segmentation", "PT": "P
 _STAND_IN = re.compile(
     r"\W*((anon|patient|test)[a-z]*( patient)?|unknown|none|n/?a|null|removed|redacted|de-?identified|0+|x+|)\W*", re.IGNORECASE
 )
-_IDENTITIES = (("patient", "PatientID"), ("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID"), ("file", "SOPInstanceUID"))
+_IDENTITIES = (
+    ("patient", "PatientID"), ("study", "StudyInstanceUID"), ("frame of reference", "FrameOfReferenceUID"),
+    ("series", "SeriesInstanceUID"), ("file", "SOPInstanceUID"),
+)  # fmt: skip
 _SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, and with .1 to .4 its multi-frame kinds
 UNDEFINED = 0xFFFFFFFF  # length of pixel data in packed pieces (PS3.5 A.4)
 _ALLOWED = {"BitsAllocated": (1, 8, 16, 32, 64), "PixelRepresentation": (0, 1), "SamplesPerPixel": (1, 3, 4)}
@@ -133,7 +136,7 @@ def set_aside(dataset: Dataset, frame: int, path: Path) -> Unreadable | None:
 
 
 def group_key(dataset: Dataset) -> str:
-    """Keyed hash of the patient; of the study, then the series, where the patient's id is empty or a stand-in such as ANONYMOUS."""
+    """Keyed hash of the patient; of the study, the frame of reference, then the series, where the patient's id is empty or a stand-in such as ANONYMOUS."""
     for kind, name in _IDENTITIES:
         identity = str(dataset.get(name) or "").strip()
         if identity and not (kind == "patient" and _STAND_IN.fullmatch(identity)):

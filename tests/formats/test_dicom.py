@@ -173,6 +173,13 @@ def test_stand_ins_for_a_patient_do_not_tie_studies_together(stand_in: str, tmp_
     assert len(keys) == 2
 
 
+def test_slices_of_one_examination_without_a_study_stay_together(tmp_path: Path) -> None:
+    """A converter gave each slice a series of its own; they lie in one frame of reference."""
+    lost = {"PatientID": None, "StudyInstanceUID": None, "FrameOfReferenceUID": "1.2.3"}
+    keys = {only(write(tmp_path / f"{n}.dcm", STORED, SeriesInstanceUID=f"1.2.{n}", **lost)).group_key for n in (1, 2)}
+    assert len(keys) == 1
+
+
 def test_numbered_pseudonyms_are_patients(tmp_path: Path) -> None:
     keys = {only(write(tmp_path / f"{n}.dcm", STORED, PatientID="anon17", StudyInstanceUID=f"1.2.{n}")).group_key for n in (1, 2)}
     assert len(keys) == 1
