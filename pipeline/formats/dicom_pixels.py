@@ -136,7 +136,7 @@ def set_aside(dataset: Dataset, frame: int, path: Path) -> Unreadable | None:
 
 
 def group_key(dataset: Dataset) -> str:
-    """Keyed hash of the patient; of the study, the frame of reference, then the series, where the patient's id is empty or a stand-in such as ANONYMOUS."""
+    """Keyed hash of the patient; where its id is empty or such as ANONYMOUS, of the study, else frame of reference, else series."""
     for kind, name in _IDENTITIES:
         identity = str(dataset.get(name) or "").strip()
         if identity and not (kind == "patient" and _STAND_IN.fullmatch(identity)):
