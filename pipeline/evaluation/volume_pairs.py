@@ -34,6 +34,7 @@ LABELS = {MEAN: "Mean picture of the training CT", **BULK_LABELS}  # of the base
 LEAST_PLANES = 8  # fewer are slices, which are scored as such
 LEAST_OVERLAP = 0.5  # share of the body that the MR must show
 MISALIGNED = 2 * COARSE  # mm
+APART = "no common frame of reference by their headers: right only where both were registered to each other"
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ def _score_pair(pair: VolumePair, translations: Mapping[str, Translate]) -> tupl
         for method, prediction in predictions.items()
     }
     shift = estimate_shift(on_ct, ct.voxels, mask, ct.voxel_size)
-    warning = f"misaligned: the MR fits better when moved by {shift:g} mm" if shift >= MISALIGNED else ""
-    return scores, warning
+    doubts = [APART] if ct.space and mr.space and ct.space != mr.space else []
+    doubts += [f"misaligned: the MR fits better when moved by {shift:g} mm"] if shift >= MISALIGNED else []
+    return scores, "; ".join(doubts)
 
 
 def _on_grid(voxels: NDArray[np.float32], volume: Volume, target: Volume) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.formats import dicom, dicom_pixels
 from pipeline.formats.dicom_gaps import find_missing
-from pipeline.formats.dicom_header import frame_affine, load, nothing_quoted, numbers
+from pipeline.formats.dicom_header import frame_affine, functional_group, load, nothing_quoted, numbers
 from pipeline.formats.slices import LIMITS, Limits, Slice, Unreadable
 from pipeline.formats.volume import Volume
 
@@ -31,8 +31,9 @@ class Frame:
     spacing: tuple[float, float] | None
     instance: int
     thickness: float | None
-    series: str = field(repr=False)  # these two for comparison in memory only: never written anywhere
+    series: str = field(repr=False)  # these three for comparison in memory only: never written anywhere
     uid: str = field(repr=False)
+    space: str = field(repr=False)  # the frame of reference: places are comparable within one only
 
     @property
     def placed(self) -> bool:
@@ -96,10 +97,11 @@ def _frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Unread
                 if reason is not None:
                     raise reason
                 series, uid = str(dataset.get("SeriesInstanceUID") or ""), str(dataset.get("SOPInstanceUID") or "")
-                number = dataset.get("InstanceNumber")
-                thickness = numbers(dataset, "SliceThickness", file, 1)
+                number, space = dataset.get("InstanceNumber"), str(dataset.get("FrameOfReferenceUID") or "")
                 for frame in range(count):
                     affine, spacing = frame_affine(dataset, frame, file)
+                    measures = functional_group(dataset, frame, "PixelMeasuresSequence") or dataset
+                    thickness = numbers(measures, "SliceThickness", file, 1)
                     frames.append(
                         Frame(
                             file,
@@ -111,6 +113,7 @@ def _frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Unread
                             thickness[0] if thickness else None,
                             series,
                             f"{uid}#{frame}" if uid else "",
+                            space,
                         )
                     )
         except Unreadable as error:
@@ -240,6 +243,7 @@ def _volume(path: Path, series: Series, warnings: list[str]) -> Volume:
         contrast=first.contrast,
         group_key=first.group_key,
         offsets=offsets,
+        space=frames[0].space,
         spacing=frames[0].spacing,
         window=first.window,
         colours=tuple(slice_.colour for slice_ in ordered),

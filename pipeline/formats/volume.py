@@ -24,6 +24,7 @@ class Volume:
     affine: (4, 4), from voxel (i, j, k) to millimetres to the patient's right, front and head (RAS, as in nibabel); None where unknown,
         as for pictures. Its third column is the mean step where `offsets` are uneven.
     offsets: millimetres of each of the K planes along the third axis from the first one, where they are not evenly spaced; else None.
+    space: the frame of reference in which the affine counts, for comparison in memory only; "" where the file names none.
     spacing: millimetres between rows and columns where these are known but the place in the patient is not.
     modality, contrast, group_key, unit, window: as in `Slice`. colours: share of coloured pixels of each of the K planes, empty for none.
     format: name of its format in the table; origin: what this format needs to write another volume in its place.
@@ -39,6 +40,7 @@ class Volume:
     contrast: str = ""
     group_key: str = ""
     offsets: tuple[float, ...] | None = None
+    space: str = field(default="", repr=False)
     spacing: tuple[float, float] | None = None
     window: tuple[float, float] | None = None
     colours: tuple[float, ...] = ()
@@ -52,11 +54,11 @@ class Volume:
 
     @property
     def voxel_size(self) -> tuple[float, float, float] | None:
-        """Millimetres along the three axes of `voxels`, to five digits, since formats round an affine differently; None where unknown."""
+        """Millimetres along the three axes of `voxels`, to six digits, since formats round an affine differently; None where unknown."""
         if self.affine is None:
             return None
-        sizes = np.round(np.linalg.norm(self.affine[:3, :3], axis=0), 5)
-        return float(sizes[0]), float(sizes[1]), float(sizes[2])
+        across, down, along = (float(f"{size:.6g}") for size in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return across, down, along
 
     def check_spacing(self) -> None:
         """Raises Unreadable where steps between voxels are none that a scan of a head has."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.evaluation.volume_pairs import VolumePair, score_volume_pairs
+from pipeline.evaluation.volume_pairs import APART, VolumePair, score_volume_pairs
 from pipeline.formats.volume import Volume
+from tests.formats.dicom_files import write
 
 MM = 3.0  # voxels of the CT
 
@@ -83,6 +84,24 @@ def test_a_misaligned_pair_is_scored_and_flagged(tmp_path: Path) -> None:
     result = score(save(tmp_path / "ct.nii.gz", head()), save(tmp_path / "mr.nii.gz", as_mr(head(shift=9.0))))
     assert result.warnings == {"head": "misaligned: the MR fits better when moved by 9 mm"}
     assert result.rows["volume_mae_hu"].notna().all()
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_pair_of_two_frames_of_reference_is_scored_and_flagged(alike: bool, tmp_path: Path) -> None:
+    size, shape = 6.0, (32, 35, 33)
+    ct = head(shape=shape, size=size)
+    for modality, voxels in (("CT", np.rint(ct) + 1024), ("MR", as_mr(ct))):
+        place = {
+            "PixelSpacing": [size, size],
+            "Modality": modality,
+            "FrameOfReferenceUID": "1.2.3" if alike or modality == "CT" else "1.2.4",
+        }
+        for k in range(shape[2]):
+            plane = voxels[:, :, k].T.astype(np.uint16)
+            write(tmp_path / f"{modality}/{k:02d}.dcm", plane, k * size, InstanceNumber=k, **place)
+    result = score(tmp_path / "CT/00.dcm", tmp_path / "MR/00.dcm")
+    assert result.rows["volume_mae_hu"].notna().all()
+    assert result.warnings == ({} if alike else {"head": APART})
 
 
 def test_pairs_that_cannot_be_scored_are_one_line(tmp_path: Path) -> None:

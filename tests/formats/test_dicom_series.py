@@ -181,6 +181,28 @@ def test_what_lies_beside_the_series_is_set_aside_with_its_reason(tmp_path: Path
     assert "1 other files in the folder are no DICOM" in said
 
 
+def test_objects_of_radiotherapy_and_reports_are_set_aside(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", [0, 5, 10, 15])
+    write(tmp_path / "b/dose.dcm", PICTURE, 0, Modality="RTDOSE", SeriesInstanceUID="1.2.3")
+    for kind in ("SR", "RTSTRUCT", "RTPLAN"):
+        file = write(tmp_path / f"b/{kind}.dcm", PICTURE, Modality=kind, SeriesInstanceUID="1.2.4")
+        dataset = pydicom.dcmread(file)
+        del dataset.PixelData, dataset.Rows, dataset.Columns
+        dataset.save_as(file)
+    volume = table.read_volume(tmp_path)
+    assert len(volume.slices) == 4
+    for what in ("a dose of radiotherapy", "a structured report", "contours of radiotherapy", "a plan of radiotherapy"):
+        assert f"1 × {what}" in " ".join(volume.warnings)
+
+
+def test_an_enhanced_frame_has_the_thickness_of_its_own_header(tmp_path: Path) -> None:
+    file = write_enhanced(tmp_path / "a.dcm", np.stack([PICTURE]).astype(np.uint16), [0.0])
+    dataset = pydicom.dcmread(file)
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness = 4
+    dataset.save_as(file)
+    assert table.read_volume(file).voxel_size == (0.75, 0.5, 4.0)
+
+
 def test_a_page_of_text_alone_is_refused(tmp_path: Path) -> None:
     page = {"SOPClassUID": SecondaryCaptureImageStorage, "ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "Dose Report"}
     with pytest.raises(OtherModality, match="a page for reading"):
