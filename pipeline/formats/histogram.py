@@ -37,10 +37,10 @@ def is_hounsfield(values: NDArray[np.float32], offset: int = 0) -> bool:
         return TISSUE[0] <= commonest <= TISSUE[1] and alike > 0.34 and between < 0.25 and not lost
     without_air = float((values < -300).mean()) < FILL  # cut out; or an offset was not taken off, and air passes for brain
     tissue = TISSUE[0] <= commonest <= TISSUE[1] and alike > 0.12 and not (without_air and dense > 0.2)
-    return tissue or _has_air(measured)  # or a phantom of plastic, a slice of bone
+    return tissue or has_air(measured)  # or a phantom of plastic, a slice of bone
 
 
-def _has_air(values: NDArray[np.float32]) -> bool:
+def has_air(values: NDArray[np.float32]) -> bool:
     """Whether much lies in the narrow peak that only air in Hounsfield units makes."""
     low = values[values < -300]
     return low.size > 0.05 * values.size and float((np.abs(low - AIR) < 40).mean()) > 0.6 and float(np.percentile(low, 0.1)) > -1100

@@ -19,6 +19,7 @@ from pipeline.formats.histogram import (
     find_commonest,
     find_edge,
     find_fill,
+    has_air,
     is_hounsfield,
     is_label_map,
     is_plus_1000,
@@ -155,12 +156,14 @@ def _ct(
         meaning = _ct(unwrap(values), unwrap(plane), stated, source, window)
         notes = ["numbers from 32768 on were read as negative ones", *([meaning.note] if meaning.note else [])]
         return replace(meaning, wrapped=True, note="; ".join(notes))
+    if stated == "raw" and low < -0.5 and high - low < NARROWEST and has_air(values * 1000) and is_hounsfield(values * 1000):
+        return Meaning("hu", scale=0.001, note="values are Hounsfield units divided by 1000, and were multiplied")
     for offset in OFFSETS if stated == "hu" or high - low >= NARROWEST else ():
         if is_hounsfield(values, offset):
             offset = 1000 if offset == 1024 and is_plus_1000(values) else offset
             notes = [_describe_offset(offset)] if offset else []
             fill = find_edge(plane)
-            if fill is None or not -500 < fill - offset < 500:
+            if fill is None or not -900 < fill - offset < 500:
                 return Meaning("hu", offset, note="".join(notes))
             notes.append(f"the background of {fill - offset:g} HU was taken for air")
             return Meaning("hu", offset, fill=fill, background=AIR, outside=True, note="; ".join(notes))

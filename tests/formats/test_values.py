@@ -72,6 +72,12 @@ def test_negative_numbers_that_were_stored_without_a_sign(kind: str, tmp_path: P
     assert said == ["numbers from 32768 on were read as negative ones"]
 
 
+def test_hounsfield_units_divided_by_1000_are_known(tmp_path: Path) -> None:
+    values, said = read(volume(tmp_path / "a.nii", CT / 1000, np.float32))
+    np.testing.assert_allclose(values, CT, atol=0.01)
+    assert said == ["values are Hounsfield units divided by 1000, and were multiplied"]
+
+
 def test_a_16_bit_picture_at_32768(tmp_path: Path) -> None:
     Image.fromarray((CT[1] + 32768).astype(np.uint16)).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read(tmp_path / "a.png")[0][0], CT[1])
@@ -134,7 +140,7 @@ def test_a_16_bit_picture_has_the_white_of_its_bits(white: int, tmp_path: Path) 
     np.testing.assert_allclose(slice_.pixels, shown, atol=0.003)
 
 
-@pytest.mark.parametrize(("factor", "shift"), [(1000, 0), (0.05, 3000), (1, 500), (0.001, 0), (0.0025, -1.3)])
+@pytest.mark.parametrize(("factor", "shift"), [(1000, 0), (0.05, 3000), (1, 500), (0.002, 0), (0.0025, -1.3)])
 def test_what_cannot_be_hounsfield_units_is_one_line_that_says_what_to_do(factor: float, shift: float, tmp_path: Path) -> None:
     with pytest.raises(UnknownValues) as refusal:
         read(volume(tmp_path / "a.nii", CT * factor + shift, np.float32))
