@@ -30,6 +30,9 @@ class Change:
     new: Any
 
 
+_NULL = ("", "~", "null", "Null", "NULL")  # what YAML takes for nothing
+
+
 class _Representer(RoundTripRepresenter):
     """Writes null as `null`, as params.yaml does, where ruamel's own writes nothing."""
 
@@ -126,14 +129,16 @@ def _value(key: str, text: str, setting: str) -> Any:
     """`text` as the value of the knob `key`: words as they stand, so that a path may hold `#` or `:`; everything else as YAML."""
     field = _field(key)
     takes_words = field is not None and str in (field.annotation, *get_args(field.annotation))
+    if takes_words and text in _NULL:
+        return None
     try:
-        value = None if takes_words and text in ("", "~") else YAML(typ="safe").load(text)
+        value = YAML(typ="safe").load(text)
     except YAMLError:
         value = text
         if not takes_words:
             raise UserError(f"--set {setting}: the value is not valid YAML") from None
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text if takes_words and value is not None and not (quoted and isinstance(value, str)) else value
+    return text if takes_words and not (quoted and isinstance(value, str)) else value
 
 
 def _field(key: str) -> FieldInfo | None:
