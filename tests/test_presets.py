@@ -104,7 +104,8 @@ def test_paper_is_cyclegan_as_published(target: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["run #2/slices", "a: b", "[x]", "*star", "@home", "2024", "what?", "C:\\data", "it's", "~user/x", "null?", "#1", "&x", "- x", "%x"]
+    "folder",
+    ["run #2/slices", "a: b", "[x]", "*star", "@home", "2024", "what?", "C:\\data", "it's", "~user/x", "null?", "#1", "&x", "- x", "%x"],
 )
 def test_a_path_is_taken_as_it_stands(folder: str, target: Path) -> None:
     apply("folder", target, f"data.folder={folder}")
