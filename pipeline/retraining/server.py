@@ -10,7 +10,8 @@ import os
 import re
 import socket
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -116,10 +117,9 @@ def given_name(folder: Path) -> str:
 
 
 def _silent(client: SyncPrefectClient, run: FlowRun) -> bool:
-    """Whether a run on another machine has given no sign of life."""
-    since = datetime.now(UTC) - SILENT
-    if run.start_time is None or run.start_time > since:
-        return False
-    wanted = {"occurred": {"since": since.isoformat()}, "resource": {"id": [f"prefect.flow-run.{run.id}"]}}
-    answer = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 1})
-    return not answer.raise_for_status().json()["events"]
+    """Whether a run on another machine has given no sign of life. By the server's clock alone: that of any other machine may be wrong."""
+    wanted = {"resource": {"id": [f"prefect.flow-run.{run.id}"]}, "order": "DESC"}
+    answer = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 1}).raise_for_status()
+    signs = [datetime.fromisoformat(event["received"]) for event in answer.json()["events"]]
+    signs += [run.updated] if run.updated else []
+    return bool(signs) and parsedate_to_datetime(answer.headers["Date"]) - max(signs) > SILENT

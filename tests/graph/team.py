@@ -65,6 +65,9 @@ def team(folder: Path, *services: str) -> Iterator[Team]:
         until(lambda: variables.is_file() or process.poll() is not None, "the servers", 600)
         assert process.poll() is None, printed.read_text() + _logs(folder)
         yield Team(folder, _parse(variables), printed, process)
+        started = psutil.Process(process.pid).children(recursive=True)
+    left = [child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not left, "servers outlive make cluster"
 
 
 def _parse(file: Path) -> dict[str, str]:

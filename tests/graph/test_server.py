@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,30 @@ def test_one_at_a_time_for_all_clones(at_work: "AtWork", name: str, first: str, 
             at_work.claim()
     else:
         assert at_work.claim() == []
+
+
+@pytest.mark.parametrize("wrong", [timedelta(hours=-1), timedelta(hours=1)])
+def test_another_machine_s_run_is_alive_whatever_the_clocks_say(
+    at_work: "AtWork", monkeypatch: pytest.MonkeyPatch, wrong: timedelta
+) -> None:
+    class Clock(datetime):
+        """That of this machine, an hour off."""
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return super().now(tz) + wrong
+
+    monkeypatch.setattr(server, "datetime", Clock)
+    at_work.begin("ctmr", "same")
+    with pytest.raises(Busy, match="elsewhere:/srv/ctmr"):
+        at_work.claim()
+
+
+def test_another_machine_s_run_that_is_silent_is_ended(at_work: "AtWork", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SILENT", timedelta(seconds=-5))
+    at_work.begin("ctmr", "same")
+    assert len(at_work.claim()) == 1
+    assert at_work.claim() == []
 
 
 @pytest.fixture

@@ -139,6 +139,42 @@ def test_what_can_go_wrong_is_one_line(bucket: Any, tmp_path: Path, monkeypatch:
     s3fs.S3FileSystem.clear_instance_cache()
 
 
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """S3 as it answers those who may not read a bucket."""
+
+    def do_GET(self) -> None:
+        text = b"<Error><Code>AccessDenied</Code><Message>no, topsecret</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_bucket_that_refuses_is_one_line_that_says_where_credentials_belong(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{refusing.server_port}")
+        s3fs.S3FileSystem.clear_instance_cache()
+        for ask in (lambda: download(settings(), tmp_path / "raw"), lambda: look(settings(), None)):
+            with pytest.raises(UserError, match=r"s3://heads/ward: access denied \(403\); give credentials in the usual place") as error:
+                ask()
+            assert not error.value.retryable
+            assert "topsecret" not in str(error.value)
+        refusing.shutdown()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_a_storage_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
     with pytest.raises(UserError, match=r"needs a library that is not installed .*ctmr\[storage\]"):
