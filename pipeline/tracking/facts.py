@@ -45,11 +45,11 @@ def run_name(knobs: Flat, preset: str, now: datetime) -> str:
 
 
 def tags(knobs: Flat) -> dict[str, str]:
-    """Git commit and whether the tree was dirty, digest of DVC's lock for the data, preset, device, DVC experiment."""
-    commit = _git("rev-parse", "HEAD")
+    """Git commit (or why there is none), whether the tree was dirty, digest of DVC's lock for the data, preset, device, DVC experiment."""
+    commit = _git("rev-parse", "--verify", "HEAD")
     found = {
         "mlflow.source.git.commit": commit,
-        "git.commit": commit,
+        "git.commit": commit or f"none: {why_no_commit()}",
         "git.branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
         "git.dirty": _dirty() if commit else "",
         "dvc.lock.data": lock_digest(*_BEFORE_TRAINING),
@@ -99,6 +99,18 @@ def data_set(folder: Path = paths.SLICES) -> dict[str, str]:
     facts = {"source": source.source, "version": source.version, "sha256": source.sha256, **source.facts} if source else {}
     name = source.title if source else "slices"
     return {"name": name, "digest": data_digest(folder), "source": json.dumps(facts), "profile": json.dumps(counts)}
+
+
+def why_no_commit() -> str:
+    """Why git does not tell the commit that is run here; "" where it does."""
+    try:
+        ended = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "git is not installed"
+    if ended.returncode == 0:
+        return ""
+    reasons = {"dubious ownership": "the repository belongs to another user", "not a git repository": "no git repository"}
+    return next((reason for words, reason in reasons.items() if words in ended.stderr), "no commit yet")
 
 
 def _dirty() -> str:

@@ -143,6 +143,8 @@ def start_run(params: Params, resume: str | None = None) -> Run:
 
     Where the store is away: a loud word, and a run that begins as soon as the store answers. A training is worth more than its curves.
     """
+    if why := facts.why_no_commit():
+        print(f"warning: runs are recorded without a commit ({why}): nobody can tell which code made them", file=sys.stderr, flush=True)
     try:
         end_stale_runs()
         return begin(params, resume)

@@ -70,6 +70,31 @@ def test_a_run_says_what_it_was(run: Run) -> None:
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("none", "no git repository"), ("empty", "no commit yet"), ("foreign", "the repository belongs to another user"),
+        ("no git", "git is not installed"), ("sound", ""),
+    ],
+)  # fmt: skip
+def test_without_a_commit_a_run_says_why(what: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    knobs = facts.flatten(params.load(projects.SOURCE / paths.PARAMS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    if what != "none":
+        subprocess.run(["git", "init", "-q"], check=True)
+    if what in ("foreign", "sound"):
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "start"], check=True)
+    if what == "foreign":
+        monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    if what == "no git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    tags = facts.tags(knobs)
+    assert tags["git.commit"] == f"none: {why}" if why else len(tags["git.commit"]) == 40
+    assert ("mlflow.source.git.commit" in tags) == (why == "")
+
+
 def test_a_preset_is_recognised() -> None:
     knobs = facts.flatten(params.load(projects.SOURCE / paths.PARAMS))
     assert isinstance(facts.preset_of(knobs), str)
