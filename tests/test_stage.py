@@ -39,13 +39,14 @@ def project(tmp_path: Path) -> Iterator[Path]:
     """A DVC project with one stage that works until a file `go` appears."""
     content = Params().model_dump(by_alias=True)
     for name, text in {
+        ".dvc/config": "[core]\n    no_scm = True\n",  # what dvc init --no-scm writes
         "work.py": WORK,
         "given": "",
         "dvc.yaml": yaml.safe_dump({"stages": GRAPH}),
         "params.yaml": yaml.safe_dump(content),
     }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
     yield tmp_path
     (tmp_path / "go").touch()
 

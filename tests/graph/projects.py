@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pipeline import presets
+from tests.tracking.stores import make_store
 
 SOURCE = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -58,8 +59,11 @@ class Project:
         self.run("git", "commit", "-q", "--allow-empty", "-m", message)
 
 
-def copy_project(target: Path, preset: str | None = "smoke", *settings: str) -> Project:
-    """A copy in `target`/project of every file that git knows or would know, with params changed, committed in a new repository."""
+def copy_project(target: Path, preset: str | None = "smoke", *settings: str, with_store: bool = True) -> Project:
+    """A copy in `target`/project of every file that git knows or would know, with params changed, committed in a new repository.
+
+    `with_store`: with an empty MLflow store, which its own commands would take seconds to make.
+    """
     folder = target / "project"
     listed = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=SOURCE, capture_output=True, text=True, check=True
@@ -78,6 +82,8 @@ def copy_project(target: Path, preset: str | None = "smoke", *settings: str) -> 
     }
     project = Project(folder, {"DVC_SITE_CACHE_DIR": str(target / "dvc-site"), "PREFECT_HOME": str(target / "prefect"), **person})
     make_prefect_home(target / "prefect")
+    if with_store:
+        make_store(folder)
     project.settings(preset, *settings)
     (folder / "dvc.lock").unlink(missing_ok=True)
     project.run("git", "init", "-q")

@@ -39,7 +39,7 @@ def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
         second = project.run("ctmr", "schedule", "--port", str(port), expect=2)
         assert f"runs on port {port} already" in second.stdout
 
-        project.settings(None, "train.images=8000")
+        project.settings(None, "train.images=2000")
         until(lambda: any(_trains(server, run) for run in server.runs()), "training by the next run", 600)
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C goes to all that the terminal's job has started
         process.wait(60)

@@ -17,7 +17,7 @@ REPEATABLE = ("data", "models/ct_to_mr.safetensors", "models/mr_to_ct.safetensor
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy in which `dvc repro` has run."""
-    project = copy_project(tmp_path_factory.mktemp("smoke"))
+    project = copy_project(tmp_path_factory.mktemp("smoke"), with_store=False)
     printed = project.repro()
     assert [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")] == STAGES
     return project

@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from pipeline import params
 from pipeline.serving import guard, jobs
 from pipeline.serving.app import choose_access
 from pipeline.serving.guard import Access
@@ -232,13 +233,11 @@ def test_a_rolled_back_champion_is_not_served_on(tmp_path: Path, picture: Path, 
 def register_twice(folder: Path) -> None:
     """Versions 1 and 2 of both models; 2 is champion."""
     from pipeline.tracking import store
+    from pipeline.tracking.registration import register
 
     for seed in (0, 1):
         projects.make_models(folder / "models", seed)
-        command = [sys.executable, "-m", "stages.register"]
-        environment = {**os.environ, "PYTHONPATH": str(projects.SOURCE)}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        register(params.load())
     for name in ("mr-to-ct", "ct-to-mr"):
         store.client(store.tracking_uri()).set_registered_model_alias(name, "champion", "2")
 

@@ -17,6 +17,7 @@ from pipeline import params
 from pipeline.atomic import new_folder
 from pipeline.dataset import slice_arrays, teacher
 from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST
+from tests.tracking.stores import make_store
 
 KNOWN = ((CT_LOWEST, CT_HIGHEST), (0.0, 80.0))  # HU: a slice of a file in Hounsfield units, and a picture of a brain window
 SOURCE = Path(__file__).parents[2]
@@ -81,12 +82,14 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "GIT_CEILING_DIRECTORIES": str(folder.parent)}
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    """The train stage as dvc starts it."""
+def start(folder: Path, **variables: str) -> subprocess.Popen[str]:
+    """The train stage as dvc starts it, with `variables` in its environment."""
+    if not (folder / "mlruns/mlflow.db").exists():
+        make_store(folder)
     return subprocess.Popen(
         [sys.executable, "-m", "stages.train"],
         cwd=folder,
-        env=environment(folder),
+        env={**environment(folder), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
