@@ -218,7 +218,7 @@ class Running:
         while not service.is_ready():
             if self.processes[name][1].poll() is not None or time.monotonic() > deadline:
                 raise UserError(f"{name} does not start; see {service.log}")
-            time.sleep(0.3)
+            time.sleep(1)  # a health check is a new process
 
     def stop(self) -> None:
         """Ask all to end, at once; what does not is killed when the block ends."""

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,24 @@ from pipeline.retraining.server import project_name
 from tests.graph.projects import BIN, Project
 from tests.tracking.servers import free_port, postgresql
 
+POLL_SECONDS = 1.0  # each look takes a server, or a list of all processes
+
 
 @dataclass(frozen=True)
 class Server:
-    """The API below `address`."""
+    """The API below `address`, asked by one client: a new one reads the machine's certificates for each question."""
 
     address: str
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(verify=False, timeout=30), repr=False)
 
     def ask(self, method: str, path: str, content: Any = None) -> Any:
-        answer = httpx.request(method, f"{self.address}{path}", json=content, timeout=30)
+        answer = self.client.request(method, f"{self.address}{path}", json=content)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
     def healthy(self) -> bool:
         try:
-            return bool(httpx.get(f"{self.address}/health", timeout=2).status_code == 200)
+            return bool(self.client.get(f"{self.address}/health", timeout=2).status_code == 200)
         except httpx.HTTPError:
             return False
 
@@ -121,5 +124,5 @@ def until(ready: Callable[[], Any], what: str, seconds: float = 400) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := ready()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.3)
+        time.sleep(POLL_SECONDS)
     return found
