@@ -68,9 +68,9 @@ def unwrap(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def find_commonest(values: NDArray[np.float32]) -> float:
-    """Middle of the fullest of bins ten wide (thousandths of the range where that is wide), smoothed over three."""
+    """Middle of the fullest of bins ten wide (thousandths of a wide range, hundredths of a narrow one), smoothed over three."""
     low, high = float(values.min()), float(values.max())
-    bins = int(np.clip((high - low) / 10, 1, 1000))
+    bins = int(np.clip((high - low) / 10, 1, 1000)) if high - low > 100 else 100
     counts, edges = np.histogram(values.astype(np.float64), bins=bins)
     best = int(np.convolve(counts, (1, 1, 1), "same").argmax())
     return float(edges[best] + edges[best + 1]) / 2

@@ -150,7 +150,7 @@ def _ct(
     values: NDArray[np.float32], plane: NDArray[np.float32], stated: Unit, source: object, window: tuple[float, float] | None
 ) -> Meaning:
     low, high = float(values.min()), float(values.max())
-    if stated == "raw" and low >= 0 and high <= 255:
+    if stated == "raw" and low >= 0 and high <= 255 and (window is not None or _is_windowed(values)):
         return _grey(values, window)
     if is_wrapped(values):
         meaning = _ct(unwrap(values), unwrap(plane), stated, source, window)
@@ -169,7 +169,7 @@ def _ct(
             return Meaning("hu", offset, fill=fill, background=AIR, outside=True, note="; ".join(notes))
     if stated == "hu" and -32768 <= low < -300 and -500 < high <= 65535:
         return Meaning("hu")  # a slice of bone or fat alone, say: nothing speaks plainly against the tags
-    if window is not None or (low >= 0 and _is_full_scale(values)):
+    if window is not None or (low >= 0 and high > 255 and _is_full_scale(values)):
         return _grey(values, window)
     commonest = find_commonest(values)
     raise UnknownValues(
@@ -219,6 +219,13 @@ def _grey(values: NDArray[np.float32], window: tuple[float, float] | None) -> Me
     if values.size >= ENOUGH and high not in SCALES and (values == high).mean() > 0.005:
         return Meaning("grey", scale=high or 1.0)
     return Meaning("grey", scale=next((scale for scale in SCALES if high <= scale), high))
+
+
+def _is_windowed(values: NDArray[np.float32]) -> bool:
+    """Whether many numbers are black and many white, as in a picture of a CT in a window. A CT whose whole range was brought to 0..1, or
+    to attenuation, is no such picture: its bone does not end at white."""
+    ends = [float((values == end).mean()) for end in (values.min(), values.max())]
+    return ends[0] > 0.05 and ends[1] > 0.005
 
 
 def _is_full_scale(values: NDArray[np.float32]) -> bool:
