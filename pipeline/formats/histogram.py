@@ -67,6 +67,12 @@ def unwrap(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(values >= 32768, values - np.float32(65536), values)
 
 
+def has_tissue(values: NDArray[np.float32]) -> bool:
+    """Whether the commonest of what is no air is brain or muscle in Hounsfield units."""
+    body = values[values > -300]
+    return body.size > 0.01 * values.size and TISSUE[0] <= find_commonest(body) <= TISSUE[1]
+
+
 def find_commonest(values: NDArray[np.float32]) -> float:
     """Middle of the fullest of bins ten wide (thousandths of a wide range, hundredths of a narrow one), smoothed over three."""
     low, high = float(values.min()), float(values.max())

@@ -20,6 +20,7 @@ from pipeline.formats.histogram import (
     find_edge,
     find_fill,
     has_air,
+    has_tissue,
     is_hounsfield,
     is_label_map,
     is_plus_1000,
@@ -156,7 +157,7 @@ def _ct(
         meaning = _ct(unwrap(values), unwrap(plane), stated, source, window)
         notes = ["numbers from 32768 on were read as negative ones", *([meaning.note] if meaning.note else [])]
         return replace(meaning, wrapped=True, note="; ".join(notes))
-    if stated == "raw" and low < -0.5 and high - low < NARROWEST and has_air(values * 1000) and is_hounsfield(values * 1000):
+    if stated == "raw" and low < -0.5 and high - low < NARROWEST and has_air(values * 1000) and has_tissue(values * 1000):
         return Meaning("hu", scale=0.001, note="values are Hounsfield units divided by 1000, and were multiplied")
     for offset in OFFSETS if stated == "hu" or high - low >= NARROWEST else ():
         if is_hounsfield(values, offset):

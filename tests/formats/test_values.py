@@ -140,7 +140,10 @@ def test_a_16_bit_picture_has_the_white_of_its_bits(white: int, tmp_path: Path) 
     np.testing.assert_allclose(slice_.pixels, shown, atol=0.003)
 
 
-@pytest.mark.parametrize(("factor", "shift"), [(1000, 0), (0.05, 3000), (1, 500), (0.002, 0), (0.0025, -1.3)])
+WHOLE_RANGES = [(1 / 4095, 1024 / 4095), (1 / 1500, -1 / 3), (0.19e-3, 0.19)]  # as 0 to 1, as -1 to 1, attenuation in 1/cm
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1000, 0), (0.05, 3000), (1, 500), (0.002, 0), (0.0025, -1.3), *WHOLE_RANGES])
 def test_what_cannot_be_hounsfield_units_is_one_line_that_says_what_to_do(factor: float, shift: float, tmp_path: Path) -> None:
     with pytest.raises(UnknownValues) as refusal:
         read(volume(tmp_path / "a.nii", CT * factor + shift, np.float32))
