@@ -91,6 +91,13 @@ def copy_project(target: Path, preset: str | None = "smoke", *settings: str, wit
     return project
 
 
+def init_dvc(folder: Path) -> None:
+    """What `dvc init` writes in a git repository; a process of DVC for it takes a second in each of many tests."""
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").touch()
+    (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+
+
 def make_prefect_home(folder: Path) -> None:
     """A PREFECT_HOME with an empty database, which takes a server a quarter of a minute to make; made once on a machine."""
     made = Path(tempfile.gettempdir()) / f"ctmr-tests-prefect-{version('prefect')}.db"

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.retraining import graph
-from tests.graph.projects import BIN
+from tests.graph.projects import BIN, init_dvc
 
 DVC_YAML = """\
 stages:
@@ -36,9 +36,9 @@ def project(tmp_path: Path) -> Path:
     (folder / "given").write_text("twelve bytes")
     (folder / "params.yaml").write_text("factor:\n  by: 2\n")
     (folder / "dvc.yaml").write_text(DVC_YAML.format(command=COUNT))
+    init_dvc(folder)
     for command in (
         ["git", "init", "-q"],
-        [BIN / "dvc", "init", "-q"],
         ["git", "add", "-A"],
         ["git", "-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qm", "x"],
     ):

@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.retraining import graph, history, prune, workspace
 from pipeline.retraining.history import Record
 from pipeline.tracking import cleanup
-from tests.graph.projects import BIN
+from tests.graph.projects import BIN, init_dvc
 
 DVC_YAML = """\
 stages:
@@ -34,9 +34,9 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "params.yaml").write_text("seed: 0\n")
     (folder / "dvc.yaml").write_text(DVC_YAML)
+    init_dvc(folder)
     for command in (
         ["git", "init", "-q"],
-        [BIN / "dvc", "init", "-q"],
         ["git", "add", "-A"],
         ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start"],
     ):
