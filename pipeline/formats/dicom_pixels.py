@@ -82,7 +82,7 @@ def decode(dataset: Dataset, frames: Sequence[int], path: Path) -> list[Slice]:
 def _check_layout(dataset: Dataset, path: Path) -> None:
     """Raises Unreadable naming the tag of a number that no pixels have."""
     allocated = whole_number(dataset, "BitsAllocated", path)
-    allowed = {**_ALLOWED, "BitsStored": range(1, allocated + 1)}
+    allowed: dict[str, Sequence[int]] = {**_ALLOWED, "BitsStored": range(1, allocated + 1)}
     for name, numbers_ in allowed.items():
         value = whole_number(dataset, name, path, numbers_[0])
         if value not in numbers_:

@@ -166,8 +166,8 @@ def _in_order(frames: list[Frame], path: Path) -> Series:
         named: dict[tuple[str, int], list[Frame]] = defaultdict(list)
         for frame in ordered:
             named[frame.uid or str(id(frame)), frame.instance].append(frame)
-        once = {id(frame) for alike in named.values() for frame in _different(alike)}
-        return Series([frame for frame in ordered if id(frame) in once], [], len(ordered) - len(once))
+        kept = {id(frame) for alike in named.values() for frame in _different(alike)}
+        return Series([frame for frame in ordered if id(frame) in kept], [], len(ordered) - len(kept))
     ordered = sorted(frames, key=lambda frame: (round(frame.height, 4), frame.instance, frame.file, frame.frame))
     places: list[list[Frame]] = []
     for frame in ordered:
