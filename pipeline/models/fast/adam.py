@@ -40,7 +40,8 @@ class Adam:
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
             [self.weights[number] for number in known], gradients, mean, square, [], steps,
-            lr=self.rate, beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
+            lr=self.rate,  # type: ignore[arg-type]  # a number or a tensor: two overloads
+            beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
             found_inf=skip,
         )  # fmt: skip
         if skip is not None:
