@@ -69,7 +69,9 @@ class SimulatedHeads:
     def pairs(self, step: int, train: Train) -> Pairs:
         """The pairs of `step`; varied where `train.teacher.augment` says so."""
         rows = draw_rows(step, train.batch_size, len(self), (train.seed, 1))
-        looks = replace(Looks() if train.teacher.augment else PLAIN, flip=train.flip, bone=train.teacher.bone, **self._frame())
+        teacher = train.teacher
+        knobs = {"bone": teacher.bone, "free": teacher.free, "windowed": teacher.pictures, "by_millimetres": 1 - teacher.pictures}
+        looks = replace(Looks() if teacher.augment else PLAIN, flip=train.flip, **{**knobs, **self._frame()})
         return on_networks_scale(self.draw(rows, looks, draw_seed(train.seed, 3, step)))
 
     @cached_property
