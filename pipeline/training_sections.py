@@ -41,9 +41,9 @@ class Teacher(Section):
     """weight of the L1 loss on simulated pairs, in the warm-up and after it"""
     bone: Annotated[float, Field(ge=1)] = 1.0
     """weight of compact bone in the loss of MR→CT, which hardly tells it from air"""
-    pictures: Share = 0.5
+    pictures: Share = 0.9
     """share of pairs drawn as picture files are: CT in a display window, heads framed without millimetres; the others as volumes"""
-    free: Share = 0.3
+    free: Share = 0.1
     """share of pairs whose MR follows no physics; they teach MR→CT to read any sequence, and CT→MR nothing"""
     augment: bool = True
     """rotate, scale and shift pairs; vary the brightness curve and the noise of the generators' inputs"""

@@ -8,6 +8,8 @@ import pytest
 from benchmarks import box_card
 from pipeline import params, paths
 from pipeline.domain import DIRECTIONS
+from pipeline.evaluation.other_model import check_comparable
+from pipeline.models.folder import load_preprocess
 from pipeline.serving.translator import Translator
 
 needs_weights = pytest.mark.skipif(not paths.has_box(), reason="this checkout has no weights in pipeline/box")
@@ -15,6 +17,11 @@ needs_weights = pytest.mark.skipif(not paths.has_box(), reason="this checkout ha
 
 def read(name: str) -> dict:
     return json.loads((paths.BOX / name).read_text(encoding="utf-8"))
+
+
+@needs_weights
+def test_a_report_can_show_it_beside_models_of_the_committed_params() -> None:
+    check_comparable(params.load(paths.PARAMS).preprocess, load_preprocess(paths.BOX))
 
 
 @needs_weights

@@ -16,7 +16,7 @@ from pipeline.models.inference import load_generator, translate
 from pipeline.params import Preprocess
 
 Images = NDArray[np.float32]
-FREE = ("pixels", "teacher_pairs")  # of `preprocess`: what two models that are compared may differ in
+FREE = ("pixels", "teacher_pairs", "teacher_across")  # of `preprocess`: what two models that are compared may differ in
 
 
 @dataclass(frozen=True)
