@@ -186,7 +186,7 @@ def test_while_a_person_trains_a_retraining_is_skipped(project: Path, command: l
 
 def test_a_person_who_trains_first_after_all_makes_it_skip(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that began by hand after the retraining had looked for one: its stage fails for the lock."""
-    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": "false", "outs": ["models"]}}}))
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": "false", "deps": ["params.yaml"], "outs": ["models"]}}}))
     seen = iter([False, True])
     monkeypatch.setattr(workspace, "is_training", lambda _: next(seen))
     state = retrain(project, return_state=True)
