@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from pipeline.models.fast.precision import allow_tf32, cpu_has_bfloat16
 from pipeline.models.inference import load_generator, translate
 from pipeline.models.learner import Learner
 from pipeline.models.window import WHOLE
+from pipeline.processes import Stop
 
 CPU = torch.device("cpu")
 STEPS = 50
@@ -178,7 +178,7 @@ def train_here() -> None:
     """Train the project in the working folder."""
     from pipeline.training.job import train
 
-    train(params.load(), threading.Event(), lambda *_: Untracked(), lambda _, file: file.write_text("{}"))
+    train(params.load(), Stop(), lambda *_: Untracked(), lambda _, file: file.write_text("{}"))
 
 
 if __name__ == "__main__":

@@ -137,6 +137,11 @@ class Place(Drill):
             yield "a record says registering still"
         yield from self._prefect_faults()
 
+    def firings(self) -> dict[str, int]:
+        """How many runs the schedule called for until now, by what became of them."""
+        with closing(sqlite3.connect(self.folder.parent / "prefect/prefect.db")) as runs:
+            return dict(runs.execute("select state_name, count(*) from flow_run where state_name != 'Scheduled' group by state_name"))
+
     def _prefect_faults(self) -> Iterator[str]:
         database = self.folder.parent / "prefect/prefect.db"
         with closing(sqlite3.connect(database)) as runs:
@@ -225,6 +230,7 @@ def soak(place: Place, minutes: float, away: float, dice: random.Random, disk: P
     stop_server(place)
     outcomes = Counter(str(record["outcome"]) for record in place.records())
     print(f"{sum(outcomes.values())} retrainings: {dict(outcomes)}")
+    print(f"firings: {place.firings()}")
     print(f"memory of the schedule's process: {min(memory):.0f} to {max(memory):.0f} MiB, at the end {memory[-1]:.0f}")
     print("; ".join(faults) or "no fault")
     return len(faults)

@@ -5,7 +5,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from pipeline.models.fast.precision import cpu_has_bfloat16
 from pipeline.models.learner import Learner
 from pipeline.models.window import WHOLE
 from pipeline.params import Model
+from pipeline.processes import Stop
 from pipeline.training.loop import Data, Training
 
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
@@ -160,7 +160,7 @@ def overhead(task: Task) -> float:
             return result[0]
 
         training.learner.step = timed  # type: ignore[assignment, method-assign]
-        running = training.run(Untracked(), threading.Event())
+        running = training.run(Untracked(), Stop())
         next(running)
         start, inside = time.perf_counter(), 0.0
         for _ in range(OVERHEAD_STEPS):

@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from typing import Protocol, TypeVar
 
 from pipeline.errors import UserError
-from pipeline.processes import die_with_parent
+from pipeline.processes import SIGNALS, die_with_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -80,6 +81,8 @@ def _on_processes(
         careful = done < suspects_end
         batch = tasks[done:suspects_end] if careful else tasks[done:]
         with ProcessPoolExecutor(1 if careful else workers, mp_context=get_context("fork"), initializer=_begin_worker) as pool:
+            with _signals_held():
+                pool.submit(os.getpid)  # the first task forks all workers
             try:
                 for result in in_order(pool, function, batch, 1 if careful else AHEAD * workers, meanwhile):
                     done, deaths = done + 1, 0
@@ -93,11 +96,21 @@ def _on_processes(
         meanwhile = None
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals wait meanwhile, in the processes forked here until they begin: those still have the handlers of the one that asked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin_worker() -> None:
     """Leave it to the process that asked to end in order when it is stopped by hand, and end with it."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     die_with_parent()
 
 
@@ -127,6 +140,10 @@ def in_order(
             handed_out.extend(executor.submit(function, task) for task in islice(left, 1))
             yield result
     finally:
+        if isinstance(executor, ProcessPoolExecutor):
+            executor.shutdown(
+                cancel_futures=True
+            )  # by the pool's own thread, which a future cancelled beside it would end when workers die
         for future in handed_out:
             future.cancel()
 

@@ -19,6 +19,20 @@ from pipeline.errors import UserError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by which a person or the system ends a process: Ctrl-C, kill, a closed terminal
+
+
+class Stop:
+    """A wish to end that the handler of a signal may make: without a lock, since a second signal may find the first one's handler at it."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def set(self) -> None:
+        self._asked = True
+
+    def is_set(self) -> bool:
+        return self._asked
 
 
 def die_with_parent() -> None:

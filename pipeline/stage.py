@@ -22,9 +22,8 @@ from pipeline import atomic, paths
 from pipeline.dvc_cache import find_cache, read_config
 from pipeline.errors import UserError, user_errors
 from pipeline.params import Params, flatten, parse, read_yaml
-from pipeline.processes import dvc_above
+from pipeline.processes import SIGNALS, Stop, dvc_above
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ORPHAN_SECONDS = 60.0  # for a stage without its dvc to save and end
 CODE = Path(__file__).parents[1]
 MIB = 2**20
@@ -36,7 +35,7 @@ class Stage:
     """A running stage: its params, and an event that is set when it is to stop."""
 
     params: Params
-    stop: threading.Event
+    stop: Stop
 
 
 @contextmanager
@@ -46,7 +45,7 @@ def running(name: str, *, saves: bool = False) -> Iterator[Stage]:
     `saves`: the stage looks at `stop` by itself, saves and raises; else its work is interrupted. Params or files that the stage depends
     on and that were edited while it ran are an error: DVC would record what is there now, not what the stage ran with.
     """
-    stop = threading.Event()
+    stop = Stop()
     with user_errors(), _interruptible(name, stop, saves):
         sweep()
         before = inputs(name)
@@ -112,7 +111,7 @@ def _check_room(name: str) -> None:
 
 
 @contextmanager
-def _interruptible(name: str, stop: threading.Event, saves: bool) -> Iterator[None]:
+def _interruptible(name: str, stop: Stop, saves: bool) -> Iterator[None]:
     """Turn the first signal into `stop`, and into KeyboardInterrupt where the work does not look at it; later ones change nothing."""
 
     def on_signal(number: int, _: object) -> None:

@@ -99,9 +99,11 @@ from pathlib import Path
 from pipeline.parallel import in_parallel
 from pipeline.stage import running
 
-def work(task):
+def work(task=None):
     Path("begun").touch()
     time.sleep(0.2)
+
+FORKING
 
 if __name__ == "__main__":
     with running("download"):
@@ -109,17 +111,41 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("when", ["", "import os; os.register_at_fork(after_in_child=work)"], ids=["at work", "just forked"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_its_workers_end_with_it_without_a_word(project: Path, number: signal.Signals) -> None:
-    (project / "work.py").write_text(WORKERS)
+def test_its_workers_end_with_it_without_a_word(project: Path, number: signal.Signals, when: str) -> None:
+    (project / "work.py").write_text(WORKERS.replace("FORKING", when))
     process = start(project, sys.executable, "work.py")
     os.killpg(process.pid, number)
     printed, _ = process.communicate(timeout=30)
     assert (process.returncode, printed) == (2, "error: download was stopped; dvc repro begins it again\n")
 
 
+SAVES = """
+import os, signal, time
+from pathlib import Path
+from pipeline.stage import running
+
+with running("train", saves=True) as stage:
+    Path("begun").touch()
+    if not os.fork():
+        for _ in range(20000):
+            os.kill(os.getppid(), signal.SIGINT)
+        os._exit(0)
+    while not stage.stop.is_set():
+        pass
+    os.wait()
+"""
+
+
+def test_signals_on_top_of_each_other_hold_nothing_up(project: Path) -> None:
+    (project / "work.py").write_text(SAVES)
+    process = start(project, sys.executable, "work.py")
+    assert (process.communicate(timeout=60)[0], process.returncode) == ("", 0)
+
+
 def test_its_workers_end_when_it_is_killed(project: Path) -> None:
-    (project / "work.py").write_text(WORKERS)
+    (project / "work.py").write_text(WORKERS.replace("FORKING", ""))
     process = start(project, sys.executable, "work.py")
     workers = psutil.Process(process.pid).children(recursive=True)
     assert workers

@@ -5,7 +5,7 @@
 """
 
 from pipeline.phantom.damage import render_pair
-from pipeline.phantom.heads import Head, simulate, simulate_many, simulate_subject
+from pipeline.phantom.heads import Head, simulate, simulate_subject
 from pipeline.phantom.volumes import SimulatedVolume, simulate_volume
 
-__all__ = ["Head", "SimulatedVolume", "render_pair", "simulate", "simulate_many", "simulate_subject", "simulate_volume"]
+__all__ = ["Head", "SimulatedVolume", "render_pair", "simulate", "simulate_subject", "simulate_volume"]

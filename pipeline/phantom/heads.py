@@ -3,18 +3,14 @@
 Everything is a pure function of the arguments: the same seed gives the same head in any process.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import Contrast
 from pipeline.phantom.anatomy import BOTTOM, MIDDLE, TOP, Orientation, Plane, Subject, cut, cut_around, draw_subject
-from pipeline.phantom.atlas import load_atlas
 from pipeline.phantom.frames import FIELD_OF_VIEW
 from pipeline.phantom.lesions import Lesion
 from pipeline.phantom.sequences import draw_sequence
@@ -151,14 +147,3 @@ def _draw_position(subject: Subject, g: np.random.Generator) -> float:
         return float(g.uniform(*POSITIONS))
     height = lesion.centre[2] + 0.6 * min(lesion.radius, 30) * g.uniform(-1, 1)
     return float((height - BOTTOM) / (TOP - BOTTOM))
-
-
-def simulate_many(seeds: Sequence[int], *, size: int = 256, contrast: str | None = None, workers: int = 1) -> Iterator[Head]:
-    """`simulate` of every seed, in order; the number of worker processes changes the speed, never the heads."""
-    simulate_seed = partial(simulate, size=size, contrast=contrast)
-    if workers <= 1 or len(seeds) < 2:
-        yield from map(simulate_seed, seeds)
-        return
-    load_atlas()  # loaded once here, shared by the forked workers
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        yield from pool.map(simulate_seed, seeds, chunksize=8)

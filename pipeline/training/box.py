@@ -27,6 +27,7 @@ from pipeline.dataset import slice_arrays, teacher
 from pipeline.errors import user_errors
 from pipeline.models.fast.precision import be_deterministic, choose_precision, is_deterministic
 from pipeline.params import Params
+from pipeline.processes import Stop
 from pipeline.training.digest import job_digest
 from pipeline.training.job import write_models
 from pipeline.training.loop import Data, Interrupted, Training, choose_device
@@ -59,7 +60,7 @@ class SampleFolder:
         """There is no run to close."""
 
 
-def train_box(chosen: Params, models: Path, work: Path, stop: threading.Event) -> tuple[int, int]:
+def train_box(chosen: Params, models: Path, work: Path, stop: Stop) -> tuple[int, int]:
     """Train as `chosen` says from simulated heads alone and write `models`, where `stop` is set as far as it got.
 
     Heads and checkpoints lie in `work`. Gives the steps done and those that there are.
@@ -124,7 +125,7 @@ def main() -> None:
         chosen = params.parse(presets.nest(presets.complete([PRESET])), PRESET)
         if arguments.threads:
             chosen = chosen.model_copy(update={"train": chosen.train.model_copy(update={"threads": arguments.threads})})
-        stop, start = threading.Event(), time.monotonic()
+        stop, start = Stop(), time.monotonic()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         if arguments.minutes:

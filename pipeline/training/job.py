@@ -2,7 +2,6 @@
 
 import hashlib
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +18,7 @@ from pipeline.models.fast.precision import be_deterministic, choose_precision, i
 from pipeline.models.fast.ranks import Ranks, join_group
 from pipeline.models.generator import save_weights
 from pipeline.params import Params
-from pipeline.processes import hold_lock
+from pipeline.processes import Stop, hold_lock
 from pipeline.training import launch
 from pipeline.training.digest import forget_finished, job_digest, mark_finished
 from pipeline.training.loop import Data, Tracker, Training, choose_device
@@ -33,7 +32,7 @@ SomeTracker = TypeVar("SomeTracker", bound=Tracker)
 
 def train(
     params: Params,
-    stop: threading.Event,
+    stop: Stop,
     start_run: Callable[[Params, str | None], SomeTracker],
     write_run: Callable[[SomeTracker, Path], None],
 ) -> None:
@@ -87,7 +86,7 @@ def load_training(params: Params, ranks: Ranks) -> Training:
     return Training(params, folder, device, Data.load(with_teacher=params.preprocess.teacher_pairs > 0), ranks)
 
 
-def run_training(training: Training, tracker: Tracker, stop: threading.Event) -> None:
+def run_training(training: Training, tracker: Tracker, stop: Stop) -> None:
     """Train to the end in the first process, which alone tracks and shows how it goes."""
     if training.step:
         print(f"going on from step {training.step} of {training.steps}", flush=True)

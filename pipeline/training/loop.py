@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from pipeline.models.folder import load_model, load_preprocess
 from pipeline.models.inference import load_generator
 from pipeline.models.learner import Learner
 from pipeline.params import Params, Train
+from pipeline.processes import Stop
 from pipeline.training.checkpoint import parse_checkpoint, read_latest_checkpoint, save_checkpoint
 from pipeline.training.data import Feed, Slices
 from pipeline.training.progress import measure_machine
@@ -110,7 +110,7 @@ class Training:
         """Whether the budget is used up, or validation has not got better for long enough."""
         return self.step >= self.steps or is_exhausted(self.scores, self.params.train.stop_after)
 
-    def run(self, tracker: Tracker | None, stop: threading.Event) -> Iterator[int]:
+    def run(self, tracker: Tracker | None, stop: Stop) -> Iterator[int]:
         """Train to the end, giving the count of steps done after each; `tracker` is None in all processes but the first.
 
         Raises Interrupted when `stop` is set, after a checkpoint, and UserError when training diverges.

@@ -30,12 +30,6 @@ def test_same_seed_same_head() -> None:
     assert first.ct.tobytes() != other.ct.tobytes()
 
 
-def test_worker_count_changes_nothing() -> None:
-    one = list(phantom.simulate_many(range(6), size=64, workers=1))
-    two = list(phantom.simulate_many(range(6), size=64, workers=2))
-    assert [head.ct.tobytes() + head.mr.tobytes() for head in one] == [head.ct.tobytes() + head.mr.tobytes() for head in two]
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_ranges_and_shapes(seed: int) -> None:
     head = phantom.simulate(seed, size=96)

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.models.generator import build_generator
 from pipeline.models.inference import load_generator
 from pipeline.params import Params
+from pipeline.processes import Stop
 from pipeline.training.box import train_box
 from pipeline.training.digest import job_digest
 from pipeline.training.loop import Data, Training
@@ -39,14 +39,13 @@ def weights(folder: Path) -> list[bytes]:
 
 
 def test_it_is_trained_without_slices_and_goes_on_where_it_was_stopped(small: Params, tmp_path: Path) -> None:
-    stop = threading.Event()
+    stop = Stop()
     assert train_box(small, tmp_path / "whole", tmp_path / "work", stop) == (6, 6)
     stop.set()  # ends after the step at work
     done, steps = train_box(small, tmp_path / "box", tmp_path / "other", stop)
     assert (done, steps) == (1, 6)
     assert weights(tmp_path / "box") != weights(tmp_path / "whole")
-    stop.clear()
-    assert train_box(small, tmp_path / "box", tmp_path / "other", stop) == (6, 6)
+    assert train_box(small, tmp_path / "box", tmp_path / "other", Stop()) == (6, 6)
     assert weights(tmp_path / "box") == weights(tmp_path / "whole")
     assert params.load(tmp_path / "box/params.yaml") == small
     origin = json.loads((tmp_path / "box/origin.json").read_text())
@@ -57,7 +56,7 @@ def test_it_is_trained_without_slices_and_goes_on_where_it_was_stopped(small: Pa
 
 
 def test_training_goes_on_from_the_box(small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = threading.Event()
+    stop = Stop()
     stop.set()
     train_box(small, tmp_path / "box", tmp_path / "work", stop)
     monkeypatch.setattr(paths, "BOX", tmp_path / "box")

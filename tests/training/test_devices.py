@@ -1,6 +1,5 @@
 """Two processes share each batch: the result of one; when one of them is killed, all end and training goes on when run again."""
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from pipeline import params
 from pipeline.domain import DIRECTIONS
 from pipeline.models.inference import load_generator, translate
+from pipeline.processes import Stop
 from pipeline.training.loop import Data, Training
 from tests.training import jobs
 from tests.training.test_loop import Recorder
@@ -40,7 +40,7 @@ def test_two_processes_give_what_one_gives_even_after_one_was_killed(tmp_path: P
     one = Training(alone, tmp_path / "one", torch.device("cpu"), data)
     images = np.random.default_rng(1).random((4, 32, 32), np.float32)
     untrained = {direction: translate(one.learner.average[direction], images, "t1") for direction in DIRECTIONS}
-    for _ in one.run(Recorder(), threading.Event()):
+    for _ in one.run(Recorder(), Stop()):
         pass
     for direction in DIRECTIONS:
         theirs = translate(load_generator(folder / "models", direction), images, "t1")

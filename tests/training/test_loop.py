@@ -1,6 +1,5 @@
 """The loop with options beside the defaults: resumed to the bit, ended early, stopped when it diverges, best weights kept."""
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pipeline import params
 from pipeline.errors import UserError
 from pipeline.models.cyclegan import SIGNAL
 from pipeline.models.fast.precision import choose_precision
+from pipeline.processes import Stop
 from pipeline.training import loop, validation
 from pipeline.training.data import Slices
 from pipeline.training.loop import Data, Interrupted, Training
@@ -57,7 +57,7 @@ def new_training(chosen_params: params.Params, folder: Path, slices: Data) -> Tr
 
 
 def run(training: Training, until: int | None = None) -> Recorder:
-    tracker, stop = Recorder(), threading.Event()
+    tracker, stop = Recorder(), Stop()
     for step in training.run(tracker, stop):
         if until is not None and step == until - 1:
             stop.set()
