@@ -203,19 +203,18 @@ def soak(place: Place, minutes: float, away: float, dice: random.Random, disk: P
     end, next_event, memory, counted = time.monotonic() + 60 * minutes, time.monotonic() + 90, [], Counter[str]()
     events: list[Callable[[], str]] = [
         place.add_data,
-        lambda: kill_run(place),
+        lambda: kill_run(place, dice),
         lambda: server_away(place, 0.2),
-        lambda: server_away(place, away),
     ]
     if disk:
         events.append(lambda: fill_disk(disk))
-    queue = list(events)
+    queue = [*events, lambda: server_away(place, away)]
     while time.monotonic() < end:
         time.sleep(5)
         memory.append(sum(process.memory_info().rss for process in alive([schedule.pid])) / 2**20)
         if time.monotonic() > next_event:
             said = queue.pop(0)()
-            queue = queue or dice.sample(events, len(events))
+            queue = queue or dice.sample(events, len(events))  # all of them again, but for the long absence, which takes firings away
             next_event = time.monotonic() + 60 * dice.uniform(1, 3)
             left, disk_use = (end - time.monotonic()) / 60, size(place.folder)
             print(f"{left:.0f} minutes left: {said}; schedule {memory[-1]:.0f} MiB, project {disk_use:.0f} MiB", flush=True)
@@ -261,8 +260,13 @@ def server_away(place: Place, minutes: float) -> str:
     return f"the server was killed and away for {minutes:g} minutes"
 
 
-def kill_run(place: Place) -> str:
-    runs = [process for process in place.processes() if any("prefect" in part and "engine" in part for part in process.cmdline())]
+def kill_run(place: Place, dice: random.Random) -> str:
+    """Kill the flow's process in the midst of its work, waiting for the next firing where none is at work."""
+    end, runs = time.monotonic() + 90, list[psutil.Process]()
+    while not runs and time.monotonic() < end:
+        time.sleep(0.5)
+        runs = [process for process in place.processes() if any("prefect" in part and "engine" in part for part in process.cmdline())]
+    time.sleep(dice.uniform(0, 10))
     for run in runs:
         with suppress(psutil.Error):
             run.kill()
@@ -311,7 +315,7 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--rounds", type=int)
     what.add_argument("--minutes", type=float)
-    parser.add_argument("--away", type=float, default=10, help="minutes for which the server is away once in a while")
+    parser.add_argument("--away", type=float, default=10, help="minutes for which the server is away once")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
