@@ -9,12 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from pipeline import paths
 from pipeline.atomic import new_file
 from pipeline.tracking.finding import Finding
 
 if TYPE_CHECKING:
     from dvc.output import Output
+
+
+def lock_file() -> Iterator[Finding]:
+    """dvc.lock: DVC writes it in place, and no command of DVC works with the half that a kill or a full disk leaves."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    file = paths.DVC_LOCK
+    if not file.is_file():
+        return
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.load(file.read_bytes(), yaml.CSafeLoader) or {})
+    except (yaml.YAMLError, UnicodeDecodeError, Invalid):
+        remedy = "ctmr doctor --fix puts it aside; dvc repro then brings back what DVC's cache has, or git checkout dvc.lock yours"
+        yield Finding(f"{file}: damaged", remedy, partial(file.rename, file.with_name(f"{file.name}.damaged")))
 
 
 def cache() -> Iterator[Finding]:
@@ -74,7 +91,7 @@ def worktree() -> Iterator[Finding]:
         )
 
 
-ALL: tuple[Callable[[], Iterator[Finding]], ...] = (cache, outputs, records, locks, worktree)
+ALL: tuple[Callable[[], Iterator[Finding]], ...] = (lock_file, cache, outputs, records, locks, worktree)
 
 
 def _outputs() -> "Iterator[Output]":

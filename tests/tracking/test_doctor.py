@@ -209,6 +209,25 @@ def test_a_flipped_byte_that_nothing_can_replace_is_removed(project: Path, graph
     assert not [file for file in (project / ".dvc/cache").rglob("*") if file.is_file()]
 
 
+@pytest.mark.parametrize("until", [b"schema", b": '2.0", b"th: data"])
+def test_half_of_dvc_s_lock_is_put_aside_and_the_cache_brings_the_stages_back(project: Path, graph: Path, until: bytes) -> None:
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    whole = paths.DVC_LOCK.read_bytes()
+    paths.DVC_LOCK.write_bytes(whole[: whole.index(until)])
+    with pytest.raises(DvcException), Repo() as repo:
+        repo.reproduce()
+    first, *others = examine()
+    assert "dvc.lock: damaged" in str(first)
+    assert others == [] or "cannot read the graph" in str(others[0])
+    assert examine(fix=True)[0].mended
+    assert examine() == []
+    with Repo() as repo:
+        repo.reproduce()
+    assert paths.DVC_LOCK.read_bytes() == whole
+
+
 def test_an_output_that_was_changed_is_named(project: Path, graph: Path) -> None:
     cut_off(graph)
     assert "dvc checkout data/split.parquet" in str(only_problem())
