@@ -9,7 +9,7 @@ def main() -> None:
         from pipeline.sources.table import download
 
         privacy.make_salt()
-        content = download(stage.params.data)
+        content = download(stage.params.data, in_packs=True)
         print(f"{paths.RAW}: {content}")
         if "layout" in content.facts:
             print(content.facts["layout"])

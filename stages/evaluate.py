@@ -13,14 +13,16 @@ def main() -> None:
         from pipeline.evaluation.volume_pairs import ERROR, find_volume_pairs, score_volume_pairs
         from pipeline.models.folder import load_preprocess
         from pipeline.serving.hounsfield import hounsfield_translations
+        from pipeline.sources import packs
         from pipeline.tracking.evaluation_log import log_evaluation
 
         slice_arrays.verify(params.preprocess)
         slice_arrays.verify(load_preprocess(paths.MODELS), says=paths.MODEL_JSON)
 
         index = slice_arrays.load_index()
-        pairs = find_volume_pairs(paths.RAW, index[index["split"] == "test"])
-        volumes = score_volume_pairs(pairs, hounsfield_translations(paths.MODELS)) if pairs else None
+        with packs.unpacked(paths.RAW) as raw:
+            pairs = find_volume_pairs(raw, index[index["split"] == "test"])
+            volumes = score_volume_pairs(pairs, hounsfield_translations(paths.MODELS)) if pairs else None
         evaluation = evaluate(params.evaluate, volumes=volumes, box=paths.BOX if paths.has_box() else None)
         log_evaluation(evaluation.metrics, evaluation.folder)
         for direction in DIRECTIONS:

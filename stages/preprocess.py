@@ -9,13 +9,15 @@ def main() -> None:
         params = stage.params.preprocess
         from pipeline.dataset import expectations, prepare_slices, slice_arrays, teacher
         from pipeline.dataset.parquet_files import read_table
+        from pipeline.sources import packs
 
         manifest, split = read_table(paths.MANIFEST, "validate"), read_table(paths.SPLIT, "split")
         slices = manifest.merge(split, on="slice_id", validate="one_to_one")
         with atomic.new_folder(paths.SLICES) as folder:
             slice_arrays.write_preprocessing(folder, params)
             teacher.build(folder, params, meanwhile=expectations.load)  # first, as it takes longer than that import
-            prepare_slices.build(folder, slices, params, meanwhile=expectations.load)
+            with packs.unpacked(paths.RAW) as raw:
+                prepare_slices.build(folder, slices, params, raw, meanwhile=expectations.load)
         print(f"{paths.SLICES}: {len(slices)} slices and {params.teacher_pairs} simulated pairs of {params.pixels}×{params.pixels} pixels")
 
 

@@ -10,22 +10,23 @@ from pipeline.stage import running
 def main() -> None:
     with running("validate") as stage:
         from pipeline.dataset import expectations, manifest, manifest_contract, quality, quality_report
-        from pipeline.sources import pairs, provenance
+        from pipeline.sources import packs, pairs, provenance
 
         privacy.make_salt()
         params = stage.params.quality
-        judged = quality.judge(manifest.build(meanwhile=expectations.load), params)
-        reference = quality_report.read_reference(params.drift_reference)
-        results = manifest_contract.check(judged, pairs.read(paths.RAW), provenance.read(), params, reference)
-        broken = quality_report.failed(results)
-        if broken:
-            with atomic.new_folder(paths.QUALITY_FAILED) as folder:
-                quality_report.write(folder, judged, results)
-            raise UserError(quality.complaint(judged, params, broken))
-        with atomic.new_folder(paths.QUALITY_REPORT) as folder, atomic.new_file(paths.MANIFEST) as file:
-            quality_report.write(folder, judged, results)
-            drifted = quality_report.write_drift(folder, judged, reference, params.drift_reference)
-            judged.to_parquet(file, index=False)
+        with packs.unpacked(paths.RAW) as raw:
+            judged = quality.judge(manifest.build(raw, meanwhile=expectations.load), params)
+            reference = quality_report.read_reference(params.drift_reference)
+            results = manifest_contract.check(judged, pairs.read(raw), provenance.read(), params, reference)
+            broken = quality_report.failed(results)
+            if broken:
+                with atomic.new_folder(paths.QUALITY_FAILED) as folder:
+                    quality_report.write(folder, judged, results, raw)
+                raise UserError(quality.complaint(judged, params, broken))
+            with atomic.new_folder(paths.QUALITY_REPORT) as folder, atomic.new_file(paths.MANIFEST) as file:
+                quality_report.write(folder, judged, results, raw)
+                drifted = quality_report.write_drift(folder, judged, reference, params.drift_reference)
+                judged.to_parquet(file, index=False)
         shutil.rmtree(paths.QUALITY_FAILED, ignore_errors=True)
         for modality, share in quality.shares(judged).items():
             print(f"{modality.upper()}: {(judged['modality'] == modality).sum()} slices, {share:.1%} quarantined")

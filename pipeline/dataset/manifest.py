@@ -64,7 +64,7 @@ class Row:
     below: bool = False  # below the teeth
 
 
-def build(raw: Path = paths.RAW, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> "pd.DataFrame":
+def build(raw: Path, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> "pd.DataFrame":
     """The manifest of every file below raw/ct and raw/mr, sorted by slice_id; memory does not grow with the number of pixels.
 
     `meanwhile` as for `in_parallel`.
@@ -210,7 +210,7 @@ def _measure_file(raw: Path, file: Path) -> list[Row]:
     try:
         slices = read_slices(file, modality)
     except Unreadable as error:
-        complaint = f"{error.reason}: {error}".replace(f"{file}: ", "")
+        complaint = f"{error.reason}: {error}".replace(f"{file}: ", "").replace(f"{raw}/", "")
         return [replace(row, complaint=complaint)]
     names = [row.slice_id] if len(slices) == 1 else [f"{row.slice_id}#{one.frame:03d}" for one in slices]
     rows = [replace(row, slice_id=name, frame=one.frame, **measure(one, modality)) for name, one in zip(names, slices, strict=True)]

@@ -57,7 +57,7 @@ def build(
     folder: Path,
     slices: "pd.DataFrame",
     preprocess: params.Preprocess,
-    raw: Path = paths.RAW,
+    raw: Path,
     workers: int | None = None,
     meanwhile: Callable[[], object] | None = None,
 ) -> None:

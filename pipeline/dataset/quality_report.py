@@ -22,7 +22,7 @@ PER_SHEET = 60
 SHEETS = "sheets"
 
 
-def write(folder: Path, judged: "pd.DataFrame", results: list[dict[str, Any]], raw: Path = paths.RAW) -> None:
+def write(folder: Path, judged: "pd.DataFrame", results: list[dict[str, Any]], raw: Path) -> None:
     """Fill `folder` with the whole report."""
     counts = {
         str(modality): {

@@ -9,7 +9,7 @@ from pipeline import atomic, paths
 from pipeline.domain import MODALITIES
 from pipeline.errors import UserError
 from pipeline.params import Data
-from pipeline.sources import provenance
+from pipeline.sources import packs, provenance
 from pipeline.sources.provenance import Fetched, News, Provenance
 
 # data.source -> its module, imported when it is used: each needs other libraries.
@@ -34,8 +34,8 @@ class Source(Protocol):
         """Compare the source with the data in use (None: there is none). Raises UserError when it cannot be reached."""
 
 
-def download(data: Data, target: Path = paths.RAW) -> Provenance:
-    """Fill `target` (data/raw) from the source that `data` names, with source.json; all or nothing.
+def download(data: Data, target: Path = paths.RAW, *, in_packs: bool = False) -> Provenance:
+    """Fill `target` (data/raw) from the source that `data` names, with source.json; all or nothing. `in_packs`: if many, see packs.py.
 
     Raises UserError when the source fails or a modality is empty.
     """
@@ -51,6 +51,8 @@ def download(data: Data, target: Path = paths.RAW) -> Provenance:
         content.write(folder / paths.SOURCE_JSON.name)
         if fetched.pinned:
             _warn_if_changed(content, target)
+        if in_packs:
+            packs.pack(folder)
     return content
 
 

@@ -18,6 +18,7 @@ from pipeline.imaging import head, intensity
 from pipeline.imaging.prepare import prepare
 from pipeline.params import load
 from pipeline.phantom import shares
+from pipeline.sources import packs
 from pipeline.sources.table import download
 from stages import preprocess, split, validate
 
@@ -196,6 +197,22 @@ def test_unfit_images_are_quarantined_with_a_reason_and_a_sheet(project: Path) -
     assert json.loads(paths.VALIDATION_JSON.read_text())["counts"]["mr"]["quarantined"]["truncated"] == 1
     split.main()
     assert not set(pd.read_parquet(paths.SPLIT)["slice_id"]) & set(table.index)
+
+
+def test_slices_in_packs_give_the_same_bytes(made: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "PACK_ABOVE", 10)
+    monkeypatch.setattr(packs, "EACH", 5)
+    download(load().data, in_packs=True)
+    assert len(list(paths.RAW.glob("packs/*.zip"))) > 1
+    assert not (paths.RAW / "ct").exists()
+    for stage in (validate, split, preprocess):
+        stage.main()
+    files = [
+        file.relative_to(made) for file in (made / "data").rglob("*") if file.is_file() and paths.RAW not in file.relative_to(made).parents
+    ]
+    assert paths.INDEX in files
+    assert [file for file in files if (made / file).read_bytes() != file.read_bytes()] == []
+    assert list(Path("data").glob(".*")) == []
 
 
 def test_too_many_unfit_images_end_in_one_line_and_leave_earlier_outputs_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
