@@ -1,4 +1,4 @@
-"""What DVC takes for data/raw as it lies, a file a slice: python benchmarks/dvc_files.py [--files 1000 20000 100000] [--push 20000].
+"""What DVC takes for data/raw as download leaves it, many files in packs: python benchmarks/dvc_files.py [--files 1000 100000].
 
 The graph is that of dvc.yaml, with all its dependencies. `look` is real; the other stages only make what dvc.yaml says that they make.
 Files are random, a few KiB each. Up to `--push` of them go to moto's S3 server, and come back into an empty cache. Seconds by the clock,
@@ -23,6 +23,7 @@ import yaml
 
 from pipeline import paths
 from pipeline.processes import environment, group
+from pipeline.sources import packs
 
 PROJECT = Path(__file__).parents[1]
 HEADER = "| files | command | seconds | processor's seconds |\n| --- | --- | --- | --- |"
@@ -56,8 +57,19 @@ def make_project(folder: Path, files: int, kilobytes: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(random.bytes(length))
     (folder / paths.SOURCE_JSON).write_text("{}")
+    began = (time.monotonic(), time.process_time())
+    packs.pack(folder / paths.RAW)
+    report(files, "download's packing", *began)
+    began = (time.monotonic(), time.process_time())
+    with packs.unpacked(folder / paths.RAW):
+        pass
+    report(files, "a stage's unpacking", *began)
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q", "look"]):
         subprocess.run(command, cwd=folder, env=environment(), check=True)
+
+
+def report(files: int, what: str, wall: float, processor: float) -> None:
+    print(f"| {files:,} | {what} | {time.monotonic() - wall:.1f} | {time.process_time() - processor:.1f} |", flush=True)
 
 
 def measure(files: int, folder: Path, command: str) -> None:
