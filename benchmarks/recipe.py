@@ -59,8 +59,7 @@ def main() -> None:
     if not (base / "data/slices/index.parquet").is_file():
         options.work.mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(base)], check=True)
-        run(base, "ctmr", "preset", "kaggle-cpu")
-        run(base, "ctmr", "preset", "folder", "--set", f"data.folder={options.archive.resolve()}")
+        run(base, "ctmr", "preset", "kaggle-cpu", "--set", "data.source=folder", "--set", f"data.folder={options.archive.resolve()}")
         run(base, "dvc", "repro", "preprocess")
     after = [name for name in options.variants if VARIANTS[name][:1] == AFTER]
     first = [name for name in options.variants if name not in after]
@@ -82,7 +81,7 @@ def train(options: argparse.Namespace, name: str, seed: int) -> None:
     if not (folder / "models/model.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(options.work / "base", folder, symlinks=True)
-        changes = [f"train.seed={seed}", *VARIANTS[name]]
+        changes = [f"train.seed={seed}", "train.threads=1", *VARIANTS[name]]  # two trainings share the machine
         if VARIANTS[name][:1] == AFTER:
             changes.append(f"train.start_from={place(options, 'short teacher', seed).resolve() / 'models'}")
         run(folder, "ctmr", "preset", *(part for change in changes for part in ("--set", change)))

@@ -27,7 +27,7 @@ from typing import NoReturn
 PROJECT = Path(__file__).resolve().parents[1]
 SUITE = "bookworm"  # Debian 12: its Python is 3.11
 BASE_IMAGE = "python:3.11-slim"
-PICTURE = "docs/images/pairs.png"
+PICTURE = "docs/images/mprage.png"
 SETTING = re.compile(r"PIP_\w+|(https?|no|all|ftp)_proxy|SSL_CERT_FILE|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE", re.IGNORECASE)
 APT_SETTING = re.compile(r"Acquire::(https?|Check-|Retries|Force)\S*")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -214,8 +214,8 @@ def check_image(root: Root, commit: Path) -> None:
         else:
             root.run(ast.literal_eval(rest), user=user, home=home, cwd=cwd, env=env)
     print(f"\nimage: {root.size():.2f} GB, of which its base {base:.2f}", flush=True)
-    root.place(commit / PICTURE, "/srv/pairs.png")
-    command = 'test "$(id -u)" != 0 && ctmr translate /srv/pairs.png ct.png --to ct && test -s ct.png'
+    root.place(commit / PICTURE, "/srv/picture.png")
+    command = 'test "$(id -u)" != 0 && ctmr translate /srv/picture.png ct.png --to ct && test -s ct.png'
     root.run(["sh", "-c", command], user=user, home=home, cwd=cwd, env=env)
 
 

@@ -206,6 +206,9 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="Folder with model.json, or box. Default: models, else the model in the box.")] = None,
     patient: Annotated[str | None, typer.Option(metavar="REGEX", help="Its first group, found in a file's name, is the patient.")] = None,
     contrast: Annotated[str | None, typer.Option(help="Contrast of all MR: t1, t2, flair or pd; else pairs.csv's, else estimated.")] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="Slices in each picture: best, median, then the worst. Default: evaluate.examples.")
+    ] = None,
 ) -> None:
     """Score the trained models on registered pairs that no training saw, beside the baselines."""
     from pipeline.evaluation.registered_pairs import evaluate_pairs
@@ -219,7 +222,10 @@ def evaluate(
     os.chdir(paths.project_root())
     models = named or choose_folder(None)
     print(f"scoring {'the model in the box' if models == paths.BOX else model or models}")
-    print_scores(evaluate_pairs(pairs, folder, load(), hounsfield_translations(models), models, patient, contrast))
+    params = load()
+    if examples:
+        params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"examples": examples})})
+    print_scores(evaluate_pairs(pairs, folder, params, hounsfield_translations(models), models, patient, contrast))
     print(f"see {out / paths.REPORT_HTML.name}")
 
 

@@ -1,13 +1,17 @@
 """benchmarks/gpu.py in its rehearsal, tiny and on the CPU, where no card ever ran it; and how bench.py puts results together."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from distributed import Client
 
-from benchmarks import bench, cluster, gpu, gpu_checks
+from benchmarks import bench, cluster, gpu, gpu_checks, memory
 from pipeline.parallel import SCHEDULER
 
 TINY = gpu.Plan(torch.device("cpu"), (32,), (2,), 4, "resnet_6", 2, ("float32", "bfloat16, CUDA graphs"))
@@ -80,3 +84,20 @@ def test_results_say_where_they_come_from(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_benchmark_that_fails_leaves_the_results(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"benchmarks/absent.py ended with 2; RESULTS.md stays"):
         bench.run("absent.py 60")
+
+
+def test_memory_that_a_child_has_made_is_told_from_that_of_files(tmp_path: Path) -> None:
+    file = tmp_path / "mapped"
+    file.write_bytes(bytes(96 * 2**20))
+    code = f"import mmap, sys; made = bytearray(64 * 2**20); opened = open({str(file)!r}, 'rb')\n"
+    code += "mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)\n"
+    code += "sum(mapped[::4096]); print('ready', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        peak = memory.Peak()
+        peak.look(psutil.Process(child.pid))
+        child.communicate()
+    assert peak.most["of files"] * 1024 > 90
+    assert 60 < peak.most["anonymous"] * 1024 < 90
+    assert peak.most["together"] == pytest.approx(peak.most["anonymous"] + peak.most["of files"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import box_card
+from benchmarks import box_card, box_scores
 from pipeline import params, paths
 from pipeline.domain import DIRECTIONS
 from pipeline.evaluation.other_model import check_comparable
@@ -37,7 +37,7 @@ def test_card_scores_params_and_weights_belong_together() -> None:
 
 @needs_weights
 def test_it_is_better_than_water() -> None:
-    errors = {name: scores["all"] for name, scores in box_card.score_simulated(paths.BOX, heads=1, planes=60.0).items()}
+    errors = {name: scores["all"] for name, scores in box_scores.score_simulated(paths.BOX, heads=1, planes=60.0).items()}
     assert errors["model"] < errors["mean_picture"]
     assert errors["model"] < errors["all_water"]
     assert all(Translator.from_box(direction).conditional is (direction == "ct_to_mr") for direction in DIRECTIONS)
@@ -49,11 +49,13 @@ def test_the_card_has_every_figure(tmp_path: Path) -> None:
         name: {"all": 100.4 + n, "all_low": 90.2, "all_high": 110.6, "bone_dice": 0.5, "heads": 3} for n, name in enumerate(methods)
     }
     real = {"mae": 0.1234, "mae_low": 0.1, "mae_high": 0.15, "correlation": 0.61, "ssim": 0.5, "slices": 54, "patients": 3}
+    spread = {f"{name}{end}": value for name in box_scores.ON_PAIRS for end, value in (("", 0.2), ("_least", 0.1), ("_most", 0.3))}
+    real["beside"] = {"model": spread | {"mae": 0.1234}, "mean": spread}
     scores = {
         "weights": {},
         "pairs": {side: {direction.value: real for direction in DIRECTIONS} for side in ("128", "64")},
         "simulated": simulated,
-        "sequences": dict.fromkeys((*box_card.KNOWN, box_card.FREE, box_card.UNSEEN), simulated["model"]),
+        "sequences": dict.fromkeys((*box_scores.KNOWN, box_scores.FREE, box_scores.UNSEEN), simulated["model"]),
     }
     origin = {"commit": "c0ffee", "changed": True, "steps": 10, "planned_steps": 30, "torch": "9.9", "cpu": "AVX9"}
     entries = {direction.value: {"sha256": f"digest of {direction}"} for direction in DIRECTIONS}
@@ -63,6 +65,11 @@ def test_the_card_has_every_figure(tmp_path: Path) -> None:
     card = " ".join(box_card.write_card(tmp_path).split())
     assert "| 128 | CT → MR | 0.123 [0.100, 0.150] | 0.610 | 0.500 |" in card
     assert "| 64, averaged from 128 | MR → CT |" in card
+    assert (
+        "| CT → MR | mean absolute error | correlation | SSIM | | --- | --- | --- | --- | | **this model** | 0.123 (0.100 to 0.300) |"
+        in card
+    )
+    assert "| mean picture of the target's training slices | 0.200 (0.100 to 0.300) |" in card
     assert "| all | 100 [90, 111] | 101 [90, 111] | 102 [90, 111] | 103 [90, 111] |" in card
     assert "| tissue | this model | mean picture of the training CT | all water |" in card
     assert "| T1, MPRAGE | 100 [90, 111] | – | – | – | 0.50 |" in card

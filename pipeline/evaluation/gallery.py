@@ -1,4 +1,4 @@
-"""Grids of source, translation, truth (or what comes back) and difference, of the best, the median and the worst slices."""
+"""Lines of source, translation, truth (or what comes back) and difference, of the best, the median and the worst slices."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pipeline import paths
 from pipeline.dataset import slice_arrays
 from pipeline.domain import Direction
 from pipeline.evaluation.batches import index_of_test_slices
+from pipeline.evaluation.drawing import as_bytes, colour, draw_scale, stack, write_line
 from pipeline.evaluation.scoring import MODEL
 from pipeline.imaging.intensity import display
 from pipeline.models.inference import load_generator, translate
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SMALLEST = 128  # pixels a side that a slice is shown with
+FULL_COLOUR = 0.5  # of brightness: a difference that is shown in full colour
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ def choose_examples(rows: "pd.DataFrame", direction: Direction, count: int) -> l
     ]
 
 
-def draw_grid(examples: list[Example], direction: Direction, slices: Path = paths.SLICES, models: Path = paths.MODELS) -> NDArray[np.uint8]:
-    """uint8 RGB picture, a line for each example: source, translation, truth or what comes back, difference (red: too bright)."""
+def draw_lines(
+    examples: list[Example], direction: Direction, slices: Path = paths.SLICES, models: Path = paths.MODELS
+) -> list[NDArray[np.uint8]]:
+    """An RGB picture for each example: source, translation, truth or what comes back, difference (red: too bright)."""
     there, back = load_generator(models, direction), load_generator(models, direction.opposite)
     rows = {row["slice_id"]: row for row in index_of_test_slices(direction, slices).to_dict("records")}
     window = slice_arrays.load_preprocessing(slices).ct_window
@@ -62,15 +66,20 @@ def draw_grid(examples: list[Example], direction: Direction, slices: Path = path
         source, prediction = display(source, direction.source, window), display(prediction, direction.target, window)
         difference = prediction - third if row["pair"] >= 0 else third - source
         grey = [np.repeat(image[..., None], 3, axis=2) for image in (source, prediction, third)]
-        lines.append(np.concatenate([*grey, _colour(difference)], axis=1))
-    grid = np.rint(np.concatenate(lines) * 255).astype(np.uint8)
-    side = grid.shape[1] // 4
-    enlarge = max(1, -(-SMALLEST // side))
-    return grid.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+        line = as_bytes(np.concatenate([*grey, colour(difference, FULL_COLOUR)], axis=1))
+        enlarge = max(1, -(-SMALLEST // len(line)))
+        lines.append(line.repeat(enlarge, axis=0).repeat(enlarge, axis=1))
+    return lines
 
 
-def _colour(difference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """White at 0, red where too bright, blue where too dark."""
-    strength = np.clip(np.abs(difference) * 2, 0, 1)[..., None]
-    colour = np.where(difference[..., None] > 0, (0.8, 0.0, 0.0), (0.0, 0.2, 0.8))
-    return np.asarray(1 - strength + strength * colour, np.float32)
+def draw_page(examples: list[Example], lines: list[NDArray[np.uint8]], direction: Direction, has_truth: bool) -> NDArray[np.uint8]:
+    """The lines of `draw_lines` under each other, with titles, captions and the scale of the difference."""
+    side = lines[0].shape[0]
+    source, target = direction.source.upper(), direction.target.upper()
+    third = f"true {target}" if has_truth else f"{source} there and back"
+    parts = [write_line([source, f"{target} made of it", third, "too dark, too bright"], [side] * 4)]
+    for example, line in zip(examples, lines, strict=True):
+        parts += [line, write_line([example.caption], [4 * side])]
+    scale = draw_scale(side, FULL_COLOUR)
+    parts.append(np.pad(scale, ((0, 0), (3 * side, 0), (0, 0)), constant_values=255))
+    return stack(parts, gap=2)

@@ -11,7 +11,7 @@ from pipeline.dataset import slice_arrays
 from pipeline.domain import DIRECTIONS, Direction, error_score
 from pipeline.errors import UserError
 from pipeline.evaluation import report_page
-from pipeline.evaluation.gallery import choose_examples, draw_grid
+from pipeline.evaluation.gallery import choose_examples, draw_lines, draw_page
 from pipeline.evaluation.other_model import check_comparable
 from pipeline.evaluation.planted_lesions import score_lesions
 from pipeline.evaluation.results import Evaluation, table, to_metrics
@@ -56,12 +56,13 @@ def evaluate(
         for direction in DIRECTIONS:
             if examples := choose_examples(rows, direction, params.examples):
                 file = folder / f"{direction}.png"
-                Image.fromarray(draw_grid(examples, direction, slices, models)).save(file)
-                galleries[direction] = report_page.Gallery(file, [example.caption for example in examples])
+                lines = draw_lines(examples, direction, slices, models)
+                Image.fromarray(draw_page(examples, lines, direction, "mae" in metrics["test"][direction])).save(file)
+                galleries[direction] = report_page.Gallery(lines, [example.caption for example in examples])
         rank_errors(rows).to_csv(folder / "errors.csv", index=False)
         page = report_page.render(metrics, galleries, data)
         (folder / paths.REPORT_HTML.name).write_text(page, encoding="utf-8")
-    return Evaluation(metrics, rows, target, {direction: target / gallery.picture.name for direction, gallery in galleries.items()})
+    return Evaluation(metrics, rows, target)
 
 
 def _comparable_box(box: Path | None, slices: Path, models: Path) -> Path | None:

@@ -4,10 +4,11 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import paths
@@ -25,9 +26,9 @@ LESIONS = {"bleed": "Bleed", "infarct": "Infarct", "tumour": "Tumour with oedema
 
 @dataclass(frozen=True)
 class Gallery:
-    """A grid of pictures and the caption of each of its lines."""
+    """Lines of pictures, RGB, and the caption of each."""
 
-    picture: Path
+    lines: list[NDArray[np.uint8]]
     captions: list[str]
 
 
@@ -133,12 +134,11 @@ def _cells(scores: Mapping[str, float]) -> list[str]:
 
 
 def _strips(gallery: Gallery) -> list[str]:
-    """The lines of a grid of pictures, one by one."""
-    grid, strips, count = Image.open(gallery.picture), [], len(gallery.captions)
-    height = grid.height // count
-    for line in range(count):
+    """The lines of pictures, each as the address of a picture."""
+    strips = []
+    for line in gallery.lines:
         buffer = io.BytesIO()
-        grid.crop((0, line * height, grid.width, (line + 1) * height)).save(buffer, "PNG")
+        Image.fromarray(line).save(buffer, "PNG")
         strips.append(_inline(buffer.getvalue()))
     return strips
 

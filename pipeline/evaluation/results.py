@@ -21,12 +21,11 @@ COMPARED = ("mae", "psnr", "ssim", "correlation")  # scores against truth in whi
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation gives back: `metrics` as in metrics.json, a row a slice and method, and the pictures that it wrote."""
+    """What an evaluation gives back: `metrics` as in metrics.json, a row a slice and method, and the folder that it wrote."""
 
     metrics: dict[str, Any]
     rows: "pd.DataFrame"
     folder: Path
-    pictures: dict[Direction, Path]
 
     def error(self, direction: Direction) -> tuple[str, Interval]:
         """Name and value of the score that `direction` is judged by: against truth where there is some."""
