@@ -59,6 +59,8 @@ def retrain(
     assert context is not None
     assert context.flow_run is not None
     logging.getLogger("prefect.task_runs").addFilter(_drop_traceback)
+    for name in ("flow_runs", "engine"):
+        logging.getLogger(f"prefect.{name}").addFilter(_is_unexpected)
     run, began = context.flow_run, datetime.now().astimezone()
     due = run.expected_start_time
     if run.auto_scheduled and due is not None and due.timestamp() < workspace.last_end(repo):
@@ -176,6 +178,11 @@ def _drop_traceback(record: logging.LogRecord) -> bool:
     if record.exc_info and isinstance(record.exc_info[1], UserError):
         record.exc_info = None
     return True
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """False for what Prefect says, with a traceback, of a run that ended by an error that the user can mend."""
+    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
 
 
 def _skip(why: str) -> "State[Any]":

@@ -17,7 +17,7 @@ from tests.graph.prefect_server import Server, until
 from tests.graph.projects import BIN, Project, copy_project
 from tests.tracking.servers import free_port
 
-TINY = ("train.images=8", "preprocess.teacher_pairs=0", "train.teacher.images=0")
+LONG = ("train.images=2000", "preprocess.teacher_pairs=0", "train.teacher.images=0")
 
 
 def test_a_wrong_schedule_is_one_line(tmp_path: Path) -> None:
@@ -28,18 +28,20 @@ def test_a_wrong_schedule_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(2400)
 def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
-    project = copy_project(tmp_path, "smoke", *TINY)
+    """The first fails, for want of its data; the next, which comes by itself as well, trains until all is stopped.
+
+    How a run ends well: tests/graph/test_retraining.py.
+    """
+    project = copy_project(tmp_path, "smoke", *LONG, "data.source=folder", "data.folder=nowhere")
     port = free_port()
     server = Server(f"http://127.0.0.1:{port}/api")
     with _make_schedule(project, port, tmp_path / "printed") as process:
-        until(lambda: server.healthy() and _states(server), "a run by schedule", 400)
-        until(lambda: {"Promoted", "Refused"} & set(_states(server)), "the end of one that trained", 1200)
+        until(lambda: server.healthy() and "Failed" in _states(server), "the end of a run by schedule", 1200)
+        project.settings(None, "data.source=phantom")
         (deployment,) = server.ask("POST", "/deployments/filter", {})
         assert deployment["name"] == f"{project_name(project.folder)}-schedule"
         second = project.run("ctmr", "schedule", "--port", str(port), expect=2)
         assert f"runs on port {port} already" in second.stdout
-
-        project.settings(None, "train.images=2000")
         until(lambda: any(_trains(server, run) for run in server.runs()), "training by the next run", 600)
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C goes to all that the terminal's job has started
         process.wait(60)
