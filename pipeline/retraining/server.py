@@ -15,10 +15,13 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed, State
 
@@ -94,19 +97,28 @@ def deploy(folder: Path, clones: bool = False) -> None:
         raise UserError("PREFECT_API_URL is not set; export it with the address of the server, such as http://SERVER:4200/api")
     check_named_server(PREFECT_API_URL.value())
     pool = project_name(folder)
-    env = environment({VARIABLE: pool})
-    if subprocess.run(["prefect", "work-pool", "inspect", pool], cwd=folder, env=env, capture_output=True, check=False).returncode:
-        _prefect(folder, env, "work-pool", "create", pool, "--type", "process", or_else="the work pool cannot be made")
+    _make_pool(pool)
     file = CLONING if clones else Path("prefect.yaml")
-    _prefect(folder, env, "--no-prompt", "deploy", "--all", "--prefect-file", str(file), or_else=f"{file} cannot be deployed")
+    command = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+    if subprocess.run(command, cwd=folder, env=environment({VARIABLE: pool}), check=False).returncode:
+        raise UserError(f"{file} cannot be deployed; see above")
     where = "CTMR_CLONES=FOLDER-FOR-CLONES " if clones else ""
     print(f"now, on each machine that trains: {where}prefect worker start --pool {pool}")
 
 
-def _prefect(folder: Path, env: dict[str, str], *arguments: str, or_else: str) -> None:
-    """Run `prefect`, which says itself what is wrong. Raises UserError with `or_else` when it fails."""
-    if subprocess.run(["prefect", *arguments], cwd=folder, env=env, check=False).returncode:
-        raise UserError(f"{or_else}; see above")
+def _make_pool(name: str) -> None:
+    """As `prefect work-pool create NAME --type process`, where there is none of that name. Raises UserError where the server refuses it."""
+    try:
+        with get_client(sync_client=True) as client:
+            try:
+                client.read_work_pool(name)
+            except ObjectNotFound:
+                from prefect.workers.process import ProcessWorker
+
+                template = ProcessWorker.get_default_base_job_template()
+                client.create_work_pool(WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template))
+    except (httpx.HTTPError, PrefectException) as error:
+        raise UserError(f"the work pool {name} cannot be made: {error}") from None
 
 
 def given_name(folder: Path) -> str:
