@@ -1,5 +1,6 @@
 """`ctmr`: the project's commands. Every heavy import happens inside the command that needs it, so that `--help` is quick."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -254,8 +255,7 @@ def models(
 
     if register_box:
         os.chdir(paths.project_root())
-        for version in box_registration.register_box():
-            print(version)
+        print(*box_registration.register_box(), sep="\n")
         return
     models_command.show_models()
 
@@ -297,6 +297,7 @@ def doctor(fix: Annotated[bool, typer.Option("--fix", help="Mend what can be men
 
 def main() -> None:
     """Entry point of the console script `ctmr`."""
+    gc.set_threshold(100_000, 50, 50)  # as in stages/: what imports make is no garbage to look for
     with user_errors():
         app()
 
