@@ -1,5 +1,6 @@
 """What every test shares: how tests are spread over workers, where the real slices lie, and a stand-in for Kaggle."""
 
+import gc
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ _latest_file: list[Path | None] = [None]
 for number in (signal.SIGINT, signal.SIGHUP):  # ignored behind `nohup` and `&`, and then by every command that a test stops, too
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+gc.set_threshold(100_000, 50, 50)  # as the stages do: all that tests import is looked through for garbage otherwise, again and again
 # Threads of torch that wait for each other keep the cores busy: beside another worker, most of the time goes into that.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["CTMR_SALT"] = "salt of the tests, no secret"  # else tests that read DICOM would leave a .salt in the working folder

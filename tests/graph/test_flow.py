@@ -16,8 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.errors import UserError
+from pipeline.retraining.flow import parse_minutes
 from tests.graph.prefect_server import until
-from tests.graph.projects import BIN, Project, copy_project
+from tests.graph.projects import BIN, SOURCE, Project, copy_project
 from tests.sources.kaggle_server import KaggleServer
 from tests.tracking.servers import free_port
 
@@ -33,14 +35,21 @@ def test_a_failed_stage_fails_the_flow_with_its_own_last_lines(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("train", "error: --timeout train=: expected STAGE=MINUTES, such as train=600"),
-        ("trian=5", "error: timeout_minutes: trian: no such stage; the stages are look, download,"),
-        ("train=0", "error: timeout_minutes: train: 0: expected minutes above 0"),
+        ("train", "--timeout train=: expected STAGE=MINUTES, such as train=600"),
+        ("trian=5", "timeout_minutes: trian: no such stage; the stages are look, download,"),
+        ("train=0", "timeout_minutes: train: 0: expected minutes above 0"),
     ],
 )
-def test_a_wrong_timeout_is_one_line(tmp_path: Path, given: str, said: str) -> None:
+def test_a_wrong_timeout_is_said_in_one_line(given: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)) as refused:
+        parse_minutes([given], SOURCE)
+    assert "\n" not in str(refused.value)
+
+
+def test_with_a_wrong_timeout_nothing_is_started(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
-    assert said in project.run("ctmr", "retrain", "--timeout", given, expect=2).stdout
+    printed = project.run("ctmr", "retrain", "--timeout", "train", expect=2).stdout
+    assert printed == "error: --timeout train=: expected STAGE=MINUTES, such as train=600\n"
 
 
 @pytest.mark.kaggle_port
@@ -54,7 +63,8 @@ def test_kaggle_is_asked_again_while_it_is_away_but_not_once_it_refuses(tmp_path
 
     refuse = threading.Thread(target=refuse_the_third)
     refuse.start()
-    ended = project.run(sys.executable, "-c", "from pipeline.retraining.flow import retrain; retrain(again_seconds=[2, 2, 2, 2])", expect=1)
+    code = "from pathlib import Path; from pipeline.retraining.flow import retrain_here; retrain_here(Path.cwd(), again_seconds=[2] * 4)"
+    ended = project.run(sys.executable, "-c", code, expect=1)
     refuse.join()
     assert len(kaggle_server.requests) == 3
     assert "(404)" in ended.stdout

@@ -13,7 +13,7 @@ from tests.graph.projects import copy_project
 from tests.sources.kaggle_server import KaggleServer
 
 HANDLE = "darren2020/ct-to-mri-cgan"
-EVERY = 5  # tests/sources/test_kaggle.py brings all 1200
+EVERY = 15  # tests/sources/test_kaggle.py brings all 1200
 
 
 def one_in(every: int, archive: Path) -> bytes:
@@ -32,18 +32,10 @@ def one_in(every: int, archive: Path) -> bytes:
 @pytest.mark.kaggle_port
 def test_from_download_to_registered_models(kaggle_server: KaggleServer, real_data: Path, tmp_path: Path) -> None:
     kaggle_server.serve(HANDLE, 1, one_in(EVERY, real_data / "ct-to-mri-cgan.zip"))
-    project = copy_project(
-        tmp_path,
-        "smoke",
-        "data.source=kaggle",
-        "preprocess.pixels=64",
-        "train.images=64",
-        "train.teacher.images=64",
-        "model.generator_width=8",
-    )
+    project = copy_project(tmp_path, "smoke", "data.source=kaggle", "train.images=8", "train.teacher.images=8")
     project.repro()
     source = json.loads((project.folder / paths.SOURCE_JSON).read_text())
-    assert (source["source"], source["handle"], source["version"], source["counts"]) == ("kaggle", HANDLE, 1, {"ct": 120, "mr": 120})
+    assert (source["source"], source["handle"], source["version"], source["counts"]) == ("kaggle", HANDLE, 1, {"ct": 40, "mr": 40})
     assert any(request.startswith("GET") for request in kaggle_server.requests)
     metrics = json.loads((project.folder / paths.METRICS_JSON).read_text())
     for direction in paths.DIRECTIONS:

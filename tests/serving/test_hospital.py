@@ -220,7 +220,7 @@ def test_a_reverse_proxys_user_is_asked_for_and_logged(models: Path, caplog: pyt
 def test_a_rolled_back_champion_is_not_served_on(tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.tracking import store
 
-    folder = projects.make(tmp_path / "project")
+    folder = projects.make(tmp_path / "project", with_store=True)
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     register_twice(folder)

@@ -18,6 +18,12 @@ KAGGLE_LAYOUT = [f"Dataset/images/{folder}/{number}.png" for folder in ("trainA"
 pytestmark = pytest.mark.kaggle_port
 
 
+@pytest.fixture(autouse=True)
+def _notebooks_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client looks who calls it, through every module that is loaded: beside those of all tests before, seconds of each request."""
+    monkeypatch.setattr("kagglehub.clients.get_user_agent", lambda: "kagglehub")
+
+
 def archive(*names: str, large: int = 0) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as opened:

@@ -1,4 +1,4 @@
-"""Folders as the graph leaves them before the register stage: tiny generators, scores, and an empty MLflow store of their own."""
+"""Folders as the graph leaves them before the register stage: tiny generators, scores, and room for an MLflow store of their own."""
 
 import hashlib
 import json
@@ -13,12 +13,16 @@ import yaml
 from pipeline import params, paths
 from pipeline.domain import DIRECTIONS
 from pipeline.models.generator import build_generator, save_weights
+from tests.tracking.stores import make_store
 
 SOURCE = Path(__file__).parents[2]
 
 
-def make(folder: Path, seed: int = 0, metrics: Mapping[str, Any] | None = None) -> Path:
-    """A project in `folder`: params.yaml with the smoke preset's networks, presets, models of random weights drawn with `seed`, scores."""
+def make(folder: Path, seed: int = 0, metrics: Mapping[str, Any] | None = None, *, with_store: bool = False) -> Path:
+    """A project in `folder`: params.yaml with the smoke preset's networks, presets, models of random weights drawn with `seed`, scores.
+
+    `with_store`: with an empty MLflow store in it, which the first use would take seconds to make.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     content = yaml.safe_load((SOURCE / paths.PARAMS).read_text())
     for section, changes in yaml.safe_load((SOURCE / "presets/smoke.yaml").read_text()).items():
@@ -29,6 +33,8 @@ def make(folder: Path, seed: int = 0, metrics: Mapping[str, Any] | None = None) 
     shutil.copytree(SOURCE / paths.PRESETS, folder / paths.PRESETS, dirs_exist_ok=True)
     make_models(folder / paths.MODELS, seed)
     write_metrics(folder, metrics or good())
+    if with_store:
+        make_store(folder)
     return folder
 
 

@@ -19,7 +19,7 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 def test_a_fresh_browser_sees_runs_side_by_side_and_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from playwright.sync_api import expect, sync_playwright
 
-    monkeypatch.chdir(projects.make(tmp_path / "project"))
+    monkeypatch.chdir(projects.make(tmp_path / "project", with_store=True))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     run = begin(params.load())
     run.log_metrics({"mae/ct_to_mr": 0.125})

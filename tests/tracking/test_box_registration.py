@@ -11,6 +11,7 @@ from pipeline.params import flatten, read_yaml
 from pipeline.tracking import models_command, registry, store
 from pipeline.tracking.box_registration import register_box
 from tests.tracking import projects
+from tests.tracking.stores import make_store
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_is_registered_once_and_crowned_where_there_is_no_champion(box: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_store(Path.cwd())
     first, again = register_box(box), register_box(box)
     assert [str(version) for version in first] == [
         f"{name} version 1 is the model in the box; it is champion" for name in ("ct-to-mr", "mr-to-ct")

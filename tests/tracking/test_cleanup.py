@@ -31,7 +31,7 @@ class Place:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    folder = projects.make(tmp_path / "project")
+    folder = projects.make(tmp_path / "project", with_store=request.param == "sqlite")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     artifacts = folder / "mlruns/artifacts"

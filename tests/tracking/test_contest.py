@@ -43,9 +43,9 @@ def test_slices_of_a_group_count_once_in_errors_and_difference() -> None:
 
 @pytest.mark.parametrize("truth", [True, False], ids=["with truth", "there and back"])
 def test_a_worse_model_is_refused_though_its_floors_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truth: bool) -> None:
-    folder = projects.make(tmp_path / "project", seed=3)
+    folder = projects.make(tmp_path / "project", seed=3, with_store=True)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     _test_slices(truth_from=Translator.from_folder(paths.MODELS, "mr_to_ct") if truth else None)
     assert register(ALL)["mr_to_ct"].decision.promoted
     champion = registry.alias(store.tracking_uri(), "mr-to-ct", "champion")

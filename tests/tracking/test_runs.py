@@ -22,7 +22,7 @@ from tests.tracking.test_late import wait_for
 def folder(tmp_path_factory: pytest.TempPathFactory):
     """A project with prepared slices and an empty store, as working folder."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = projects.make(tmp_path_factory.mktemp("runs") / "project")
+        folder = projects.make(tmp_path_factory.mktemp("runs") / "project", with_store=True)
         paths_in = folder / paths.SLICES
         paths_in.mkdir(parents=True)
         np.save(paths_in / "train_ct.npy", np.zeros((3, 8, 8), np.uint8))
@@ -202,11 +202,11 @@ for step in range(200):
 run.finish()
 print(run.id)
 """
-    writers = [subprocess.Popen([sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    writers = [subprocess.Popen([sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     ids = [writer.communicate(timeout=120)[0].strip() for writer in writers]
-    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert [writer.returncode for writer in writers] == [0, 0]
     client = store.client(store.tracking_uri())
-    assert [len(client.get_metric_history(number, "loss")) for number in ids] == [200, 200, 200]
+    assert [len(client.get_metric_history(number, "loss")) for number in ids] == [200, 200]
     assert len({client.get_run(number).info.experiment_id for number in ids}) == 1
 
 
