@@ -30,7 +30,8 @@ from pipeline.models.fast.ranks import ALONE
 from pipeline.models.generator import build_generator
 from pipeline.models.inference import translate
 from pipeline.params import Params
-from pipeline.training.data import Feed, Slices
+from pipeline.training.data import Slices
+from pipeline.training.feed import Feed
 from pipeline.training.simulated_pairs import SimulatedHeads
 
 REFERENCE = "reference float32"
@@ -142,12 +143,12 @@ def measure_parts(plan: Plan) -> Iterator[Row]:
         how = "bfloat16, CUDA graphs"
         learner, _ = new_learner(plan.task(pixels, count), cuda_graphs=HOW[how][0])
         random, numbers = torch.Generator(), iter(range(1, 10**6))
-        batch, pairs = feed.inputs(0)
+        batch, pairs, _ = feed.inputs(0)
         assert batch is not None
         assert pairs is not None
 
         def step_on_new() -> None:
-            slices, drawn = feed.inputs(next(numbers))  # made in float32, as a training does
+            slices, drawn, _ = feed.inputs(next(numbers))  # made in float32, as a training does
             assert slices is not None
             with bfloat16(plan):
                 learner.step(slices, drawn, random)

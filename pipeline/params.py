@@ -52,6 +52,12 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _pairs_for_training(self) -> "Params":
+        if self.train.pairs.images > 0 and self.split.pairs == "test":
+            raise ValueError("train.pairs.images > 0 needs registered pairs to train on: set split.pairs to grouped, or the former to 0")
+        return self
+
+    @model_validator(mode="after")
     def _networks_possible(self) -> "Params":
         model, train, pixels = self.model, self.train, self.preprocess.pixels
         side = {"unet_128": 128, "unet_256": 256}.get(model.generator, 1)

@@ -64,13 +64,18 @@ WRITTEN_IN = (Path(), Path("data"), Path("reports"), CHECKPOINTS, LOOK, RETRAIN_
 MODALITIES = ("ct", "mr")
 DIRECTIONS = ("ct_to_mr", "mr_to_ct")
 SPLITS = ("train", "val", "test")
-# What lies in data/slices: slices of each split, the other side of paired test slices, simulated pairs.
-ARRAY_KINDS = (*SPLITS, "truth", "teacher", HELD_OUT)
+# What lies in data/slices: slices of each split, the other side of paired ones and where it is known, simulated pairs.
+ARRAY_KINDS = (*SPLITS, "truth", "train_truth", "train_known", "val_truth", "val_known", "teacher", HELD_OUT)
 
 
 def slices(kind: str, modality: str) -> Path:
     """Array of all slices of one of ARRAY_KINDS and one modality, shape (N, pixels, pixels)."""
     return SLICES / f"{kind}_{modality}.npy"
+
+
+def partner_kinds(split: str) -> tuple[str, ...]:
+    """The kinds of array that hold the other side of the paired slices of `split`, and, for training, where it is known."""
+    return ("truth",) if split == "test" else (f"{split}_truth", f"{split}_known")
 
 
 def weights(direction: str) -> Path:

@@ -129,8 +129,15 @@ class Split(Section):
     """n: slices whose numbers in file names lie in the same block of n stay in one split; 0 disables"""
     keep_source_test: bool = True
     """use the source's own test folder, except where a duplicate contradicts it"""
+    pairs: Literal["test", "grouped"] = "test"
+    """test (pairs are for scoring only) | grouped (their patients go to train, val and test like all others, and training sees them)"""
     seed: Count = 0
     """which groups go where"""
+
+    @property
+    def pairs_in(self) -> tuple[str, ...]:
+        """The splits whose registered pairs count as such; elsewhere CT and MR of a patient are unpaired."""
+        return ("train", "val", "test") if self.pairs == "grouped" else ("test",)
 
     @model_validator(mode="after")
     def _something_left(self) -> "Split":

@@ -49,6 +49,17 @@ class Teacher(Section):
     """rotate, scale and shift pairs; vary the brightness curve and the noise of the generators' inputs"""
 
 
+class RegisteredPairs(Section):
+    """Supervision by registered pairs of real slices, where split.pairs is grouped."""
+
+    images: Count = 0
+    """registered pairs seen after the warm-up, before the first unpaired slice"""
+    weight: Weight = 10.0
+    """weight of the loss on registered pairs, from then on to the end; 0: they train unpaired"""
+    tolerance: Annotated[int, Field(ge=0, le=4)] = 0
+    """pixels by which the two sides may be shifted against each other; 0: plain L1"""
+
+
 class Train(Section):
     """train: how long and how training goes."""
 
@@ -105,10 +116,11 @@ class Train(Section):
     flip: bool = True
     """flip left and right at random"""
     crop: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """unpaired slices: crop at random, leaving out up to this share of a side"""
+    """unpaired slices and registered pairs: crop at random, leaving out up to this share of a side"""
     affine: bool = False
-    """unpaired slices: rotate, scale and shift a little at random"""
+    """unpaired slices and registered pairs: rotate, scale and shift a little at random"""
     teacher: Teacher = Teacher()
+    pairs: RegisteredPairs = RegisteredPairs()
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 120.0
     """seconds between checkpoints; an interrupted training loses at most so much"""
     sample_images: Positive = 1000
@@ -128,6 +140,8 @@ class Train(Section):
             raise ValueError("compile = true cannot differentiate twice, as gan_loss = wgan_gp needs; set compile to false")
         if self.teacher.images > 0 and self.teacher.weight == 0:
             raise ValueError("teacher.images > 0 needs teacher.weight above 0")
-        if not (self.images or self.epochs or self.teacher.images):
-            raise ValueError("images and teacher.images are both 0, so there is nothing to train; raise one")
+        if self.pairs.images > 0 and self.pairs.weight == 0:
+            raise ValueError("pairs.images > 0 needs pairs.weight above 0")
+        if not (self.images or self.epochs or self.teacher.images or self.pairs.images):
+            raise ValueError("images, teacher.images and pairs.images are all 0, so there is nothing to train; raise one")
         return self

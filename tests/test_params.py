@@ -94,6 +94,10 @@ def test_objects_cannot_be_changed() -> None:
         ("data.kaggle.handle", "no-owner", "data.kaggle.handle = 'no-owner': string should match pattern"),
         ("data.source", "folder", "data.folder must name a directory or archive"),
         ("split.val", 0.9, "leaves nothing to train on"),
+        ("split.pairs", "all", "split.pairs = 'all': input should be 'test' or 'grouped'"),
+        ("train.pairs.images", 100, "set split.pairs to grouped"),
+        ("train.pairs", {"images": 100, "weight": 0.0, "tolerance": 0}, "train: pairs.images > 0 needs pairs.weight above 0"),
+        ("train.pairs.tolerance", 9, "train.pairs.tolerance = 9: input should be less than or equal to 4"),
     ],
 )
 def test_mistake_is_named(tmp_path: Path, key: str, value: object, expected: str) -> None:

@@ -62,6 +62,14 @@ def test_several_presets_go_together_and_a_later_one_wins(target: Path) -> None:
     assert (loaded.data.source, loaded.data.folder, loaded.model.generator) == ("folder", "/data/mine.zip", "resnet_9")
 
 
+def test_paired_learns_from_registered_and_simulated_pairs_alone(target: Path) -> None:
+    presets.apply(["kaggle-gpu", "paired"], ["data.folder=/data/mine.zip"], target, FOLDER)
+    loaded = params.load(target)
+    assert (loaded.split.pairs, loaded.train.images, loaded.train.epochs) == ("grouped", 0, None)
+    assert loaded.train.pairs.images > 0
+    assert (loaded.train.teacher.images, loaded.preprocess.pixels) == (40000, 256)
+
+
 def test_a_preset_is_named_only_when_all_knobs_agree(target: Path) -> None:
     for name in WHOLE:
         apply(name, target)
@@ -153,5 +161,5 @@ def test_broken_params_file_is_one_line(target: Path) -> None:
 
 def test_every_preset_says_what_it_is_for() -> None:
     descriptions = presets.available(FOLDER)
-    assert set(descriptions) == {*WHOLE, "folder"}
+    assert set(descriptions) == {*WHOLE, "folder", "paired"}
     assert all(len(description) > 20 for description in descriptions.values())

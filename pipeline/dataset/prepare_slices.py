@@ -1,8 +1,7 @@
-"""data/slices: every slice of the split, prepared and stored, and the truth for registered pairs."""
+"""data/slices: every slice of the split, prepared and stored, and both sides of registered pairs in one place."""
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +10,12 @@ from numpy.typing import NDArray
 
 from pipeline import atomic, params, paths
 from pipeline.dataset import slice_arrays, slices_contract
-from pipeline.errors import UserError
-from pipeline.formats.slices import Slice
-from pipeline.formats.table import read_slices, read_stack
+from pipeline.dataset.partners import Partner, find_known, measure_offset, move_onto
+from pipeline.formats.table import read_slices
 from pipeline.imaging import intensity
 from pipeline.imaging.head import Box
 from pipeline.imaging.outline import Outline
-from pipeline.imaging.prepare import NoHead, find_outline, prepare
-from pipeline.imaging.regrid import onto_grid, same_grid
+from pipeline.imaging.prepare import prepare
 from pipeline.parallel import in_parallel
 
 if TYPE_CHECKING:
@@ -30,18 +27,11 @@ STORED = ["stored_mean", "stored_largest", "stored_head"]  # what is checked of 
 
 
 @dataclass(frozen=True)
-class Partner:
-    """The slice that is to be translated, on whose pixels its truth is needed."""
-
-    path: Path
-    frame: int
-    modality: str
-    outline: list[float]
-
-
-@dataclass(frozen=True)
 class Job:
-    """One slice to prepare: from `path`, frame `frame`, with the head's outline as the manifest has it, into row `row` of `file`."""
+    """One slice to prepare: from `path`, frame `frame`, with the head's outline as the manifest has it, into row `row` of `file`.
+
+    `partner`: the slice on whose pixels, cut by whose `box`, it is wanted. `known`: the file whose row says where it is known there.
+    """
 
     path: Path
     frame: int
@@ -51,6 +41,7 @@ class Job:
     outline: list[float]
     box: Box | None = None
     partner: Partner | None = None
+    known: Path | None = None
 
 
 def build(
@@ -60,10 +51,11 @@ def build(
     raw: Path,
     workers: int | None = None,
     meanwhile: Callable[[], object] | None = None,
+    pairs_in: Sequence[str] = ("test",),
 ) -> None:
     """Fill `folder` with what `fill` writes, index.parquet and validation.json, once what must hold of them holds; arguments as there."""
-    index, stored = fill(folder, slices, preprocess, raw, workers, meanwhile)
-    atomic.write_json(folder / VALIDATION, slices_contract.check(folder, index, stored, preprocess))
+    index, stored = fill(folder, slices, preprocess, raw, workers, meanwhile, pairs_in)
+    atomic.write_json(folder / VALIDATION, slices_contract.check(folder, index, stored, preprocess, pairs_in))
     write_index(folder, index)
 
 
@@ -79,11 +71,13 @@ def fill(
     raw: Path,
     workers: int | None = None,
     meanwhile: Callable[[], object] | None = None,
+    pairs_in: Sequence[str] = ("test",),
 ) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Write {split}_{modality}.npy and, where there are pairs, truth_{ct,mr}.npy; gives the index and what was `stored` of each slice.
+    """Write {split}_{modality}.npy, and what `_write_partners` does; gives the index and what was `stored` of each slice.
 
     `slices`: manifest joined with the split (slice_id, modality, split, path, frame, group, contrast, contrast_confidence, height, width,
-    pair, outline). `meanwhile` as for `in_parallel`.
+    pair, outline). `meanwhile` as for `in_parallel`. `pairs_in`: the splits whose registered pairs count as pairs; elsewhere CT and MR of
+    a patient are unpaired.
     """
     import pandas as pd
 
@@ -101,8 +95,13 @@ def fill(
     ]
     prepared = pd.DataFrame(_run(jobs, preprocess, workers, meanwhile))
     index = pd.concat([index, prepared.drop(columns=STORED)], axis=1)
-    index["pair"] = _number_pairs(index)
-    index["offset"] = index["pair"].map(_write_truth(folder, index, preprocess, raw, workers))
+    index["pair"] = _number_pairs(index, pairs_in)
+    index["offset"] = np.nan
+    for split in pairs_in:
+        paired = index[(index["split"] == split) & (index["pair"] >= 0)].sort_values("pair")
+        if len(paired):
+            offsets = _write_partners(folder, split, paired, preprocess, raw, workers)
+            index.loc[paired.index, "offset"] = paired["pair"].map(offsets)
     return index.rename(columns={"height": "source_height", "width": "source_width"}), prepared[STORED]
 
 
@@ -112,31 +111,37 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def _number_pairs(index: "pd.DataFrame") -> "pd.Series":
-    """Pairs of which both slices are for testing, numbered from 0; -1 for the others: in training a patient's CT and MR are unpaired."""
-    pairs = index["pair"].where(index["split"] == "test", -1)
-    counts = index[pairs >= 0].groupby("pair")["modality"].nunique()
-    whole = {pair: number for number, pair in enumerate(sorted(counts.index[counts == 2]))}
-    return pairs.map(whole).fillna(-1).astype("int64")
+def _number_pairs(index: "pd.DataFrame", pairs_in: Sequence[str]) -> "pd.Series":
+    """Pairs of which both slices are in one of the splits `pairs_in`, numbered from 0 in each; -1 for the others."""
+    import pandas as pd
+
+    numbers = pd.Series(-1, index.index, "int64")
+    for split in pairs_in:
+        mine = index[(index["split"] == split) & (index["pair"] >= 0)]
+        counts = mine.groupby("pair")["modality"].nunique()
+        whole = {pair: number for number, pair in enumerate(sorted(counts.index[counts == 2]))}
+        numbers[mine.index] = mine["pair"].map(whole).fillna(-1).astype("int64")
+    return numbers
 
 
-def _write_truth(folder: Path, index: "pd.DataFrame", preprocess: params.Preprocess, raw: Path, workers: int | None) -> dict[int, float]:
-    """The other modality of each paired slice, on the pixels and cut by the box of the slice that gets translated.
+def _write_partners(
+    folder: Path, split: str, paired: "pd.DataFrame", preprocess: params.Preprocess, raw: Path, workers: int | None
+) -> dict[int, float]:
+    """The other modality of each paired slice of `split`, on the pixels and cut by the box of the slice that gets translated: the truth.
 
-    Gives how far apart the heads of each pair lie, as a share of the head's side, the larger of both ways.
+    Where training learns from it, also which of its pixels are known. Gives how far apart the heads of each pair lie, as a share of the
+    head's side, the larger of both ways.
     """
-    paired = index[index["pair"] >= 0].sort_values("pair")
     offsets: dict[int, float] = {}
-    if paired.empty:
-        return offsets
     sides = {modality: paired[paired["modality"] == modality].to_dict("records") for modality in paths.MODALITIES}
     shape, dtype = (len(sides["ct"]), preprocess.pixels, preprocess.pixels), slice_arrays.STORED
     for modality, given in (("ct", "mr"), ("mr", "ct")):
-        file = slice_arrays.create(folder, paths.slices("truth", modality).name, shape, dtype)
+        names = [paths.slices(kind, modality).name for kind in paths.partner_kinds(split)]
+        file, *known = (slice_arrays.create(folder, name, shape, dtype) for name in names)
         jobs = [
             Job(
                 raw / truth["path"], truth["frame"], modality, file, row, truth["outline"], box_of(source),
-                Partner(raw / source["path"], source["frame"], given, source["outline"]),
+                Partner(raw / source["path"], source["frame"], given, source["outline"]), *known,
             )
             for row, (truth, source) in enumerate(zip(sides[modality], sides[given], strict=True))
         ]  # fmt: skip
@@ -159,8 +164,10 @@ def _run(
     work = [([jobs[number] for number in task], preprocess) for task in tasks]
     lines: list[dict[str, Any]] = [{}] * len(jobs)
     for task, results in zip(tasks, in_parallel(_prepare_jobs, work, workers, meanwhile, name=_files), strict=True):
-        for number, (picture, line) in zip(task, results, strict=True):
-            slice_arrays.write_rows(jobs[number].file, [jobs[number].row], [picture])
+        for number, (pictures, line) in zip(task, results, strict=True):
+            for file, picture in zip((jobs[number].file, jobs[number].known), pictures, strict=False):
+                if file:
+                    slice_arrays.write_rows(file, [jobs[number].row], [picture])
             lines[number] = line
     return lines
 
@@ -181,16 +188,16 @@ def _tasks(jobs: list[Job], order: list[int]) -> Iterator[list[int]]:
         yield task
 
 
-def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArray[np.unsignedinteger], dict[str, Any]]]:
-    """Each job's picture, as it is stored, and its columns of the index."""
+def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[list[NDArray[np.unsignedinteger]], dict[str, Any]]]:
+    """Each job's picture and, where it is asked for, where it is known, as they are stored; and its columns of the index."""
     jobs, preprocess = task
     results, path, slices = [], None, []
     for job in jobs:
         if job.path != path:
             path, slices = job.path, read_slices(job.path, job.modality)
-        slice_, outline = slices[job.frame], _outline(job.outline)
+        slice_, outline = slices[job.frame], Outline(np.reshape(job.outline, (-1, 2)))
         if job.partner:
-            slice_, outline = _onto_partner(job, slice_, outline)
+            slice_, outline, inside = move_onto(job.partner, job.path, job.modality, slice_, outline)
         prepared = prepare(slice_, job.modality, preprocess, job.box, outline)
         picture = intensity.display(prepared.array, job.modality, preprocess.ct_window)
         line = {
@@ -204,46 +211,11 @@ def _prepare_jobs(task: tuple[list[Job], params.Preprocess]) -> list[tuple[NDArr
             "stored_largest": float(picture.max()),
             "stored_head": float(prepared.mask.mean()),
         }
+        pictures = [slice_arrays.quantise(prepared.array)]
         if job.partner:
-            masks = [each.mask(slice_.pixels.shape, slice_.scale) for each in (outline, _outline(job.partner.outline))]
-            line["offset"] = _offset(*masks)
-        results.append((slice_arrays.quantise(prepared.array), line))
+            line["offset"] = measure_offset(job.partner, slice_, outline)
+        if job.partner and job.known:
+            known = find_known(job.partner, inside, prepared.box, preprocess.pixels, slice_.scale)
+            pictures.append(slice_arrays.quantise(known.astype(np.float32)))
+        results.append((pictures, line))
     return results
-
-
-def _onto_partner(job: Job, slice_: Slice, outline: Outline) -> tuple[Slice, Outline]:
-    """The truth on the pixels of its partner, with the head's outline there; as it is where both lie on one grid, or places are unknown."""
-    assert job.partner is not None
-    slices = _regridded(job.path, job.modality, job.partner.path, job.partner.modality)
-    if slices is None:
-        return slice_, outline
-    moved = slices[job.partner.frame]
-    try:
-        return moved, find_outline(moved, job.modality)
-    except NoHead:
-        return moved, _outline(job.partner.outline)
-
-
-@lru_cache(maxsize=1)
-def _regridded(path: Path, modality: str, partner: Path, other: str) -> list[Slice] | None:
-    """The slices of the volume `path` on the grid of the volume `partner`; None where that changes nothing or cannot be known.
-
-    Raises UserError where the two share no place.
-    """
-    volume, target = read_stack(path, modality), read_stack(partner, other)
-    if volume.affine is None or target.affine is None or min(len(volume.slices), len(target.slices)) < 2 or same_grid(volume, target):
-        return None
-    moved, inside = onto_grid(volume, target)
-    if not inside.any():
-        raise UserError(f"{path} and {partner}: a pair whose volumes lie in different places and do not overlap; register them first")
-    return moved.slices
-
-
-def _outline(points: list[float]) -> Outline:
-    return Outline(np.reshape(points, (-1, 2)))
-
-
-def _offset(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Distance between the middles of two masks of a head, as a share of its side (the root of its area)."""
-    middles = [np.argwhere(mask).mean(axis=0) for mask in (one, other) if mask.any()]
-    return float(np.linalg.norm(middles[0] - middles[1]) / np.sqrt(one.sum())) if len(middles) == 2 else 1.0

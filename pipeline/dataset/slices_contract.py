@@ -1,5 +1,6 @@
 """What must hold of the split and of the stored arrays before anything is trained on them, decided by Great Expectations."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,15 @@ REGISTERED = 0.08  # of a head's side, between the middles of its outlines in CT
 BULK = (0.01, 0.99)  # quantiles of the training slices between which the median of test slices lies
 
 
-def check(folder: Path, index: "pd.DataFrame", stored: "pd.DataFrame", preprocess: Preprocess) -> dict[str, Any]:
+def check(
+    folder: Path, index: "pd.DataFrame", stored: "pd.DataFrame", preprocess: Preprocess, pairs_in: Sequence[str] = ("test",)
+) -> dict[str, Any]:
     """Results for the arrays in `folder`, the lines of index.parquet with `sha256` of each picture, and what was `stored` of each.
 
-    `stored`: mean and largest value, 0..1, and the head's share. Raises UserError naming the first critical expectation that fails.
+    `stored`: mean and largest value, 0..1, and the head's share. `pairs_in`: the splits that may have pairs.
+    Raises UserError naming the first critical expectation that fails.
     """
-    results = [*_split(index), *_arrays(folder, index, preprocess), *_slices(index, stored, preprocess)]
+    results = [*_split(index, pairs_in), *_arrays(folder, index, preprocess, pairs_in), *_slices(index, stored, preprocess)]
     broken = [result for result in results if not result["success"] and result["severity"] == expectations.FAILING]
     if broken:
         first = broken[0]
@@ -38,7 +42,7 @@ def check(folder: Path, index: "pd.DataFrame", stored: "pd.DataFrame", preproces
     return {"success": True, "expectations": results}
 
 
-def _split(index: "pd.DataFrame") -> list[dict[str, Any]]:
+def _split(index: "pd.DataFrame", pairs_in: Sequence[str]) -> list[dict[str, Any]]:
     """data/split.parquet outlives the run that wrote it, so that it may not fit the manifest any more."""
     import pandas as pd
 
@@ -47,13 +51,14 @@ def _split(index: "pd.DataFrame") -> list[dict[str, Any]]:
     parts = pd.DataFrame({"part": (index["split"] + " " + index["modality"]).unique()})
     every = [f"{split} {modality}" for split in SPLITS for modality in MODALITIES]
     one_split = {"column": "splits", "max_value": 1}
-    in_test = {"column": "split", "value_set": ["test"]}
+    allowed = {"column": "split", "value_set": list(pairs_in)}
+    where = "pairs are for testing only" if tuple(pairs_in) == ("test",) else f"pairs are in {', '.join(pairs_in)} only"
     paired = index[index["pair"] >= 0]
     aligned = {"column": "offset", "max_value": REGISTERED}
     return [
         *expectations.check("groups", groups, [Expectation("ColumnValuesToBeBetween", "no group crosses splits", one_split)]),
         *expectations.check("pictures", pictures, [Expectation("ColumnValuesToBeBetween", "no picture is in two splits", one_split)]),
-        *expectations.check("pairs", paired, [Expectation("ColumnValuesToBeInSet", "pairs are for testing only", in_test)]),
+        *expectations.check("pairs", paired, [Expectation("ColumnValuesToBeInSet", where, allowed)]),
         *expectations.check(
             "pairs", paired, [Expectation("ColumnValuesToBeBetween", "the heads of a pair lie in one place", aligned, WARNING)]
         ),
@@ -63,14 +68,15 @@ def _split(index: "pd.DataFrame") -> list[dict[str, Any]]:
     ]
 
 
-def _arrays(folder: Path, index: "pd.DataFrame", preprocess: Preprocess) -> list[dict[str, Any]]:
+def _arrays(folder: Path, index: "pd.DataFrame", preprocess: Preprocess, pairs_in: Sequence[str]) -> list[dict[str, Any]]:
     """The files as they lie there, against params and index."""
     import pandas as pd
 
     slices = index.groupby(["split", "modality"]).size()
-    pairs = int(index["pair"].max()) + 1
     rows = {(split, modality): int(slices.get((split, modality), 0)) for split in SPLITS for modality in MODALITIES}
-    rows |= {("truth", modality): pairs for modality in MODALITIES if pairs}
+    for split in pairs_in:
+        if pairs := int(index.loc[(index["split"] == split) & (index["pair"] >= 0), "pair"].nunique()):
+            rows |= {(kind, modality): pairs for kind in paths.partner_kinds(split) for modality in MODALITIES}
     lines = []
     for (kind, modality), wanted in rows.items():
         file = paths.slices(kind, modality).name

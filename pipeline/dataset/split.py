@@ -44,9 +44,11 @@ def usable(manifest: "pd.DataFrame", mr_contrast: str) -> "pd.DataFrame":
 
 
 def find_groups(manifest: "pd.DataFrame", split: params.Split) -> NDArray[np.int64]:
-    """Number of the group of each row of `manifest` (columns slice_id, modality, sha256, phash, group_key, patient)."""
+    """Number of the group of each row of `manifest` (columns slice_id, sha256, phash, group_key, patient, pair)."""
     keys = [manifest["sha256"], manifest["group_key"], manifest["patient"], _blocks(manifest["slice_id"], split.neighbour_block)]
     links = [_links(key) for key in keys]
+    if split.pairs == "grouped":  # whose two files may tell nothing of their patient
+        links.append(_links(manifest["pair"].map(lambda pair: str(pair) if pair >= 0 else "")))
     links.append(_near(manifest["phash"], split.near_duplicate_bits))
     return duplicates.components(len(manifest), np.concatenate(links))
 
@@ -55,7 +57,8 @@ def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str
     """A table slice_id, split ("train", "val", "test", or "" for left out), group, in the order of `manifest`.
 
     `manifest` has the columns of data/manifest.parquet, sound slices only. `earlier` maps SHA-256 of pixels to the split that they had.
-    Pairs that a person listed, and their groups, are always test. Raises UserError when a split of a modality would be empty.
+    Pairs that a person listed, and their groups, are always test, unless `split.pairs` is "grouped". Raises UserError when a split of a
+    modality would be empty.
     """
     import pandas as pd
 
@@ -66,7 +69,7 @@ def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str
     chance = {group: _chance(group, split.seed) for group in table["group"].unique()}
     table["chance"] = table["group"].map(chance)
 
-    listed = (manifest["pair"] >= 0) & (manifest["pair_place"] == "test")
+    listed = (manifest["pair"] >= 0) & (manifest["pair_place"] == "test") & (split.pairs == "test")
     paired = pd.Series(listed.to_numpy()).groupby(groups).transform("any").to_numpy()
     from_test = manifest["source_split"].to_numpy() == "test"
     own_test = pd.Series(from_test).groupby(groups).transform("all").to_numpy() & split.keep_source_test
@@ -82,7 +85,7 @@ def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str
     if earlier:
         _keep_earlier(table, earlier)
     table.loc[paired, "split"] = "test"
-    _complain_if_empty(table)
+    _complain_if_empty(table, bool(paired.any()))
     kept = (table["split"] != LEFT_OUT).to_numpy()
     if not kept.all():  # without the images that tied them together, groups are apart again
         table.loc[kept, "group"] = _names(manifest[kept], find_groups(manifest[kept], split))
@@ -121,11 +124,12 @@ def read_earlier(file: Path, split: params.Split) -> dict[str, str]:
     with damage_said(file, "split"):
         pq.read_table(file)
         history = json.loads((pq.read_schema(file).metadata or {}).get(HISTORY, b"{}"))
-    return dict(history["splits"]) if history.get("params") == split.model_dump() else {}
+    before = {"pairs": "test", **history.get("params", {})}  # files from before there was a choice do not name it
+    return dict(history["splits"]) if before == split.model_dump() else {}
 
 
 def summary(manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Split, understood: str = "") -> dict[str, Any]:
-    """Counts of slices and groups per split and modality, group sizes, and what a split by single images would have leaked.
+    """Counts of slices, groups and pairs per split, group sizes, and what a split by single images would have leaked.
 
     `understood`: what download read from paths about patients.
     """
@@ -154,10 +158,17 @@ def summary(manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Sp
             "told_by_file": int(manifest.loc[manifest["group_key"] != "", "group_key"].nunique()),
             "slices_without": int(((manifest["patient"] == "") & (manifest["group_key"] == "")).sum()),
         },
+        "pairs": _count_pairs(manifest, kept),
         "left_out": int((together["split"] == LEFT_OUT).sum()),
         "naive_random_split": _leak(together["group"].to_numpy(), naive, together["modality"].to_numpy()),
         "source_own_split": _leak(together["group"].to_numpy(), by_source, together["modality"].to_numpy()),
     }
+
+
+def _count_pairs(manifest: "pd.DataFrame", kept: "pd.DataFrame") -> dict[str, int]:
+    """Registered pairs of slices in each split, both sides in it."""
+    numbers = manifest.loc[kept.index, "pair"]
+    return {name: int(numbers[(kept["split"] == name) & (numbers >= 0)].duplicated().sum()) for name in paths.SPLITS}
 
 
 def _leak(groups: NDArray[Any], splits: NDArray[Any], modalities: NDArray[Any]) -> dict[str, dict[str, Any]]:
@@ -202,7 +213,9 @@ def _keep_earlier(table: "pd.DataFrame", earlier: dict[str, str]) -> None:
     table["split"] = before.where(before.notna(), table["split"])
 
 
-def _complain_if_empty(table: "pd.DataFrame") -> None:
+def _complain_if_empty(table: "pd.DataFrame", paired: bool) -> None:
+    """`paired`: pairs are kept for testing."""
+    more = "; split.pairs = grouped trains on pairs too" if paired else ""
     for modality in paths.MODALITIES:
         mine = table[table["modality"] == modality]
         for name in paths.SPLITS:
@@ -210,7 +223,7 @@ def _complain_if_empty(table: "pd.DataFrame") -> None:
                 raise UserError(
                     f"split: no {modality.upper()} slices for {name}: {len(mine)} sound ones form {mine['group'].nunique()} groups, and at "
                     "least 3 that are not all paired are needed, since a patient stays in one split; add images, or see data.patient and "
-                    "split.near_duplicate_bits"
+                    f"split.near_duplicate_bits{more}"
                 )
 
 

@@ -12,7 +12,7 @@ from pipeline.domain import DIRECTIONS, MODALITIES, Direction, Modality
 from pipeline.models.discriminator import build_discriminator
 from pipeline.models.generator import build_generator
 from pipeline.models.layers import initialise
-from pipeline.models.losses import accuracy, discriminator_loss, fooling_loss, gradient_penalty, l1_loss
+from pipeline.models.losses import accuracy, discriminator_loss, fooling_loss, gradient_penalty, l1_loss, tolerant_l1_loss
 from pipeline.models.window import SOFT_TISSUE, limit_to_window, show_through_window
 from pipeline.params import Model, Train
 
@@ -34,9 +34,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Simulated pairs, pixel-aligned: `ct` and `mr` are the truth, `input_ct` and `input_mr` what the generators see of them.
+    """Pairs, simulated or registered: `ct` is the truth of `input_mr`, `mr` that of `input_ct`, pixel on pixel.
 
-    Pictures (N, 1, H, W) in [-1, 1], CT in its whole range. The weights of their pixels in the loss are around 1; None: all alike.
+    Pictures (N, 1, H, W) in [-1, 1]. The weights of their pixels in the loss are around 1, 0 where the truth is not known; None: all alike.
+    `ct_window` (N, 2) in [-1, 1]: what each `ct` knows, as in `Batch`; None: its whole range.
     """
 
     ct: Tensor
@@ -46,6 +47,7 @@ class Pairs:
     input_mr: Tensor
     ct_weight: Tensor | None = None
     mr_weight: Tensor | None = None
+    ct_window: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,11 @@ class CycleGAN(nn.Module):
     def to_ct(self) -> nn.Module:
         return self.generators[Direction.MR_TO_CT]
 
-    def generator_loss(self, batch: Batch | None, pairs: Pairs | None) -> Loss:
-        """What the generators minimise on unpaired slices, on simulated pairs, or on both; each term is a sum over both directions."""
+    def generator_loss(self, batch: Batch | None, pairs: Pairs | None, registered: Pairs | None = None) -> Loss:
+        """What the generators minimise on unpaired slices, simulated pairs and registered ones, what there is of them; each term is a sum
+        over both directions."""
         weights = self.train_params
-        adversarial = cycle = identity = teacher = torch.zeros(())
+        adversarial = cycle = identity = teacher = paired = torch.zeros(())
         fake_ct = fake_mr = None
         terms: dict[str, Tensor] = {}
         if batch is not None:
@@ -97,11 +100,14 @@ class CycleGAN(nn.Module):
             terms = {"adversarial": adversarial, "cycle": cycle, "identity": identity}
         if pairs is not None:
             terms["teacher"] = teacher = self.teacher_term(pairs)
+        if registered is not None:
+            terms["pairs"] = paired = self.paired_term(registered)
         total = (
             weights.lambda_adversarial * adversarial
             + weights.lambda_cycle * cycle
             + weights.lambda_cycle * weights.lambda_identity * identity
             + weights.teacher.weight * teacher
+            + weights.pairs.weight * paired
         )
         return Loss(total, terms, fake_ct, fake_mr)
 
@@ -147,6 +153,22 @@ class CycleGAN(nn.Module):
         soft_ct, soft_truth = show_through_window(ct, SOFT_TISSUE), show_through_window(pairs.ct, SOFT_TISSUE)
         return (
             l1_loss(mr, pairs.mr, pairs.mr_weight) + l1_loss(ct, pairs.ct, pairs.ct_weight) + l1_loss(soft_ct, soft_truth, pairs.ct_weight)
+        )
+
+    def paired_term(self, pairs: Pairs) -> Tensor:
+        """As `teacher_term`, to the truth as far as real slices know it, and as exactly as they are registered.
+
+        CT is compared between the ends of its window; outside the head, where it is cleared to -1, it is air whatever the window.
+        """
+        reach, window = self.train_params.pairs.tolerance, pairs.ct_window
+        assert window is not None
+        mr, ct = self.to_mr(pairs.input_ct, pairs.contrast), self.to_ct(pairs.input_mr)
+        ct, truth = (torch.where(pairs.ct > -1, limit_to_window(image, window), image.float()) for image in (ct, pairs.ct))
+        soft_ct, soft_truth = show_through_window(ct, SOFT_TISSUE), show_through_window(truth, SOFT_TISSUE)
+        return (
+            tolerant_l1_loss(mr, pairs.mr, pairs.mr_weight, reach)
+            + tolerant_l1_loss(ct, truth, pairs.ct_weight, reach)
+            + tolerant_l1_loss(soft_ct, soft_truth, pairs.ct_weight, reach)
         )
 
     def discriminator_loss(self, batch: Batch, fakes: dict[Modality, Pooled], share: Tensor | None) -> Loss:

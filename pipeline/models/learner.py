@@ -37,18 +37,18 @@ class Learner:
         self.averaged = 0  # steps that are in the average
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps in a row that were left out
 
-    def teach(self, pairs: Pairs) -> dict[str, Tensor]:
-        """One step on simulated pairs alone; gives the terms of the loss, detached and on the device."""
-        return self._step_generators(None, pairs)[0]
+    def teach(self, pairs: Pairs | None, registered: Pairs | None = None) -> dict[str, Tensor]:
+        """One step on simulated and registered pairs, or either; gives the terms of the loss, detached and on the device."""
+        return self._step_generators(None, pairs, registered)[0]
 
-    def step(self, batch: Batch, pairs: Pairs | None, random: torch.Generator) -> dict[str, Tensor]:
-        """One step on unpaired slices, with the teacher's `pairs` kept on; gives the terms of the losses as `teach` does.
+    def step(self, batch: Batch, pairs: Pairs | None, random: torch.Generator, registered: Pairs | None = None) -> dict[str, Tensor]:
+        """One step on unpaired slices, with the teacher's `pairs` and `registered` ones kept on; gives terms as `teach` does.
 
         `random` is of the CPU. Nothing here copies to or from the device, so no step makes it wait.
         Names that begin with SIGNAL are no losses: spread of translations relative to real slices, discriminators' accuracy, norms of
         gradients. A step whose loss or gradients are not finite changes nothing and counts in `skipped`.
         """
-        terms, loss, skipped = self._step_generators(batch, pairs)
+        terms, loss, skipped = self._step_generators(batch, pairs, registered)
         fakes = {}
         displayed_ct = show_through_window(batch.ct, batch.ct_window)
         for modality, fake, real in zip(MODALITIES, (loss.fake_ct, loss.fake_mr), (displayed_ct, batch.mr), strict=True):
@@ -88,9 +88,11 @@ class Learner:
             **{f"pool_{modality}": pool for modality, pool in self.pools.items()},
         }
 
-    def _step_generators(self, batch: Batch | None, pairs: Pairs | None) -> tuple[dict[str, Tensor], Loss, Tensor]:
+    def _step_generators(
+        self, batch: Batch | None, pairs: Pairs | None, registered: Pairs | None
+    ) -> tuple[dict[str, Tensor], Loss, Tensor]:
         """Detached terms, the loss, and whether the step was left out."""
-        update = self.generator_minimiser.step(batch, pairs)
+        update = self.generator_minimiser.step(batch, pairs, registered)
         self.skipped = torch.where(update.skipped, self.skipped + 1, torch.zeros_like(self.skipped))
         self._average_generators()
         terms = {name: term.detach() for name, term in update.loss.terms.items()}

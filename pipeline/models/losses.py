@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+PATCH = 16  # pixels a side: large enough that noise alone finds no better shift
 PENALTY = 10.0  # weight of the gradient penalty (arXiv 1704.00028, section 4)
 
 
@@ -52,3 +53,23 @@ def l1_loss(prediction: Tensor, truth: Tensor, weight: Tensor | None = None) -> 
     if weight is None:
         return functional.l1_loss(prediction.float(), truth)
     return (weight * (prediction.float() - truth).abs()).mean()
+
+
+def tolerant_l1_loss(prediction: Tensor, truth: Tensor, weight: Tensor | None, reach: int) -> Tensor:
+    """As `l1_loss` of pairs that are registered to `reach` pixels: in each patch, of all shifts of the truth, the one that fits best.
+
+    Patches of PATCH × PATCH pixels overlap by half. Where the shifted truth is not known (its weight is 0), it counts unshifted.
+    """
+    if weight is None or not reach:
+        return l1_loss(prediction, truth, weight)
+    height, width = truth.shape[2:]
+    around = functional.pad(truth, (reach,) * 4, mode="replicate")
+    known = functional.pad(weight, (reach,) * 4)
+    errors = []
+    for down in range(2 * reach + 1):
+        for right in range(2 * reach + 1):
+            place = (..., slice(down, down + height), slice(right, right + width))
+            shifted = torch.where(known[place] > 0, around[place], truth)
+            error = weight * (prediction.float() - shifted).abs()
+            errors.append(functional.avg_pool2d(error, PATCH, PATCH // 2, ceil_mode=True, count_include_pad=False))
+    return torch.stack(errors).amin(0).mean()

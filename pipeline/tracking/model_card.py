@@ -27,10 +27,12 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class Slices:
-    """The prepared slices: how many of each split and modality, and whether the files of the CT knew Hounsfield units (all, some, none)."""
+    """The prepared slices: how many of each split and modality, whether the files of the CT knew Hounsfield units (all, some, none), and
+    how many registered pairs are among those to train on."""
 
     counts: Mapping[str, Mapping[Modality, int]]
     hounsfield: str
+    pairs: int = 0
 
     @classmethod
     def stored(cls) -> "Slices | None":
@@ -46,7 +48,8 @@ class Slices:
         ct = chosen["train", Modality.CT]
         known = (ct["intensity_high"] - ct["intensity_low"]) != 1  # grey pictures span 0..1: which window made them is not known
         hounsfield = "none" if not known.any() else "all" if known.all() else "some"
-        return cls({split: {modality: len(chosen[split, modality]) for modality in MODALITIES} for split in SPLITS}, hounsfield)
+        counts = {split: {modality: len(chosen[split, modality]) for modality in MODALITIES} for split in SPLITS}
+        return cls(counts, hounsfield, int((ct["pair"] >= 0).sum()))
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Card:
     """What the card tells.
 
     `model`: models/model.json. `metrics`: what the evaluation wrote. `source`: what is known of the data.
-    `taught`: how many simulated pairs the generators saw.
+    `taught`: how many simulated pairs the generators saw. `unpaired` and `paired`: whether they learned from unpaired slices, and from
+    the registered pairs among them.
     """
 
     model: Mapping[str, Any]
@@ -62,6 +66,8 @@ class Card:
     source: Provenance | None
     slices: Slices | None
     taught: int
+    unpaired: bool = True
+    paired: bool = False
 
     def markdown(self, registered: "Mapping[Direction, Registered]") -> str:
         """The card as Markdown; `registered`: what came of the two models, by direction, empty before that."""
@@ -119,10 +125,12 @@ class Card:
             uses = {"train": "to train", "val": "to watch training", "test": "to judge"}
             counts = [(self.slices.counts[split], use) for split, use in uses.items()]
             yield "Slices: " + ", ".join(f"{count[Modality.CT]} CT and {count[Modality.MR]} MR {use}" for count, use in counts) + "."
-        if self.taught:
-            yield f"Translation was learned from unpaired slices, and from simulated heads with known truth ({self.taught} images)."
-        else:
-            yield "Translation was learned from unpaired slices alone."
+        pairs = self.slices.pairs if self.slices and self.paired else 0
+        lessons = ["unpaired slices"] if self.unpaired else []
+        lessons += [f"simulated heads with known truth ({self.taught} images)"] if self.taught else []
+        lessons += [f"{pairs} registered pairs of slices"] if pairs else []
+        alone = " alone" if len(lessons) == 1 else ""
+        yield f"Translation was learned from {', and from '.join(lessons)}{alone}."
 
     def _scores(self) -> Iterator[str]:
         scores = [test_scores(self.metrics, direction) for direction in DIRECTIONS]

@@ -55,8 +55,9 @@ def register(params: Params) -> dict[Direction, Registered]:
     model, metrics = _read(paths.MODEL_JSON, "train"), _read(paths.METRICS_JSON, "evaluate")
     drift = _read(paths.DRIFT_JSON, "validate") if paths.DRIFT_JSON.is_file() else {}
     run = runs.attach()
-    taught = params.train.teacher.images
-    card = model_card.Card(model, metrics, provenance.read(), model_card.Slices.stored(), taught)
+    train = params.train
+    lessons = (train.teacher.images, bool(train.images or train.epochs), train.pairs.weight > 0)
+    card = model_card.Card(model, metrics, provenance.read(), model_card.Slices.stored(), *lessons)
     data_digest = facts.data_digest()
     with store.errors(run.uri):
         for direction in DIRECTIONS:

@@ -25,14 +25,14 @@ def move(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, .
     return tuple(_resample(image, matrix) for image in images)
 
 
-def crop(images: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """A random part of each of (N, 1, H, W) in [-1, 1], up to `share` of a side smaller, enlarged to the old size."""
-    count = len(images)
+def crop(images: tuple[Tensor, ...], share: float, random: torch.Generator) -> tuple[Tensor, ...]:
+    """A random part of `images`, (N, 1, H, W) in [-1, 1], the same in all, up to `share` of a side smaller, enlarged to the old size."""
+    count = len(images[0])
     side = 1 - share * uniform((count,), random)
     matrix = torch.zeros(count, 2, 3, device=random.device)
     matrix[:, 0, 0] = matrix[:, 1, 1] = side
     matrix[:, :, 2] = (2 * uniform((count, 2), random) - 1) * (1 - side)[:, None]
-    return _resample(images, matrix)
+    return tuple(_resample(image, matrix) for image in images)
 
 
 def _resample(images: Tensor, matrix: Tensor) -> Tensor:

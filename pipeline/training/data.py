@@ -5,10 +5,7 @@ read a step ahead. What must come from the host comes from pinned memory, so tha
 """
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,21 +17,17 @@ from pipeline.dataset import slice_arrays
 from pipeline.domain import CONTRASTS, MODALITIES
 from pipeline.errors import UserError
 from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST, ct_to_unit
-from pipeline.models.cyclegan import Batch, Pairs
+from pipeline.models.cyclegan import Batch
 from pipeline.models.fast import generator_on, send
-from pipeline.models.fast.ranks import Ranks
 from pipeline.models.window import show_through_window
 from pipeline.params import Train
 from pipeline.training.augment import crop, move
 from pipeline.training.render import draw_windows
-from pipeline.training.simulated_pairs import SimulatedHeads, draw_rows, draw_seed
+from pipeline.training.simulated_pairs import draw_rows, draw_seed
 from pipeline.training.tissue_values import normal, uniform
 
-SomeBatch = TypeVar("SomeBatch", Batch, Pairs)
-Inputs = tuple[Batch | None, Pairs | None]
 LEVEL_SCATTER, WIDTH_SCATTER = 4.0, 0.1  # HU, and of the logarithm: how far the windows of files scatter around the usual one
 WINDOWED = 0.5  # share of slices with Hounsfield units that are seen through a window
-GPU_SHARE = 4  # a quarter of a GPU's free memory may go to slices
 CPU = torch.device("cpu")
 
 
@@ -69,27 +62,27 @@ class Slices:
         needed = sum(array.size * (1 if array.dtype == np.uint8 else 4) for array in (self.ct, self.mr))
         if needed > room:
             return room
-        self._on_device = {"ct": _as_torch(self.ct).to(device), "mr": _as_torch(self.mr).to(device)}
+        self._on_device = {"ct": as_torch(self.ct).to(device), "mr": as_torch(self.mr).to(device)}
         return room - needed
 
     def batch(self, step: int, train: Train) -> Batch:
         """The slices of `step`, unpaired: each is seen once before any is seen again."""
-        ct, ct_rows = self._read("ct", draw_rows(step, train.batch_size, len(self.ct), (train.seed, 2)))
-        mr, mr_rows = self._read("mr", draw_rows(step, train.batch_size, len(self.mr), (train.seed, 1)))
+        ct, ct_rows = self.read("ct", draw_rows(step, train.batch_size, len(self.ct), (train.seed, 2)))
+        mr, mr_rows = self.read("mr", draw_rows(step, train.batch_size, len(self.mr), (train.seed, 1)))
         random = generator_on(self.device, draw_seed(train.seed, 3, step))
         window = self.ct_window[ct_rows]
         if train.teacher.images:
             ct, window = vary_window(ct, window, random)
         else:  # nobody tells what lies beyond a window: there is but one scale, that of the pictures
             window = 2 * ct_to_unit(window) - 1
-        ct, mr = (_vary(images, train, random) for images in (ct, mr))
+        (ct,), (mr,) = (vary((images,), train, random) for images in (ct, mr))
         return Batch(ct, mr, self.contrast[mr_rows], window)
 
-    def _read(self, modality: str, rows: list[int]) -> tuple[Tensor, Tensor]:
+    def read(self, modality: str, rows: list[int]) -> tuple[Tensor, Tensor]:
         """These rows as the networks see them, float32 (N, 1, H, W) in [-1, 1], and `rows` as a tensor; both on the device."""
         array, there = (self.ct if modality == "ct" else self.mr), send(torch.tensor(rows), self.device)
-        stored = self._on_device[modality][there] if self._on_device else send(_as_torch(array[rows]), self.device)
-        return (stored.float() / np.iinfo(array.dtype).max).unsqueeze(1) * 2 - 1, there
+        stored = self._on_device[modality][there] if self._on_device else send(as_torch(array[rows]), self.device)
+        return scale_stored(stored, array.dtype), there
 
 
 def vary_window(ct: Tensor, known: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -111,44 +104,14 @@ def vary_window(ct: Tensor, known: Tensor, random: torch.Generator) -> tuple[Ten
     return torch.where(ct > -1, low + (shown + 1) / 2 * (high - low), ct), window  # -1: cleared away outside the head, no grey at all
 
 
-class Feed:
-    """What each step is given: unpaired slices after the first `teacher_steps`, simulated pairs where there are some."""
-
-    def __init__(
-        self, unpaired: Slices | None, pairs: SimulatedHeads | None, train: Train, teacher_steps: int, device: torch.device, ranks: Ranks
-    ) -> None:
-        self.unpaired, self.train, self.teacher_steps, self.ranks = unpaired, train, teacher_steps, ranks
-        self.pairs = pairs if train.teacher.weight else None
-        self._ahead: ThreadPoolExecutor | None = None
-        self._next: dict[int, Future[Inputs]] = {}
-        if device.type != "cpu":
-            room = whole = torch.cuda.mem_get_info(device)[0] // GPU_SHARE
-            room = unpaired.hold(device, room) if unpaired else room
-            room = self.pairs.hold(device, room) if self.pairs else room
-            if room == whole:
-                self._ahead = ThreadPoolExecutor(1, thread_name_prefix="feed")
-
-    def inputs(self, step: int) -> Inputs:
-        """The slices and pairs of `step` on the device: this process's part of the batch."""
-        waiting = self._next.pop(step, None)
-        inputs = waiting.result() if waiting else self._make(step)
-        if self._ahead:
-            self._next = {step + 1: self._ahead.submit(self._make, step + 1)}
-        return inputs
-
-    def _make(self, step: int) -> Inputs:
-        unpaired_step = step - self.teacher_steps
-        batch = self._part(self.unpaired.batch(unpaired_step, self.train)) if self.unpaired and unpaired_step >= 0 else None
-        return batch, self._part(self.pairs.pairs(step, self.train)) if self.pairs else None
-
-    def _part(self, batch: SomeBatch) -> SomeBatch:
-        parts: dict[str, Any] = {name: None if tensor is None else self.ranks.part(tensor) for name, tensor in vars(batch).items()}
-        return replace(batch, **parts)
-
-
-def _as_torch(array: NDArray[np.unsignedinteger]) -> Tensor:
+def as_torch(array: NDArray[np.unsignedinteger]) -> Tensor:
     """Stored integers as a type that torch computes with; it knows little of uint16."""
     return torch.from_numpy(np.array(array) if array.dtype == np.uint8 else array.astype(np.int32))
+
+
+def scale_stored(stored: Tensor, dtype: np.dtype) -> Tensor:
+    """Stored integers (N, H, W) of `dtype` as the networks see them, float32 (N, 1, H, W) in [-1, 1]."""
+    return (stored.float() / np.iinfo(dtype).max).unsqueeze(1) * 2 - 1
 
 
 def _flip(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, ...]:
@@ -157,9 +120,10 @@ def _flip(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, 
     return tuple(torch.where(flipped, image.flip(-1), image) for image in images)
 
 
-def _vary(images: Tensor, train: Train, random: torch.Generator) -> Tensor:
+def vary(images: tuple[Tensor, ...], train: Train, random: torch.Generator) -> tuple[Tensor, ...]:
+    """`images` flipped, cropped and moved as `train` says, all alike."""
     if train.flip:
-        (images,) = _flip((images,), random)
+        images = _flip(images, random)
     if train.crop:
         images = crop(images, train.crop, random)
-    return move((images,), random)[0] if train.affine else images
+    return move(images, random) if train.affine else images

@@ -83,7 +83,8 @@ def load_training(params: Params, ranks: Ranks) -> Training:
             f"{socket.gethostname()}: params, data, code or kind of machine differ from those of the first host;"
             " git pull and dvc pull here, then start again on all"
         )
-    return Training(params, folder, device, Data.load(with_teacher=params.preprocess.teacher_pairs > 0), ranks)
+    with_pairs = params.split.pairs == "grouped" and params.train.pairs.weight > 0
+    return Training(params, folder, device, Data.load(params.preprocess.teacher_pairs > 0, with_pairs=with_pairs), ranks)
 
 
 def run_training(training: Training, tracker: Tracker, stop: Stop) -> None:

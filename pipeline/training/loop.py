@@ -1,4 +1,4 @@
-"""The training loop: teacher first, then unpaired slices with the teacher kept on; resumable to the bit on the CPU."""
+"""The training loop: teacher first, then registered pairs, then unpaired slices, each kept on; resumable to the bit on the CPU."""
 
 import os
 import shutil
@@ -22,7 +22,9 @@ from pipeline.models.learner import Learner
 from pipeline.params import Params, Train
 from pipeline.processes import Stop
 from pipeline.training.checkpoint import parse_checkpoint, read_latest_checkpoint, save_checkpoint
-from pipeline.training.data import Feed, Slices
+from pipeline.training.data import Slices
+from pipeline.training.feed import Feed
+from pipeline.training.paired_slices import PairedSlices
 from pipeline.training.progress import measure_machine
 from pipeline.training.schedule import is_exhausted, linear_rate, scheduled_rate
 from pipeline.training.simulated_pairs import SimulatedHeads
@@ -51,18 +53,22 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """Slices to train and to validate on, and simulated pairs for both; either may be missing, but not both."""
+    """Slices to train and to validate on, and simulated pairs for both; either may be missing, but not both. `pairs`: registered ones."""
 
     train: Slices | None
     val: Slices | None
     teacher: SimulatedHeads | None
     teacher_val: SimulatedHeads | None
+    pairs: PairedSlices | None = None
+    pairs_val: PairedSlices | None = None
 
     @classmethod
-    def load(cls, with_teacher: bool, folder: Path = paths.SLICES, with_slices: bool = True) -> "Data":
+    def load(cls, with_teacher: bool, folder: Path = paths.SLICES, with_slices: bool = True, with_pairs: bool = False) -> "Data":
         train, val = (Slices(kind, folder) if with_slices else None for kind in ("train", "val"))
         teacher, teacher_val = (SimulatedHeads(kind, folder) if with_teacher else None for kind in ("teacher", paths.HELD_OUT))
-        return cls(train, val, teacher, teacher_val)
+        slices = {"train": train, "val": val} if with_pairs else {}
+        pairs = {split: PairedSlices(some, split, folder) for split, some in slices.items() if some}
+        return cls(train, val, teacher, teacher_val, pairs.get("train") or None, pairs.get("val") or None)
 
 
 @dataclass
@@ -88,14 +94,21 @@ class Training:
         allow_tf32(self.precision == "tf32")
         if train.compile and self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "c++")):
             raise UserError("params.yaml: train.compile = true needs a C++ compiler here; install g++ or set it to false")
+        if train.pairs.images and not self.data.pairs:
+            raise UserError(
+                f"params.yaml: train.pairs.images = {train.pairs.images}, but no registered pairs fell into the train split;"
+                " bring pairs (docs/data.md), or set it to 0"
+            )
         self.learner = Learner(self.params.model, train, self.device, self.ranks)
         slices = self.data.train
         images = train.images if slices else 0
         if train.epochs and slices:
             images = train.epochs * max(len(slices.ct), len(slices.mr))
         self.teacher_steps = -(-train.teacher.images // train.batch_size)
-        self.steps = self.teacher_steps + -(-images // train.batch_size)
-        self.feed = Feed(self.data.train, self.data.teacher, train, self.teacher_steps, self.device, self.ranks)
+        self.supervised_steps = self.teacher_steps + -(-train.pairs.images // train.batch_size)
+        self.steps = self.supervised_steps + -(-images // train.batch_size)
+        data, starts = self.data, (self.supervised_steps, self.teacher_steps)
+        self.feed = Feed(data.train, data.teacher, train, starts[0], self.device, self.ranks, data.pairs, starts[1])
         # Only the first process has checkpoints: the others may be on hosts that share no files with it.
         if content := self.ranks.bytes_from_first(read_latest_checkpoint(self.folder) if self.ranks.first else b""):
             state = parse_checkpoint(content)
@@ -157,19 +170,20 @@ class Training:
 
     def _take_step(self) -> dict[str, torch.Tensor]:
         train = self.params.train
-        batch, pairs = self.feed.inputs(self.step)  # made in float32: in bfloat16 the grid of a turn would be off by half a pixel
+        batch, pairs, registered = self.feed.inputs(
+            self.step
+        )  # made in float32: in bfloat16 the grid of a turn would be off by half a pixel
         if batch is None:
-            last = train.learning_rate if self.steps > self.teacher_steps else 0.0
-            rate = linear_rate(self.step, self.teacher_steps, train.decay_from, train.teacher.learning_rate, last)
+            last = train.learning_rate if self.steps > self.supervised_steps else 0.0
+            rate = linear_rate(self.step, self.supervised_steps, train.decay_from, train.teacher.learning_rate, last)
         else:
-            rate = scheduled_rate(self.step - self.teacher_steps, self.steps - self.teacher_steps, train, self.scores)
+            rate = scheduled_rate(self.step - self.supervised_steps, self.steps - self.supervised_steps, train, self.scores)
         self.learner.set_learning_rate(rate)
         with autocast(self.precision, self.device):
             if batch is None:
-                assert pairs is not None
-                return self.learner.teach(pairs)
+                return self.learner.teach(pairs, registered)
             random = torch.Generator().manual_seed((train.seed << 32) + self.step)
-            return self.learner.step(batch, pairs, random)
+            return self.learner.step(batch, pairs, random, registered)
 
     def _check_finite(self) -> None:
         """Stop where several steps in a row were left out; the weights are those of the last good step, and are saved."""
@@ -185,13 +199,14 @@ class Training:
         """Scores and samples by the first process; all learn the score, since schedule and end may depend on it."""
         score = 0.0
         if tracker:
-            values = validate(self.learner.average, self.data.val, self.data.teacher_val)
+            values = validate(self.learner.average, self.data.val, self.data.teacher_val, self.data.pairs_val)
             self._log(tracker, values, seen)
             tracker.log_image(self.draw_samples(), key="samples", step=seen)
             score = values[SCORE]
         score = self.ranks.from_first(score)
-        if self.step <= self.teacher_steps < self.steps:
-            return  # the warm-up is no candidate: what the teacher says is not yet what real slices look like
+        real_from = self.supervised_steps if self.supervised_steps < self.steps else self.teacher_steps
+        if self.step <= real_from < self.steps:
+            return  # what comes before the last phase is no candidate: what the teacher says is not yet what real slices look like
         if self.params.train.keep_best and score < min(self.scores, default=float("inf")):
             self.best = {name: value.detach().clone() for name, value in self.learner.average.state_dict().items()}
         self.scores.append(score)

@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.dataset.slice_arrays import to_float
-from pipeline.imaging.intensity import ct_to_display, unit_to_ct
+from pipeline.domain import DIRECTIONS, Direction
+from pipeline.imaging.intensity import ct_to_display, display, unit_to_ct
 from pipeline.models.cyclegan import SIGNAL
 from pipeline.models.inference import translate
 from pipeline.training.data import Slices
+from pipeline.training.paired_slices import PairedSlices
 from pipeline.training.simulated_pairs import SimulatedHeads
 
 MOST = 64  # slices of each modality that are looked at
@@ -18,13 +20,15 @@ SAMPLES = 6  # slices of a sample grid
 SCORE = "val/score"
 
 
-def validate(generators: nn.ModuleDict, slices: Slices | None, pairs: SimulatedHeads | None) -> dict[str, float]:
+def validate(
+    generators: nn.ModuleDict, slices: Slices | None, pairs: SimulatedHeads | None, registered: PairedSlices | None = None
+) -> dict[str, float]:
     """Mean absolute errors of up to 64 slices of each modality, spread over the split, in 0..1 as displayed; `val/score`, lower is better.
 
     `cycle_mae`: there and back on real slices. `paired_mae`: against the truth of simulated `pairs`, where there are some; `paired_hu`: the
-    same of CT in Hounsfield units. The score is the mean of all of these, 100 HU as 0.1: simulated truth alone would not notice what real
-    slices lose, nor these what is where. The signal `spread`: how much translations differ from each other, relative to real slices; near
-    0 all look alike.
+    same of CT in Hounsfield units. `registered_mae`: against the other side of `registered` pairs, where that is known. The score is the
+    mean of all of these, 100 HU as 0.1: simulated truth alone would not notice what real slices lose, nor these what is where. The signal
+    `spread`: how much translations differ from each other, relative to real slices; near 0 all look alike.
     """
     to_mr, to_ct = generators["ct_to_mr"], generators["mr_to_ct"]
     values: dict[str, float] = {}
@@ -47,6 +51,8 @@ def validate(generators: nn.ModuleDict, slices: Slices | None, pairs: SimulatedH
             "val/mr_to_ct/paired_mae": _error(show(fake_ct), show(ct)),
             "val/mr_to_ct/paired_hu": _error(unit_to_ct(fake_ct), unit_to_ct(ct)),
         }
+    if registered is not None:
+        values |= {f"val/{direction}/registered_mae": _registered_error(generators, direction, registered) for direction in DIRECTIONS}
     errors = [value / (1000 if name.endswith("_hu") else 1) for name, value in values.items() if name.startswith("val/")]
     return values | {SCORE: sum(errors) / len(errors)}
 
@@ -68,6 +74,15 @@ def _pick(slices: Slices | SimulatedHeads, most: int = MOST) -> tuple[NDArray[np
 
 def _error(prediction: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
     return float(np.abs(prediction - truth).mean())
+
+
+def _registered_error(generators: nn.ModuleDict, direction: Direction, pairs: PairedSlices) -> float:
+    """Mean absolute error against the other side of up to 64 pairs, as displayed, where it is known."""
+    rows = np.linspace(0, len(pairs) - 1, min(MOST, len(pairs))).round().astype(int)
+    images, truth, known = pairs.translations(direction.source, rows)
+    made = translate(generators[direction], images, pairs.contrasts(rows))
+    shown = [display(some, direction.target, pairs.display_window) for some in (made, truth)]
+    return float(np.abs(shown[0] - shown[1])[known].mean())
 
 
 def _spread(predictions: NDArray[np.float32], real: NDArray[np.float32]) -> float:

@@ -86,6 +86,44 @@ def test_pairs_and_all_that_belongs_to_them_are_test() -> None:
     assert {found[table.loc[row, "slice_id"]] for row in (0, 1, 2, 3, 5)} == {"test"}
 
 
+GROUPED = PARAMS.model_copy(update={"pairs": "grouped"})
+
+
+def paired_patients(count: int, first: int = 0) -> pd.DataFrame:
+    """Patients with two pairs of slices each, which only the pair ties together in every third of them."""
+    table = manifest(4 * count, first)
+    table["pair"] = first + np.arange(4 * count) // 2
+    patient = pd.Series(first + np.arange(4 * count) // 4)
+    return table.assign(patient=np.where(patient % 3 == 0, "", "p" + patient.astype(str)))
+
+
+def test_patients_with_pairs_go_everywhere_and_none_crosses_when_pairs_are_grouped() -> None:
+    table = paired_patients(40)
+    found = split.assign(table, GROUPED)["split"]
+    assert set(found) == {"train", "val", "test"}
+    assert (found.groupby(table["pair"]).nunique() == 1).all()
+    told = table["patient"] != ""
+    assert (found[told].groupby(table["patient"][told]).nunique() == 1).all()
+    assert set(split.assign(pd.concat([table, manifest(60, 5000)], ignore_index=True), PARAMS)["split"][:160]) == {"test"}
+    counts = split.summary(table, split.assign(table, GROUPED), GROUPED)["pairs"]
+    assert sum(counts.values()) == 80
+    assert min(counts.values()) > 0
+
+
+def test_paired_patients_stay_where_they_are_when_others_come() -> None:
+    old, new = paired_patients(20), paired_patients(15, first=1000)
+    before = split.assign(old, GROUPED)
+    both = pd.concat([new, old], ignore_index=True)
+    both["pair"] = pd.factorize(both["pair"])[0]  # pairs are numbered anew in each manifest
+    after = places(both, GROUPED, dict(zip(old["sha256"], before["split"], strict=True)))
+    assert {name: after[name] for name in before["slice_id"]} == before.set_index("slice_id")["split"].to_dict()
+
+
+def test_data_of_pairs_alone_says_how_it_can_be_split() -> None:
+    with pytest.raises(UserError, match=r"split\.pairs = grouped trains on pairs too"):
+        split.assign(paired_patients(20), PARAMS)
+
+
 def test_the_sources_own_test_folder_is_kept_except_where_duplicates_contradict_it() -> None:
     table = manifest(200)
     table.loc[:39, "source_split"] = "test"
@@ -136,6 +174,7 @@ def test_the_history_is_kept_in_the_file_and_only_for_the_same_params(tmp_path: 
     earlier = split.read_earlier(tmp_path / "split.parquet", PARAMS)
     assert earlier == dict(zip(table["sha256"], assigned["split"], strict=True))
     assert split.read_earlier(tmp_path / "split.parquet", PARAMS.model_copy(update={"seed": 1})) == {}
+    assert split.read_earlier(tmp_path / "split.parquet", GROUPED) == {}
     assert split.read_earlier(tmp_path / "none.parquet", PARAMS) == {}
     assert list(pd.read_parquet(tmp_path / "split.parquet").columns) == ["slice_id", "split", "group"]
 

@@ -9,9 +9,11 @@ import pytest
 
 from pipeline import paths
 from pipeline.dataset import manifest, prepare_slices, slice_arrays
+from pipeline.dataset.partners import Partner, find_known
 from pipeline.dataset.slices_contract import REGISTERED
 from pipeline.errors import UserError
 from pipeline.formats.table import read_volume
+from pipeline.imaging.head import Box
 from pipeline.imaging.regrid import onto_grid, same_grid
 from pipeline.params import load
 from pipeline.phantom import SimulatedVolume, simulate_volume
@@ -44,14 +46,14 @@ def patient(folder: Path, shift: float = 0.0, aside: float = 0.0) -> Path:
     return folder
 
 
-def stored(folder: Path, target: Path) -> tuple[pd.DataFrame, Path]:
-    """The index and folder of arrays of all slices of `folder`, as test slices."""
+def stored(folder: Path, target: Path, split: str = "test") -> tuple[pd.DataFrame, Path]:
+    """The index and folder of arrays of all slices of `folder`, as slices of `split`."""
     raw, slices = target / "raw", target / "slices"
     download(PARAMS.data.model_copy(update={"source": "folder", "folder": str(folder)}), raw)
     table = manifest.build(raw, workers=1)
-    table = table[table["head_share"] > 0].assign(split="test", group="1")
+    table = table[table["head_share"] > 0].assign(split=split, group="1")
     slices.mkdir(parents=True)
-    index, _ = prepare_slices.fill(slices, table, PARAMS.preprocess, raw, workers=1)
+    index, _ = prepare_slices.fill(slices, table, PARAMS.preprocess, raw, workers=1, pairs_in=(split,))
     return index, slices
 
 
@@ -74,6 +76,23 @@ def test_slices_of_different_grids_have_their_truth_in_place(tmp_path: Path) -> 
     assert len(matched) >= 7
     for pair, number in matched:
         assert np.corrcoef(truth[pair].ravel(), wanted[number].ravel())[0, 1] > 0.9
+    # Training is given the same, and all of the head is known where both volumes reach.
+    _, training = stored(tmp_path / "mine", tmp_path / "train", "train")
+    for modality in ("ct", "mr"):
+        truth, paired = (slice_arrays.load_array(kind, modality, place) for kind, place in (("truth", slices), ("train_truth", training)))
+        assert np.array_equal(truth, paired)
+        assert slice_arrays.load_array("train_known", modality, training).min() > 0
+
+
+def test_the_head_is_not_known_where_the_other_volume_ends_and_air_is() -> None:
+    corners = [8.0, 8.0, 8.0, 24.0, 24.0, 24.0, 24.0, 8.0]
+    inside = np.zeros((32, 32), bool)
+    inside[:, :16] = True
+    known = find_known(Partner(Path("mr.nii"), 0, "mr", corners), inside, Box(0, 0, 32), 32, (1.0, 1.0))
+    assert known[:, :15].all()
+    assert not known[10:22, 17:23].any()
+    assert known[:, 26:].all()
+    assert known[:6].all()
 
 
 def test_volumes_that_do_not_overlap_are_no_pair(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pipeline.models.discriminator import ImagePool, build_discriminator
 from pipeline.models.generator import build_generator
 from pipeline.models.inference import translate
 from pipeline.models.learner import Learner
-from pipeline.models.losses import adversarial_loss, discriminator_loss
+from pipeline.models.losses import adversarial_loss, discriminator_loss, l1_loss, tolerant_l1_loss
 from pipeline.models.window import WHOLE
 from pipeline.params import Section
 from pipeline.training.schedule import linear_rate
@@ -139,6 +139,22 @@ def test_losses_by_hand() -> None:
     assert float(adversarial_loss("lsgan", torch.tensor([0.0, 2.0]), True)) == 1.0
     assert float(adversarial_loss("lsgan", torch.tensor([0.0, 2.0]), False)) == 2.0
     assert float(discriminator_loss("lsgan", torch.tensor([0.5]), torch.tensor([0.5]))) == 0.25
+
+
+def test_a_shift_within_reach_costs_nothing_and_one_beyond_it_does() -> None:
+    random = torch.Generator().manual_seed(0)
+    truth = torch.rand(2, 1, 32, 32, generator=random)
+    known = torch.ones_like(truth)
+    known[..., :8] = 0
+    for reach in (0, 1, 2):
+        inside = [tolerant_l1_loss(truth.roll((down, 0), (-2, -1)), truth, known, reach) for down in (-reach, 0, reach)]
+        assert float(max(inside)) < 0.01 + (0.1 if reach else 0)  # the rows that rolled in from the other edge are no shift
+        beyond = tolerant_l1_loss(truth.roll((reach + 1, 0), (-2, -1)), truth, known, reach)
+        assert float(beyond) > 0.15
+    assert tolerant_l1_loss(truth, truth.roll(1, -1), known, 0) == l1_loss(truth, truth.roll(1, -1), known)
+    prediction = truth.roll(3, -2)
+    spoilt = torch.where(known > 0, truth, torch.ones_like(truth))
+    assert tolerant_l1_loss(prediction, truth, known, 2) == tolerant_l1_loss(prediction, spoilt, known, 2)
 
 
 def test_the_pool_gives_earlier_images_back() -> None:

@@ -43,6 +43,21 @@ def test_a_range_is_given_only_where_one_was_taught(hounsfield: str, teacher_pai
 
 
 @pytest.mark.parametrize(
+    ("unpaired", "taught", "pairs", "said"),
+    [
+        (True, 0, 0, "unpaired slices alone."),
+        (True, 100, 0, "unpaired slices, and from simulated heads with known truth (100 images)."),
+        (False, 100, 20, "simulated heads with known truth (100 images), and from 20 registered pairs of slices."),
+        (False, 0, 20, "20 registered pairs of slices alone."),
+    ],
+)
+def test_what_taught_it_is_told(unpaired: bool, taught: int, pairs: int, said: str) -> None:
+    model = {"model": {"generator": "resnet_6", "generator_width": 16}, "preprocess": {"teacher_pairs": taught}}
+    card = Card(model, {}, None, Slices(COUNTS, "all", pairs), taught, unpaired, paired=True)
+    assert f"Translation was learned from {said}" in card.markdown({})
+
+
+@pytest.mark.parametrize(
     ("decision", "champion", "line", "card"),
     [
         (PROMOTED, "1", "version 1, promoted (decided D); it is champion", "it is champion"),

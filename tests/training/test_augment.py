@@ -36,6 +36,6 @@ def test_the_same_seed_gives_the_same(images: torch.Tensor) -> None:
 
 
 def test_a_crop_enlarges_a_part(images: torch.Tensor) -> None:
-    cropped = crop(images, 0.5, seeded(1))
+    (cropped,) = crop((images,), 0.5, seeded(1))
     assert cropped.shape == images.shape
     assert (cropped > 0.2).sum() > (images > 0.2).sum()

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline.models.fast.ranks import ALONE
 from pipeline.models.learner import Learner
 from pipeline.training import data, simulated_pairs
-from pipeline.training.data import Feed, Slices
+from pipeline.training.data import Slices
+from pipeline.training.feed import Feed
 from pipeline.training.simulated_pairs import SimulatedHeads
 from tests.training import jobs
 
@@ -76,7 +77,7 @@ def test_no_step_copies_from_the_host_and_waits(gan_loss: str, tmp_path: Path) -
     feed.inputs(0)  # the simulator's tables go to the device once
     for step in range(3):
         with Copies() as copies:
-            batch, pairs = feed.inputs(step)
+            batch, pairs, _ = feed.inputs(step)
             assert batch is not None
             losses = learner.step(batch, pairs, torch.Generator().manual_seed(step))
         assert copies.blocking == []
@@ -106,7 +107,7 @@ def test_a_training_goes_on_on_the_gpu_from_a_checkpoint_that_was_loaded_to_the_
     feed = Feed(Slices("train", folder), None, jobs.PARAMS.train, 0, GPU, ALONE)
     first, second = new_learner(), new_learner()
     for step in range(3):
-        batch, _ = feed.inputs(step)
+        batch, *_ = feed.inputs(step)
         assert batch is not None
         first.step(batch, None, torch.Generator())
     state = first.state_dict()
@@ -116,6 +117,6 @@ def test_a_training_goes_on_on_the_gpu_from_a_checkpoint_that_was_loaded_to_the_
     second.load_state_dict(state)
     assert all(image.device == GPU for pool in second.pools.values() for image in pool.images)
     for step in range(3, 12):  # long enough that images from the checkpoint are shown again beside new ones
-        batch, _ = feed.inputs(step)
+        batch, *_ = feed.inputs(step)
         assert batch is not None
         second.step(batch, None, torch.Generator().manual_seed(step))

@@ -127,10 +127,10 @@ def test_several_spoilt_steps_end_training_with_the_last_good_weights(slices: Da
     good, first_bad = training.feed.inputs, 3
 
     def spoilt(step: int):
-        batch, pairs = good(step)
+        batch, pairs, registered = good(step)
         if batch is not None and step >= first_bad:
             batch.ct.fill_(float("nan"))
-        return batch, pairs
+        return batch, pairs, registered
 
     training.feed.inputs = spoilt  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"training diverged: .* 10 steps before step 13"):
