@@ -49,13 +49,19 @@ def soak(place: Place, minutes: float, away: float, dice: random.Random, disk: P
             left, disk_use = (end - time.monotonic()) / 60, size(place.folder)
             print(f"{left:.0f} minutes left: {said}; schedule {memory[-1]:.0f} MiB, project {disk_use:.0f} MiB", flush=True)
         if schedule.poll() is not None:
-            print(f"the schedule ended by itself with {schedule.returncode}")
+            said = (place.folder.parent / "ctmr.log").read_text(errors="replace")[-3000:]
+            print(f"the schedule ended by itself with {schedule.returncode}:\n{said}", flush=True)
             counted["ended"] += 1
             break
     with suppress(ProcessLookupError):
         os.killpg(schedule.pid, signal.SIGINT)
     schedule.wait(timeout=180)
-    faults = [*place.faults(), *(["the schedule ended by itself"] if counted["ended"] else [])]
+    last = place.begin("ctmr", "retrain").wait(timeout=1800)  # tells what became of a promotion in the midst of which all was stopped
+    faults = list(place.faults())
+    if last:
+        faults.append(f"the last ctmr retrain ended with {last}")
+    if counted["ended"]:
+        faults.append("the schedule ended by itself")
     stop_server(place)
     outcomes = Counter(str(record["outcome"]) for record in place.records())
     print(f"{sum(outcomes.values())} retrainings: {dict(outcomes)}")

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,6 +34,12 @@ _MENDABLE = {
     errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
     errno.EACCES: "permission denied; check the owner and mode of this path",
 }
+
+
+def say(line: str) -> None:
+    """A line of a service, for its terminal or log. Where that takes none, on a full disk or a closed pipe, the service goes on without."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from pipeline import paths
-from pipeline.errors import UserError
+from pipeline.errors import UserError, say
 from pipeline.processes import group
 
 START_SECONDS = 180  # a busy machine takes long to start a server for the first time
@@ -86,6 +86,8 @@ class OwnServer:
 
     def _reason(self) -> str:
         """What the server printed of an error, such as a database that is none."""
+        if not self._log.is_file():
+            return f"its log cannot be written in {self._log.parent}"
         lines = [line for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines() if "Error: " in line]
         if any("sqlite3" in line for line in lines):
             return f"{PREFECT_HOME.value()}/prefect.db: {lines[-1]}; move it away, and a new one is made"
@@ -94,22 +96,29 @@ class OwnServer:
     def _watch(self) -> None:
         """Run the server, again and again until the block ends; this thread is its parent, whose end it does not survive."""
         while not self._over.is_set() and not self._failed:
-            with group(self._command, self.folder, log=self._log) as process:
-                deadline = time.monotonic() + START_SECONDS
-                while not is_healthy(self.address):
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        self._failed = not self._started.is_set()
-                        break
-                    if self._over.wait(0.2):
-                        return
-                else:
-                    self._started.set()
-                    silent = 0
-                    while process.poll() is None and silent < SILENT_CHECKS and not self._over.wait(CHECK_SECONDS):
-                        silent = 0 if is_healthy(self.address) else silent + 1
+            try:
+                self._run_once()
+            except OSError as error:  # no room for its log, no memory for a process
+                say(f"the Prefect server cannot be started: {error}")
+                self._failed = not self._started.is_set()
             if not self._over.is_set() and not self._failed:
-                print("the Prefect server ended; it is started again", flush=True)
+                say("the Prefect server ended; it is started again")
                 self._over.wait(1)
+
+    def _run_once(self) -> None:
+        """Until it ends, stays silent, or the block is over; `_failed` where it never came up. OSError: it cannot be started."""
+        with group(self._command, self.folder, log=self._log) as process:
+            deadline = time.monotonic() + START_SECONDS
+            while not is_healthy(self.address):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    self._failed = not self._started.is_set()
+                    return
+                if self._over.wait(0.2):
+                    return
+            self._started.set()
+            silent = 0
+            while process.poll() is None and silent < SILENT_CHECKS and not self._over.wait(CHECK_SECONDS):
+                silent = 0 if is_healthy(self.address) else silent + 1
 
 
 def check_named_server(address: str) -> None:

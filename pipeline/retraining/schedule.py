@@ -20,7 +20,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from prefect.states import Cancelled
 
 from pipeline.addresses import mask_credentials
-from pipeline.errors import UserError
+from pipeline.errors import UserError, say
 from pipeline.processes import group
 from pipeline.retraining import own_server, server, workspace
 from pipeline.retraining.flow import retrain
@@ -43,10 +43,10 @@ def serve_schedule(folder: Path, cron: str, timezone: str, port: int, **paramete
             given, kind = {"folder": str(folder), **parameters}, EntrypointType.MODULE_PATH
             # Prefect's types name a coroutine as well; here, outside of an event loop, both calls give their result.
             deployment: Any = retrain.to_deployment(name, schedule=schedule, entrypoint_type=kind, parameters=given)  # type: ignore[arg-type]
-            print(f"{name}: {cron} ({timezone}), Prefect at {_page()}; Ctrl-C stops it", flush=True)
+            say(f"{name}: {cron} ({timezone}), Prefect at {_page()}; Ctrl-C stops it")
             start_due_runs(deployment.apply(), lambda run: _execute(folder, run))
     except KeyboardInterrupt:
-        print("the schedule is stopped, a retraining at work with it; the next one goes on from its checkpoint", flush=True)
+        say("the schedule is stopped, a retraining at work with it; the next one goes on from its checkpoint")
 
 
 def parse_schedule(cron: str, timezone: str) -> CronSchedule:
@@ -82,16 +82,20 @@ def start_due_runs(deployment: UUID, execute: Callable[[UUID], None]) -> None:
             with get_client(sync_client=True) as client:
                 run = _next_due(client, deployment)
             if away:
-                print("the Prefect server is back", flush=True)
+                say("the Prefect server is back")
             away = False
         except (httpx.HTTPError, PrefectHTTPStatusError) as error:
             if not away:
-                print(f"the Prefect server does not answer ({type(error).__name__}); it is asked again until it does", flush=True)
+                say(f"the Prefect server does not answer ({type(error).__name__}); it is asked again until it does")
             run, away = None, True
         if run is None:
             time.sleep(POLL_SECONDS)
             continue
-        execute(run)
+        try:
+            execute(run)
+        except OSError as error:  # no memory for a process, no room for a file
+            say(f"a retraining cannot be started ({error}); it is tried again")
+            time.sleep(POLL_SECONDS)
 
 
 def _execute(folder: Path, run: UUID) -> None:

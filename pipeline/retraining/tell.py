@@ -21,6 +21,7 @@ from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
 
 from pipeline import atomic
+from pipeline.errors import say
 from pipeline.retraining import history, server, summary
 from pipeline.retraining.history import Record
 from pipeline.retraining.workspace import Workspace
@@ -65,7 +66,7 @@ class Progress:
             else:
                 update_progress_artifact(self._artifact, share, description=words)
         except Exception as error:  # any fault of the server; the stage itself is not to suffer
-            print(f"no progress bar ({type(error).__name__})", flush=True)
+            say(f"no progress bar ({type(error).__name__})")
 
 
 def publish(repo: Path, record: Record, stages: list[str], work: Workspace | None, targets: list[str]) -> None:

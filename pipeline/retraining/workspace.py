@@ -21,7 +21,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from pipeline import paths
-from pipeline.errors import UserError
+from pipeline.errors import UserError, say
 
 NO_REPOSITORY = "retraining needs a git repository with a commit that this user may read"
 MARK = "CTMR_RETRAINING"  # set for every process that works in the worktree, so that leftovers of a killed retraining are found
@@ -214,4 +214,4 @@ def _end_leftovers(folder: Path) -> None:
         with suppress(psutil.Error):
             process.kill()
     if left:
-        print(f"ended {len(left)} processes that an earlier retraining had left running ({time.monotonic() - began:.0f} s)")
+        say(f"ended {len(left)} processes that an earlier retraining had left running ({time.monotonic() - began:.0f} s)")

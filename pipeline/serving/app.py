@@ -19,7 +19,7 @@ from starlette.background import BackgroundTask
 from starlette.datastructures import FormData, UploadFile
 
 from pipeline.domain import Direction
-from pipeline.errors import UserError
+from pipeline.errors import UserError, say
 from pipeline.serving.guard import Access, BrokenLimit, Guard, TimedProtocol
 from pipeline.serving.jobs import Busy, Job, Jobs, Limits, models_to_serve, working_folder
 from pipeline.serving.worker import Worker
@@ -134,11 +134,11 @@ def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], 
     logging.getLogger("ctmr").setLevel(logging.INFO)
     key = f"/?token={access.token}" if access.token else ""
     app = create_app(names, access=access)
-    print(f"open http://{host}:{port}{key} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)", flush=True)
+    say(f"open http://{host}:{port}{key} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)")
     if host not in LOCAL:
-        print("warning: other machines can reach this; uploads travel unencrypted unless a reverse proxy adds TLS", flush=True)
+        say("warning: other machines can reach this; uploads travel unencrypted unless a reverse proxy adds TLS")
     for to, model in app.state.described.items():
-        print(f"{Direction.from_target(to).arrow} by {model['label']}", flush=True)
+        say(f"{Direction.from_target(to).arrow} by {model['label']}")
     uvicorn.run(
         app,
         host=host,

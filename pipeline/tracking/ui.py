@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.addresses import mask_credentials
-from pipeline.errors import UserError
+from pipeline.errors import UserError, say
 from pipeline.processes import group
 from pipeline.tracking import store
 
@@ -33,7 +33,7 @@ def serve_ui(port: int) -> None:
     with group(
         command, Path.cwd(), env={"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, capture=False
     ) as process:
-        print(f"compare runs: http://127.0.0.1:{port}{address}  (Ctrl-C stops)", flush=True)
+        say(f"compare runs: http://127.0.0.1:{port}{address}  (Ctrl-C stops)")
         try:
             if code := process.wait():
                 raise UserError(f"mlflow ui ended with {code}; is port {port} in use? choose another with --port")

@@ -1,12 +1,17 @@
 """A schedule goes on however long its Prefect server is away, and does not make up for all that became due meanwhile."""
 
+import errno
 import json
+import sys
 import threading
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 from uuid import UUID, uuid4
 
+import httpx
 import prefect
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -47,6 +52,36 @@ class Prefect(BaseHTTPRequestHandler):
         pass
 
 
+def test_a_log_that_takes_no_line_and_a_run_that_cannot_start_end_no_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk."""
+    monkeypatch.setattr(schedule, "POLL_SECONDS", 0.01)
+    answers = [httpx.ConnectError("away"), uuid4(), uuid4()]
+    tries: list[UUID] = []
+
+    def next_due(*_: object) -> UUID:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def execute(run: UUID) -> None:
+        tries.append(run)
+        if answers:
+            raise OSError(errno.ENOMEM, "no memory")
+        raise Stopped
+
+    monkeypatch.setattr(schedule, "get_client", lambda **_: nullcontext())
+    monkeypatch.setattr(schedule, "_next_due", next_due)
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(Stopped):
+            schedule.start_due_runs(uuid4(), execute)
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
+    assert len(tries) == 2
+
+
 class Stopped(Exception):
     """As Ctrl-C would."""
 
@@ -67,8 +102,8 @@ def test_a_schedule_outlives_its_server_and_skips_what_it_missed(monkeypatch: py
     began: list[UUID] = []
     said: list[str] = []
 
-    def say(line: str, **_: object) -> None:
-        """What the schedule prints; once it has seen that the server is away, that one comes back."""
+    def say(line: str) -> None:
+        """What the schedule says; once it has seen that the server is away, that one comes back."""
         said.append(line.split("(")[0].strip())
         if len(said) == 1:
             Prefect.due = {missed: now - timedelta(minutes=9), last_missed: now - timedelta(minutes=5), fresh: now - timedelta(seconds=1)}
@@ -83,7 +118,7 @@ def test_a_schedule_outlives_its_server_and_skips_what_it_missed(monkeypatch: py
         else:
             raise Stopped
 
-    monkeypatch.setattr(schedule, "print", say, raising=False)
+    monkeypatch.setattr(schedule, "say", say)
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api", PREFECT_CLIENT_MAX_RETRIES: 0}), pytest.raises(Stopped):
         schedule.start_due_runs(uuid4(), execute)
     servers[-1].shutdown()
