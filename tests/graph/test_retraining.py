@@ -120,7 +120,10 @@ def test_other_projects_on_the_same_server_are_left_alone_and_it_can_be_cancelle
         assert all(one["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]["directory"] == str(folder) for one in mine)
     run = place.server.start(place.deployment, settings=["train.images=4000"])
     _training(place, run)
-    assert "nowhere" in stranger.run("ctmr", "retrain", expect=2).stdout
+    printed = stranger.run("ctmr", "retrain", expect=2).stdout
+    assert "nowhere" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
+    assert not (stranger.folder / "data/raw").exists()
     assert (
         f"skipped: another retraining is at work: {place.server.ask('GET', f'/flow_runs/{run}')['name']}"
         in clone.run("ctmr", "retrain").stdout
