@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,10 +28,10 @@ stages:
 """
 
 
-@pytest.fixture
-def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Five retrainings by other seeds; the champion is that of the first, the fourth was renamed. The MLflow store is left out."""
-    folder = tmp_path / "project"
+@pytest.fixture(scope="module")
+def five_retrainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with five retrainings by other seeds, of which the fourth was renamed; a copy of it lies beside it."""
+    folder = tmp_path_factory.mktemp("prune") / "project"
     folder.mkdir()
     (folder / "params.yaml").write_text("seed: 0\n")
     (folder / "dvc.yaml").write_text(DVC_YAML)
@@ -41,13 +42,24 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start"],
     ):
         subprocess.run(command, cwd=folder, check=True)
-    monkeypatch.chdir(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for number in range(1, 6):
+            _retrain(folder, number)
+    subprocess.run([BIN / "dvc", "exp", "rename", "retrain-4", "mine"], cwd=folder, check=True)
+    shutil.copytree(folder, folder.with_name("copy"), symlinks=True)
+    return folder
+
+
+@pytest.fixture
+def repo(five_retrainings: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That repository as it was, in its place, which its worktree knows; the champion is the first's. The MLflow store is left out."""
+    shutil.rmtree(five_retrainings)
+    shutil.copytree(five_retrainings.with_name("copy"), five_retrainings, symlinks=True)
+    monkeypatch.chdir(five_retrainings)
     monkeypatch.setattr(cleanup, "aliased_weights", lambda: {"weights 1"})
     monkeypatch.setattr(cleanup, "unneeded_versions", lambda weights: [])
-    for number in range(1, 6):
-        _retrain(folder, number)
-    subprocess.run([BIN / "dvc", "exp", "rename", "retrain-4", "mine"], cwd=folder, check=True)
-    return folder
+    return five_retrainings
 
 
 def _retrain(repo: Path, number: int) -> None:
