@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 KINDS = ("anonymous", "of files")
-SECONDS = 0.5  # between two looks
+SECONDS = 1.0  # between two looks
 GIB = 2**20  # in the unit of /proc, 1024 bytes
 
 
