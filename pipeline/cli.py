@@ -1,6 +1,7 @@
 """`ctmr`: the project's commands. Every heavy import happens inside the command that needs it, so that `--help` is quick."""
 
 import gc
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,20 +36,14 @@ def preset(
 
 
 @app.command(name="params")
-def params_(
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of params.yaml, for editors.")] = False,
-) -> None:
+def params_(schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of params.yaml, for editors.")] = False) -> None:
     """Every knob of params.yaml with its default and meaning."""
-    import json
-
     from pipeline import params, presets
 
-    content = params.schema()
     if schema:
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+        print(json.dumps(params.schema(), indent=2, ensure_ascii=False))
         return
-    defaults = params.Params()
-    for key, (value, meaning) in params.meanings(defaults).items():
+    for key, (value, meaning) in params.meanings(params.Params()).items():
         print(f"{f'{key}: {presets.as_written(value)}':48} {meaning}")
 
 
@@ -207,9 +202,7 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="Folder with model.json, or box. Default: models, else the model in the box.")] = None,
     patient: Annotated[str | None, typer.Option(metavar="REGEX", help="Its first group, found in a file's name, is the patient.")] = None,
     contrast: Annotated[str | None, typer.Option(help="Contrast of all MR: t1, t2, flair or pd; else pairs.csv's, else estimated.")] = None,
-    examples: Annotated[
-        int | None, typer.Option(min=1, help="Slices in each picture: best, median, then the worst. Default: evaluate.examples.")
-    ] = None,
+    examples: Annotated[int | None, typer.Option(min=1, help="Slices a picture: best, median, worst. Default: evaluate.examples.")] = None,
 ) -> None:
     """Score the trained models on registered pairs that no training saw, beside the baselines."""
     from pipeline.evaluation.registered_pairs import evaluate_pairs

@@ -55,6 +55,7 @@ def test_preset_list(project: Path) -> None:
         "folder",
         "kaggle-cpu",
         "kaggle-gpu",
+        "paired",
         "paper",
         "smoke",
     ]
