@@ -20,7 +20,8 @@ def main() -> None:
             atomic.write_json(paths.SPLIT_JSON, report)
         print(report["patients"]["understood"])
         for name, counts in report["slices"].items():
-            print(f"{name}: {counts['ct']} CT and {counts['mr']} MR slices")
+            paired = f", {report['pairs'][name]} registered pairs among them" if report["pairs"][name] else ""
+            print(f"{name}: {counts['ct']} CT and {counts['mr']} MR slices{paired}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import paths
 from pipeline.dataset import drift, manifest_contract, slices_contract
 from pipeline.errors import UserError
 from pipeline.params import load
@@ -158,6 +159,22 @@ def test_sound_slices_meet_every_expectation_and_each_has_a_test_that_breaks_it(
     assert all(result["success"] for result in results)
     assert {result["meaning"] for result in results} == set(SLICES_BREAKS)
     assert {result["meaning"] for result in results if result["severity"] == "warning"} == WARNINGS
+
+
+def test_pairs_to_train_on_have_their_other_side_and_where_it_is_known(tmp_path: Path) -> None:
+    lines, places = index(), ("train", "val", "test")
+    lines["pair"] = np.where(lines["split"] == "val", -1, lines["number"])
+    write_arrays(tmp_path)
+    for kind in paths.partner_kinds("train"):
+        for modality in ("ct", "mr"):
+            np.save(tmp_path / f"{kind}_{modality}.npy", np.zeros((4, PIXELS, PIXELS), np.uint16))
+    results = slices_contract.check(tmp_path, lines, stored(), PARAMS.preprocess, places)["expectations"]
+    assert all(result["success"] for result in results)
+    with pytest.raises(UserError, match="pairs are for testing only"):
+        slices_contract.check(tmp_path, lines, stored(), PARAMS.preprocess)
+    np.save(tmp_path / "train_known_mr.npy", np.zeros((3, PIXELS, PIXELS), np.uint16))
+    with pytest.raises(UserError, match="an array has a row for each line of the index"):
+        slices_contract.check(tmp_path, lines, stored(), PARAMS.preprocess, places)
 
 
 @pytest.mark.parametrize("meaning", SLICES_BREAKS)
