@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from pipeline import params
+from pipeline import params, paths
 from pipeline.atomic import new_folder
 from pipeline.dataset import slice_arrays, teacher
 from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST
@@ -75,6 +75,18 @@ def make(folder: Path, *, size: int = 32, **train: object) -> Path:
         )
         shutil.copytree(simulated_heads(size), slices, dirs_exist_ok=True)
     return folder
+
+
+def pair_up(slices: Path) -> Path:
+    """Make registered pairs of the slices in `slices`, row by row, each other side known in full; gives the folder."""
+    index = pd.read_parquet(slices / "index.parquet")
+    index.assign(pair=index["row"]).to_parquet(slices / "index.parquet")
+    for split in ("train", "val"):
+        for modality in ("ct", "mr"):
+            stored = np.load(slices / f"{split}_{modality}.npy")
+            for kind, other in zip(paths.partner_kinds(split), (stored, np.full_like(stored, 65535)), strict=True):
+                np.save(slices / f"{kind}_{modality}.npy", other)
+    return slices
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -12,9 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.models.fast.ranks import ALONE
 from pipeline.models.learner import Learner
-from pipeline.training import data, simulated_pairs
+from pipeline.training import data, paired_slices, simulated_pairs
 from pipeline.training.data import Slices
 from pipeline.training.feed import Feed
+from pipeline.training.paired_slices import PairedSlices
 from pipeline.training.simulated_pairs import SimulatedHeads
 from tests.training import jobs
 
@@ -58,7 +59,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what the meta device lacks: pinned memory, a count of free memory, generators, Adam's fused kernel."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (2**40, 2**40))
-    for module in (data, simulated_pairs, "pipeline.models.learner"):
+    for module in (data, paired_slices, simulated_pairs, "pipeline.models.learner"):
         target = module if isinstance(module, str) else module.__name__
         monkeypatch.setattr(f"{target}.generator_on", lambda *_: FakeGenerator())
     monkeypatch.setattr(torch, "_fused_adam_", plain_updates)
@@ -83,6 +84,22 @@ def test_no_step_copies_from_the_host_and_waits(gan_loss: str, tmp_path: Path) -
         assert copies.blocking == []
         assert copies.count <= 3  # row numbers, from pinned memory
     assert all(loss.device == GPU for loss in losses.values())
+
+
+@pytest.mark.parametrize("room", [2**40, 40])
+def test_registered_pairs_come_without_waiting(room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = jobs.pair_up(jobs.make(tmp_path / "job") / "data/slices")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, room))
+    slices = Slices("train", folder)
+    train = jobs.PARAMS.train.model_copy(update={"pairs": jobs.PARAMS.train.pairs.model_copy(update={"tolerance": 1})})
+    feed = Feed(slices, None, train, 0, GPU, ALONE, PairedSlices(slices, "train", folder))
+    learner = new_learner(pairs=train.pairs)
+    with Copies() as copies:
+        batch, _, registered = feed.inputs(0)
+        assert batch is not None
+        losses = learner.step(batch, None, torch.Generator().manual_seed(0), registered)
+    assert copies.blocking == []
+    assert losses["pairs"].device == GPU
 
 
 def test_slices_that_do_not_fit_are_sent_without_waiting(tmp_path: Path) -> None:
