@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from benchmarks.gpu_checks import Untracked
 from pipeline import params, paths, presets
 from pipeline.processes import Stop
-from pipeline.training.data import Inputs
+from pipeline.training.feed import Inputs
 from pipeline.training.loop import Data, Training
 
 WARM_UP = 5  # first steps of each phase, which fill caches

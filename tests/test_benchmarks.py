@@ -11,7 +11,8 @@ import pytest
 import torch
 from distributed import Client
 
-from benchmarks import bench, cluster, gpu, gpu_checks, memory
+from benchmarks import bench, cluster, gpu, gpu_checks, made_slices, memory, waiting
+from pipeline import params, presets
 from pipeline.parallel import SCHEDULER
 
 TINY = gpu.Plan(torch.device("cpu"), (32,), (2,), 4, "resnet_6", 2, ("float32", "bfloat16, CUDA graphs"))
@@ -101,3 +102,15 @@ def test_memory_that_a_child_has_made_is_told_from_that_of_files(tmp_path: Path)
     assert peak.most["of files"] * 1024 > 90
     assert 60 < peak.most["anonymous"] * 1024 < 90
     assert peak.most["together"] == pytest.approx(peak.most["anonymous"] + peak.most["of files"])
+
+
+def test_the_share_of_a_step_that_goes_into_its_data_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoke = params.parse(presets.nest(presets.complete(["smoke"])), "smoke")
+    made_slices.make_project(tmp_path, {"preprocess.pixels": smoke.preprocess.pixels})
+    monkeypatch.setattr(sys, "argv", ["waiting.py", "smoke", f"--slices={tmp_path / 'data/slices'}", "--steps=3", "--threads=1"])
+    waiting.main()
+    table = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in table] == ["teacher", "unpaired"]
+    assert all(0 < float(row[3].rstrip("%")) < 100 for row in table)
