@@ -80,10 +80,12 @@ def unchanged_stages(folder: Path) -> list[str]:
 
 def read_cached_json(folder: Path, file: Path) -> dict[str, Any]:
     """`file`, an output of the graph or inside one, as dvc.lock has it, from DVC's cache or remote; empty when it is not there."""
+    from dvc_data.index import DataIndexDirError
+
     with open_graph(folder) as dvc:
         try:
             content: dict[str, Any] = json.loads(dvc.datafs.read_text(file.as_posix()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, DataIndexDirError):  # the last: of a folder whose list of files the cache has lost
             return {}
     return content
 
@@ -164,13 +166,14 @@ def open_graph(folder: Path) -> Iterator["Repo"]:
     """DVC's view of the project in `folder`. Raises GraphUnreadable with DVC's own reason where DVC fails."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from dvc_data.index.index import DataIndexError
 
     for package in ("dvc", "dvc_data"):  # they warn of each output that is not there, which is asked here on purpose
         logging.getLogger(package).setLevel(logging.ERROR)
     try:
         with Repo(str(folder)) as dvc:
             yield dvc
-    except (DvcException, UnicodeDecodeError) as error:  # .dvcignore
+    except (DvcException, DataIndexError, UnicodeDecodeError) as error:  # .dvcignore
         raise GraphUnreadable(f"{folder}: {_reason(error)}") from error
 
 

@@ -86,8 +86,15 @@ def _last_download(target: Path) -> Provenance | None:
 
     import dvc.api
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
 
     try:
         return Provenance.parse(json.loads(dvc.api.read(paths.SOURCE_JSON.as_posix(), encoding="utf-8")))
-    except (DvcException, OSError, ValueError, KeyError):  # never downloaded yet, or no longer in the cache: nothing to compare with
+    except (
+        DvcException,
+        DataIndexDirError,
+        OSError,
+        ValueError,
+        KeyError,
+    ):  # never downloaded, or no longer in the cache: nothing to compare
         return None

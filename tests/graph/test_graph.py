@@ -85,6 +85,19 @@ def test_json_is_read_from_the_cache_as_the_lock_has_it(project: Path) -> None:
     assert graph.read_cached_json(project, Path("absent")) == {}
 
 
+def test_a_lost_cache_is_no_fault_and_all_is_made_again(project: Path) -> None:
+    (project / "given").write_text('{"images": 3}')
+    (project / "dvc.yaml").write_text(DVC_YAML.format(command="mkdir -p counted && cp copied counted/bytes"))
+    _run_all(project)
+    assert graph.read_cached_json(project, Path("counted/bytes")) == {"images": 3}
+    for place in ("copied", "counted", ".dvc/cache", ".dvc/tmp"):
+        subprocess.run(["rm", "-r", place], cwd=project, check=True)
+    assert graph.read_cached_json(project, Path("counted/bytes")) == {}
+    assert graph.read_cached_json(project, Path("copied")) == {}
+    assert graph.checkout(project) == ["copy", "count"]
+    assert _run_all(project) == ["ran", "ran"]
+
+
 def test_a_failed_stage_says_its_own_last_word(project: Path) -> None:
     (project / "dvc.yaml").write_text(DVC_YAML.format(command="echo one; echo the reason >&2; exit 2"))
     graph.run_stage("copy", project, lambda _: None)
