@@ -20,6 +20,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from pipeline.domain import Direction
 from pipeline.errors import UserError, say
+from pipeline.processes import begin_service
 from pipeline.serving.guard import Access, BrokenLimit, Guard, TimedProtocol
 from pipeline.serving.jobs import Busy, Job, Jobs, Limits, models_to_serve, working_folder
 from pipeline.serving.worker import Worker
@@ -134,6 +135,7 @@ def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], 
     logging.getLogger("ctmr").setLevel(logging.INFO)
     key = f"/?token={access.token}" if access.token else ""
     app = create_app(names, access=access)
+    begin_service()
     say(f"open http://{host}:{port}{key} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)")
     if host not in LOCAL:
         say("warning: other machines can reach this; uploads travel unencrypted unless a reverse proxy adds TLS")

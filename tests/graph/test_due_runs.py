@@ -1,6 +1,7 @@
 """A schedule goes on however long its Prefect server is away, and does not make up for all that became due meanwhile."""
 
 import errno
+import gc
 import json
 import sys
 import threading
@@ -16,6 +17,7 @@ import prefect
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from pipeline.errors import UserError
 from pipeline.retraining import schedule
 
 
@@ -127,3 +129,21 @@ def test_a_schedule_outlives_its_server_and_skips_what_it_missed(monkeypatch: py
     assert set(Prefect.skipped) == {missed, last_missed}
     assert "when nobody was there to start it" in Prefect.skipped[missed]
     assert said == ["the Prefect server does not answer", "the Prefect server is back"]
+
+
+def test_garbage_is_looked_for_as_python_does_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`ctmr` starts with high thresholds, for its imports; a schedule that kept them grew by 30 MiB in half an hour."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        with pytest.raises(UserError):
+            schedule.serve_schedule(tmp_path, "0 3 * * 1", "UTC", 0)
+        assert gc.get_threshold() == (100_000, 50, 50)
+        monkeypatch.setattr(schedule.workspace, "check_repository", lambda _: None)
+        monkeypatch.setattr(schedule.own_server, "prefect_server", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(schedule.signal, "signal", lambda *_: None)
+        schedule.serve_schedule(tmp_path, "0 3 * * 1", "UTC", 0)
+        assert gc.get_threshold() == (700, 10, 10)
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
