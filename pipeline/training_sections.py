@@ -57,7 +57,7 @@ class RegisteredPairs(Section):
     weight: Weight = 10.0
     """weight of the loss on registered pairs, from then on to the end; 0: they train unpaired"""
     tolerance: Annotated[int, Field(ge=0, le=4)] = 0
-    """pixels by which the two sides may be shifted against each other; 0: plain L1"""
+    """pixels by which the two sides may be shifted against each other, in the loss of MR→CT; 0: plain L1"""
 
 
 class Train(Section):

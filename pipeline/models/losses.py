@@ -56,9 +56,10 @@ def l1_loss(prediction: Tensor, truth: Tensor, weight: Tensor | None = None) -> 
 
 
 def tolerant_l1_loss(prediction: Tensor, truth: Tensor, weight: Tensor | None, reach: int) -> Tensor:
-    """As `l1_loss` of pairs that are registered to `reach` pixels: in each patch, of all shifts of the truth, the one that fits best.
+    """As `l1_loss` of pairs that are registered to `reach` pixels: its mean with the error that is left after the best shift of each patch.
 
-    Patches of PATCH × PATCH pixels overlap by half. Where the shifted truth is not known (its weight is 0), it counts unshifted.
+    Patches of PATCH × PATCH pixels overlap by half. Where the shifted truth is not known (its weight is 0), it counts unshifted. The best
+    shift alone would leave it open where a translation lies.
     """
     if weight is None or not reach:
         return l1_loss(prediction, truth, weight)
@@ -72,4 +73,4 @@ def tolerant_l1_loss(prediction: Tensor, truth: Tensor, weight: Tensor | None, r
             shifted = torch.where(known[place] > 0, around[place], truth)
             error = weight * (prediction.float() - shifted).abs()
             errors.append(functional.avg_pool2d(error, PATCH, PATCH // 2, ceil_mode=True, count_include_pad=False))
-    return torch.stack(errors).amin(0).mean()
+    return (l1_loss(prediction, truth, weight) + torch.stack(errors).amin(0).mean()) / 2
