@@ -80,7 +80,7 @@ def unchanged_stages(folder: Path) -> list[str]:
 
 def read_cached_json(folder: Path, file: Path) -> dict[str, Any]:
     """`file`, an output of the graph or inside one, as dvc.lock has it, from DVC's cache or remote; empty when it is not there."""
-    from dvc_data.index import DataIndexDirError
+    from dvc.repo.data import DataIndexDirError
 
     with open_graph(folder) as dvc:
         try:
@@ -166,14 +166,14 @@ def open_graph(folder: Path) -> Iterator["Repo"]:
     """DVC's view of the project in `folder`. Raises GraphUnreadable with DVC's own reason where DVC fails."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
-    from dvc_data.index.index import DataIndexError
+    from dvc.repo.data import DataIndexDirError
 
     for package in ("dvc", "dvc_data"):  # they warn of each output that is not there, which is asked here on purpose
         logging.getLogger(package).setLevel(logging.ERROR)
     try:
         with Repo(str(folder)) as dvc:
             yield dvc
-    except (DvcException, DataIndexError, UnicodeDecodeError) as error:  # .dvcignore
+    except (DvcException, DataIndexDirError, UnicodeDecodeError) as error:  # .dvcignore
         raise GraphUnreadable(f"{folder}: {_reason(error)}") from error
 
 

@@ -86,7 +86,7 @@ def _last_download(target: Path) -> Provenance | None:
 
     import dvc.api
     from dvc.exceptions import DvcException
-    from dvc_data.index import DataIndexDirError
+    from dvc.repo.data import DataIndexDirError
 
     try:
         return Provenance.parse(json.loads(dvc.api.read(paths.SOURCE_JSON.as_posix(), encoding="utf-8")))

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from pipeline import paths
 from pipeline.atomic import new_file
 from pipeline.tracking.finding import Finding
@@ -21,15 +19,16 @@ if TYPE_CHECKING:
 
 def lock_file() -> Iterator[Finding]:
     """dvc.lock: DVC writes it in place, and no command of DVC works with the half that a kill or a full disk leaves."""
+    from dvc.exceptions import DvcException
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
+    from dvc.utils.strictyaml import load
 
     file = paths.DVC_LOCK
     if not file.is_file():
         return
     try:
-        COMPILED_LOCKFILE_SCHEMA(yaml.load(file.read_bytes(), yaml.CSafeLoader) or {})
-    except (yaml.YAMLError, UnicodeDecodeError, Invalid):
+        load(str(file), COMPILED_LOCKFILE_SCHEMA)
+    except DvcException:
         remedy = "ctmr doctor --fix puts it aside; dvc repro then brings back what DVC's cache has, or git checkout dvc.lock yours"
         yield Finding(f"{file}: damaged", remedy, partial(file.rename, file.with_name(f"{file.name}.damaged")))
 
