@@ -93,7 +93,7 @@ def test_by_schedule_one_at_a_time_until_nothing_is_new(place: Place) -> None:
     assert names[1] == "Skipped"
     assert set(names[1:]) <= {"Skipped", "No change"}
     quick = next(run for run in place.server.runs() if run["state_name"] == "No change")
-    assert quick["total_run_time"] < 15
+    assert quick["total_run_time"] < 60  # 3 s on an idle machine; a graph takes minutes
     assert [posted["outcome"] for posted in place.posted][:2] == [names[0].lower(), "no change"]
     assert "| train | ran |" in place.posted[0]["text"]
     assert "runs?workflowType=machine_learning&compareRunsMode=CHART" in place.posted[0]["text"]
