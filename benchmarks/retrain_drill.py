@@ -30,6 +30,7 @@ def play_kill(place: Place, dice: random.Random, expected: dict[str, bytes], sec
         try:
             process.wait(timeout=moment)
             done.append("ended by itself")
+            break
         except subprocess.TimeoutExpired:
             for victim in [psutil.Process(process.pid)] if whom == "itself" else place.processes():
                 with suppress(psutil.Error):

@@ -62,6 +62,13 @@ class Place(Drill):
         self._run("git", "-c", "user.name=drill", "-c", "user.email=drill@example.org", "commit", "-qam", "settings")
         self.empty()
 
+    def empty(self) -> None:
+        """What retrainings committed as well: they go on from there."""
+        super().empty()
+        listed = ["git", "for-each-ref", "--format=%(refname)", "refs/exps"]
+        for name in subprocess.run(listed, cwd=self.folder, capture_output=True, text=True, check=True).stdout.split():
+            subprocess.run(["git", "update-ref", "-d", name], cwd=self.folder, check=True)
+
     def add_data(self) -> str:
         for file in (self.spare.pop() for _ in range(min(2, len(self.spare)))):
             target = self.folder.parent / "slices" / file.relative_to(self.folder.parent / "spare")
