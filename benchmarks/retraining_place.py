@@ -86,7 +86,7 @@ class Place(Drill):
         """All that were started with this project's environment, the server that the drill itself keeps aside."""
         home, found = str(self.folder.parent / "prefect"), []
         for process in psutil.process_iter():
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, ProcessLookupError):  # ended meanwhile
                 own = self.server is not None and os.getsid(process.pid) == self.server.pid
                 if process.environ().get("PREFECT_HOME") == home and process.status() != psutil.STATUS_ZOMBIE and not own:
                     found.append(process)
