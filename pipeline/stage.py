@@ -134,8 +134,8 @@ def _interruptible(name: str, stop: Stop, saves: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         raise UserError(f"{name} was stopped; dvc repro begins it again") from None
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handler in before.items():  # of a stage that was stopped, another signal does not change how it ends
+            signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)
 
 
 def _watch(process: psutil.Process) -> None:

@@ -83,6 +83,29 @@ def test_stopped_by_hand_it_ends_in_one_line_and_leaves_nothing(project: Path, n
     assert left(project) == []
 
 
+LEAVES = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.stage import running
+
+try:
+    with running("download"):
+        Path("begun").touch()
+        signal.pause()
+finally:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+"""
+
+
+def test_a_signal_on_the_way_out_changes_nothing(project: Path) -> None:
+    (project / "work.py").write_text(LEAVES)
+    process = start(project, sys.executable, "work.py")
+    process.send_signal(signal.SIGHUP)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (2, "error: download was stopped; dvc repro begins it again\n")
+
+
 def test_control_c_in_dvc_repro_shows_no_traceback(project: Path) -> None:
     process = start(project, "dvc", "repro")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it, to dvc and stage alike
