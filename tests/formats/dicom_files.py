@@ -5,13 +5,28 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from pipeline.formats import table
+from pipeline.formats.slices import Slice
+
 AXIAL = [1.0, 0, 0, 0, 1, 0]
 SERIES = generate_uid(entropy_srcs=["series of the tests"])
 STUDY = generate_uid(entropy_srcs=["study of the tests"])
+STORED = np.arange(12, dtype=np.int16).reshape(3, 4) * 100
+SHIPPED = ("CT_small.dcm", "MR_small.dcm")  # of pydicom
+
+
+def shipped(name: str) -> Path:
+    return Path(str(get_testdata_file(name)))
+
+
+def only(path: Path) -> Slice:
+    (one,) = table.read_slices(path)
+    return one
 
 
 def write(path: Path, stored: np.ndarray[Any, Any], position: float = 0.0, **attributes: Any) -> Path:

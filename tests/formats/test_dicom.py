@@ -6,24 +6,11 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pydicom.data import get_testdata_file
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from pipeline.formats import dicom_contrast, table
-from pipeline.formats.slices import NotAxial, OtherModality, Slice, Unreadable
-from tests.formats.dicom_files import AXIAL, write, write_enhanced
-
-STORED = np.arange(12, dtype=np.int16).reshape(3, 4) * 100
-SHIPPED = ("CT_small.dcm", "MR_small.dcm")
-
-
-def shipped(name: str) -> Path:
-    return Path(str(get_testdata_file(name)))
-
-
-def only(path: Path) -> Slice:
-    (one,) = table.read_slices(path)
-    return one
+from pipeline.formats.slices import NotAxial, OtherModality, Unreadable
+from tests.formats.dicom_files import AXIAL, SHIPPED, STORED, only, shipped, write, write_enhanced
 
 
 def test_hounsfield_units(tmp_path: Path) -> None:

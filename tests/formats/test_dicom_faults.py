@@ -7,24 +7,11 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless
 
 from pipeline.formats import table
-from pipeline.formats.slices import Slice, Truncated, Unreadable
-from tests.formats.dicom_files import write
-
-STORED = np.arange(12, dtype=np.int16).reshape(3, 4) * 100
-SHIPPED = ("CT_small.dcm", "MR_small.dcm")
-
-
-def shipped(name: str) -> Path:
-    return Path(str(get_testdata_file(name)))
-
-
-def only(path: Path) -> Slice:
-    (one,) = table.read_slices(path)
-    return one
+from pipeline.formats.slices import Truncated, Unreadable
+from tests.formats.dicom_files import SHIPPED, STORED, only, shipped, write
 
 
 def test_a_file_without_the_header_that_the_standard_asks_for(tmp_path: Path) -> None:
