@@ -5,13 +5,13 @@ needs it, so that a stage which only sees pictures starts half a second sooner.
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, cast
 
 from pipeline.errors import UserError
+from pipeline.folders import walk
 from pipeline.formats import dicom, itk, mgh, nifti, packed, pictures, values
 from pipeline.formats.slices import LIMITS, Limits, Slice, Unreadable
 from pipeline.formats.synthetic import Synthetic, check_name
@@ -275,18 +275,6 @@ def _sorted_out(folder: Path) -> tuple[list[tuple[Path, Format]], list[Unreadabl
             unknown.append((file, error))
     parts = {part for file, format_ in known if hasattr(format_, "data_beside") for part in format_.data_beside(file)}
     return [(file, format_) for file, format_ in known if file not in parts], [error for file, error in unknown if file not in parts]
-
-
-def walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Everything below `folder` that is no folder, links followed (but not into a folder that they lie in), hidden names left out."""
-    real = folder.resolve()
-    for entry in sorted(folder.iterdir()) if real not in above else ():
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from walk(entry, above | {real})
-        else:
-            yield entry
 
 
 @lru_cache(maxsize=1)

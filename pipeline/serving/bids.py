@@ -10,8 +10,8 @@ from typing import Any
 from pipeline import atomic
 from pipeline.domain import Modality
 from pipeline.errors import UserError
+from pipeline.folders import walk
 from pipeline.formats.synthetic import WARNING, Label
-from pipeline.formats.table import walk
 
 VERSION = "1.10.0"  # of BIDS
 DESCRIPTION = "dataset_description.json"

@@ -56,15 +56,13 @@ def extract(archive: Path, folder: Path) -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             output = target.open("xb")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise UserError(
-                f"{archive}: holds {name!r} twice, or as file and folder; unpack it yourself and give the folder instead"
-            ) from None
-        except OSError as error:
+            raise UserError(f"{archive}: holds {name!r} twice, or as file and folder; {_BY_HAND}") from None
+        except OSError:
             if target.name and len(target.name.encode()) > 255:
                 raise UserError(f"{archive}: the name {name[:40]!r}... is too long for this disk") from None
-            raise error
+            raise
         with output:
-            while chunk := _guarded(archive, lambda stream=stream: stream.read(_CHUNK)):  # type: ignore[misc]
+            while chunk := _guarded(archive, stream.read, _CHUNK):
                 written += len(chunk)
                 if written > allowed:
                     raise UserError(
@@ -82,10 +80,10 @@ def _is_zip(archive: Path) -> bool:
         return False
 
 
-def _guarded(archive: Path, action: Callable[[], T]) -> T:
-    """Run an action that only reads; whatever the archive's parsers raise means that it is damaged."""
+def _guarded(archive: Path, read: Callable[..., T], *arguments: object) -> T:
+    """What `read` gives; whatever the archive's parsers raise there means that it is damaged."""
     try:
-        return action()
+        return read(*arguments)
     except _DAMAGE as error:
         if isinstance(error, RuntimeError) and "password" in str(error):
             raise UserError(f"{archive}: encrypted; {_BY_HAND}") from None
@@ -93,14 +91,14 @@ def _guarded(archive: Path, action: Callable[[], T]) -> T:
 
 
 def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with _guarded(archive, lambda: zipfile.ZipFile(archive)) as opened:
+    with _guarded(archive, zipfile.ZipFile, archive) as opened:
         for entry in opened.infolist():
             kind = entry.external_attr >> 28  # the Unix file type, where the archiver kept one: 8 file, 4 folder, 10 link
             if kind not in (0, 4, 8):
                 raise UserError(f"{archive}: {entry.filename!r} is a link or device; only plain files and folders are accepted")
             _inside(archive, entry.filename)
             if not entry.is_dir():
-                with _guarded(archive, lambda entry=entry: opened.open(entry)) as stream:  # type: ignore[misc]
+                with _guarded(archive, opened.open, entry) as stream:
                     yield entry.filename, stream
 
 
@@ -117,12 +115,12 @@ def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 raise UserError(f"{archive}: {entry.name!r} is a link or device; only plain files and folders are accepted")
             _inside(archive, entry.name)
             if entry.isreg():
-                stream = _guarded(archive, lambda entry=entry: opened.extractfile(entry))  # type: ignore[misc]
+                stream = _guarded(archive, opened.extractfile, entry)
                 assert stream is not None
                 yield entry.name, stream
             opened.members.clear()  # type: ignore[attr-defined]  # a tar with many entries would otherwise be kept in memory
         file.seek(opened.offset)  # where tarfile saw no further entry: at a damaged header or early end too, without a word
-        if _guarded(archive, lambda: file.read(tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
+        if _guarded(archive, file.read, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise UserError(f"{archive}: damaged or truncated archive (no end mark); download or copy it again")
 
 
@@ -155,13 +153,8 @@ class _Sober:
 def _inside(archive: Path, name: str) -> PurePosixPath:
     """The relative path that `name` stands for; both kinds of slash separate, as some Windows archivers write backslashes."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if (
-        path.is_absolute()
-        or PureWindowsPath(name).drive
-        or ".." in path.parts
-        or "\0" in name
-        or (not path.parts and name not in (".", "./"))
-    ):
+    odd = ".." in path.parts or "\0" in name or (not path.parts and name not in (".", "./"))
+    if odd or path.is_absolute() or PureWindowsPath(name).drive:
         raise UserError(f"{archive}: {name!r} points outside of the archive; refused, since it could overwrite other files")
     try:
         name.encode()

@@ -5,12 +5,11 @@ Imports nothing slow: the look stage asks at every `dvc repro`.
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import atomic, paths
+from pipeline.folders import walk
 
 SETTLED = 2 * 10**9  # nanoseconds; a file that changed less long ago may change again within the same tick of the file system's clock
 
@@ -18,12 +17,15 @@ Seen = dict[str, list[str | int]]  # by a hash of the file's place, so that no n
 
 
 def digest(place: Path) -> str:
-    """SHA-256 over names and bytes of all files below the folder `place`, or of the file `place`. Raises FileNotFoundError."""
+    """SHA-256 over names and bytes of the files below the folder `place`, hidden ones left out, or of the file `place`.
+
+    Raises FileNotFoundError.
+    """
     place = place.resolve(strict=True)
     memory = paths.home() / paths.LOOK / f"{_hash(str(place))}.json"
     seen, now, whole = _recall(memory), time.time_ns(), hashlib.sha256()
     seen_now: Seen = {}
-    for file in sorted(_files(place)) if place.is_dir() else [place]:
+    for file in sorted(file for file in walk(place) if file.is_file()) if place.is_dir() else [place]:
         name = file.relative_to(place).as_posix()
         try:
             state = file.stat()
@@ -40,18 +42,6 @@ def digest(place: Path) -> str:
     if seen_now != seen:
         atomic.write_json(memory, seen_now)
     return whole.hexdigest()
-
-
-def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Every file below `folder`, links followed, but not into a folder that they lie in: a patient who is a link counts as well."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _files(entry, above | {real})
-        elif entry.is_file():
-            yield entry
 
 
 def _recall(memory: Path) -> Seen:

@@ -63,7 +63,8 @@ def copy_tree(root: Path, target: Path, title: str, pattern: str = patients.AUTO
         names = identity.Names(layout.walk(root))
         found = layout.find(root, names.path, pattern)
         layout.copy(found, target)
-        layout.write_table(found, target / paths.FILES_CSV.name)
+        rows = ((place.target.as_posix(), place.patient, place.contrast) for place in found.places)
+        layout.write_table(rows, target / paths.FILES_CSV.name)
         paired = pairs.of_images(pairs.find(root, found, names.group), target)
     except UserError as error:
         raise UserError(f"{title}: {error}") from None

@@ -6,17 +6,17 @@ any order. Names that no header explains stay: they are the user's own.
 """
 
 import contextlib
+import functools
 import itertools
-import logging
 import re
 import unicodedata
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline import privacy
+from pipeline.formats.silence import silent
 from pipeline.parallel import in_parallel
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ _TEXTS = (
     "PatientAddress", "PatientTelephoneNumbers", "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName",
     "RegionOfResidence", "CountryOfResidence", "Occupation",
 )  # fmt: skip
-_DATES = ("PatientBirthDate",)
 # Words that stand in headers and in anybody's folders alike, and tell nothing: those of layouts, of imaging, of made-up patients.
 _COMMON_WORDS = """
     ct mr mri cta mra cbct pet t1 t2 t1w t2w flair pd pdw dwi adc dicom dcm nifti nii png image images img series scan scans study slice
@@ -105,11 +104,9 @@ class Names:
         if not self._tells(part):
             return part
         suffixes = "".join(PurePosixPath(part).suffixes[-2:]) if part.lower().endswith(".gz") else PurePosixPath(part).suffix
-        return (
-            f"{_hashed(part[: len(part) - len(suffixes)])}{suffixes}"
-            if re.fullmatch(r"(\.[A-Za-z]\w{0,4}){0,2}", suffixes)
-            else _hashed(part)
-        )
+        if not re.fullmatch(r"(\.[A-Za-z]\w{0,4}){0,2}", suffixes):
+            suffixes = ""
+        return _hashed(part.removesuffix(suffixes)) + suffixes
 
     def _tells(self, name: str) -> bool:
         if name not in self._telling:
@@ -122,10 +119,7 @@ def _hashed(name: str) -> str:
 
 
 def _identity_of_files(files: list[Path]) -> Identity:
-    everybody = Identity()
-    for file in files:
-        everybody |= identity_of(file)
-    return everybody
+    return functools.reduce(Identity.__or__, map(identity_of, files), Identity())
 
 
 def identity_of(file: Path) -> Identity:
@@ -134,18 +128,11 @@ def identity_of(file: Path) -> Identity:
         return Identity()
     import pydicom
 
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)  # its messages quote the header
     identity = Identity()
-    try:
-        with warnings.catch_warnings(), contextlib.suppress(Exception):  # damaged files are judged later, by their reader
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, defer_size=2**16)
-            for part in _datasets(dataset):
-                identity |= _identity(part)
-    finally:
-        logger.setLevel(level)
+    with silent("pydicom"), contextlib.suppress(Exception):  # damaged files are judged later, by their reader
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, defer_size=2**16)
+        for part in _datasets(dataset):
+            identity |= _identity(part)
     return identity
 
 
@@ -180,8 +167,7 @@ def _identity(dataset: "Dataset") -> Identity:
         words |= set(_id_words(_text(dataset, name)))
     for name in _TEXTS:
         words |= {word for word in _split(_plain(_text(dataset, name))) if _is_long(word) and word not in _COMMON}
-    dates = {date for name in _DATES for date in _dates_of_birth(_text(dataset, name))}
-    return Identity(frozenset(words), frozenset(names), frozenset(dates))
+    return Identity(frozenset(words), frozenset(names), frozenset(_dates_of_birth(_text(dataset, "PatientBirthDate"))))
 
 
 def _decodings(name: "PersonName") -> set[str]:

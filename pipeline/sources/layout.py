@@ -14,12 +14,14 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from pipeline import folders
 from pipeline.errors import UserError
 from pipeline.sources import patients
+from pipeline.sources.patients import Place
 
 KAGGLE_FOLDERS = {"traina": ("ct", "train"), "trainb": ("mr", "train"), "testa": ("ct", "test"), "testb": ("mr", "test")}
 MODALITY_WORDS = {"ct": "ct", "mr": "mr", "mri": "mr"}
@@ -37,20 +39,6 @@ _NO_HEAD = {"mask", "cbct", "overview", "seg", "label", "labels"}  # names of fi
 _CT_NAME = re.compile(r"ct(?=\.(mha|nrrd|nii|nii\.gz|mgz|mgh)$)", re.IGNORECASE)
 _HEADERS = (".hdr", ".mhd", ".nhdr")  # text or numbers that describe the voxels in a file of the same name
 _VOXELS = (".img", ".raw", ".zraw", ".img.gz", ".raw.gz")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A file of the source with what its path says: folders above the modality and below it, patient and MR contrast ("" unknown)."""
-
-    source: Path
-    modality: str
-    split: str
-    above: tuple[str, ...]
-    below: tuple[str, ...]
-    target: PurePosixPath
-    patient: str = ""
-    contrast: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,12 +72,12 @@ def find(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosi
         head = (modality, split) if split else (modality,)
         target = names.free(rename(PurePosixPath(*head, *above[shared:], *below)), file)
         contrast = _contrast(below[-1]) if modality == "mr" else ""
-        places.append(Place(file, modality, split, above[shared:], below, target, contrast=contrast))
-    told = patients.tell([(place.modality, place.above, place.below, place.target) for place in places], pattern)
-    places = [Place(**{**vars(place), "patient": patient}) for place, patient in zip(places, told.patients, strict=True)]
+        places.append(Place(file, modality, above[shared:], below, target, contrast=contrast))
+    names_of_patients, sentence = patients.tell(places, pattern)
+    places = [replace(place, patient=patient) for place, patient in zip(places, names_of_patients, strict=True)]
     sorted_in = {place.source for place in places}
     left = [file for file in files if file not in sorted_in and _may_be_image(file.name) and not _is_mask(file.name)]
-    return Layout(places, "; ".join([told.sentence, *_describe_left(len(left), len(lost))]))
+    return Layout(places, "; ".join([sentence, *_describe_left(len(left), len(lost))]))
 
 
 def copy(layout: Layout, folder: Path) -> None:
@@ -109,15 +97,12 @@ def mask_of(ct: PurePosixPath) -> PurePosixPath:
     return PurePosixPath("mask", *ct.parts[1:])
 
 
-def write_table(layout: Layout, file: Path) -> None:
-    """Write what paths say of files, as CSV with COLUMNS; only the files of which they say something."""
-    rows = [(place.target.as_posix(), place.patient, place.contrast) for place in layout.places if place.patient or place.contrast]
-    if not rows:
-        return
-    with file.open("w", newline="", encoding="utf-8") as output:
-        writer = csv.writer(output, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(sorted(rows))
+def write_table(rows: Iterable[tuple[str, str, str]], file: Path) -> None:
+    """Write CSV with COLUMNS: of files, what is known of them; only those of which something is known."""
+    known = sorted(row for row in rows if any(row[1:]))
+    if known:
+        with file.open("w", newline="", encoding="utf-8") as output:
+            csv.writer(output, lineterminator="\n").writerows([COLUMNS, *known])
 
 
 def read_table(file: Path) -> dict[str, tuple[str, str]]:
@@ -133,7 +118,11 @@ def walk(root: Path, lost: list[Path] | None = None) -> Iterator[Path]:
 
     Links that lead nowhere are added to `lost`.
     """
-    yield from _walk(root, frozenset(), [] if lost is None else lost)
+    for file in folders.walk(root, skip=_NO_IMAGE_NAMES):
+        if file.is_file():
+            yield file
+        elif file.is_symlink() and lost is not None:
+            lost.append(file)
 
 
 def stem(path: PurePosixPath) -> str:
@@ -141,23 +130,6 @@ def stem(path: PurePosixPath) -> str:
     text = path.as_posix()
     packed = re.search(r"(\.(nii|img|raw|mha|nrrd))?\.gz$", text.lower())
     return text[: packed.start()] if packed else text[: len(text) - len(path.suffix)]
-
-
-def _walk(folder: Path, above: frozenset[str], lost: list[Path]) -> Iterator[Path]:
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_file():
-            yield Path(entry.path)
-        elif entry.is_dir() and entry.name.lower() not in _NO_IMAGE_NAMES:
-            yield from _walk(Path(entry.path), above | {real}, lost)
-        elif entry.is_symlink() and not entry.is_dir():
-            lost.append(Path(entry.path))
 
 
 def _describe_left(left: int, lost: int) -> Iterator[str]:

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from pipeline.domain import CONTRASTS, MODALITIES
 from pipeline.errors import UserError
 from pipeline.formats.table import image_of
-from pipeline.sources.layout import Layout, Place, walk
+from pipeline.sources.layout import Layout, walk
+from pipeline.sources.patients import Place
 
 COLUMNS = ("ct", "mr", "contrast", "group", "place")
 NAME = "pairs.csv"

@@ -3,12 +3,10 @@
 A training subject gives CT or MR, never both; a test subject gives both on one pixel grid, listed in pairs.csv with the contrast.
 """
 
-import csv
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +15,7 @@ from pipeline import paths
 from pipeline.domain import CONTRASTS
 from pipeline.parallel import in_parallel
 from pipeline.params import Data, Phantom
-from pipeline.phantom import Head, simulate_subject
+from pipeline.phantom import simulate_subject
 from pipeline.phantom.atlas import load_atlas
 from pipeline.phantom.damage import draw_look, render_ct, render_mr
 from pipeline.sources import layout, pairs
@@ -44,15 +42,12 @@ def fetch(data: Data, target: Path, *, workers: int | None = None) -> Fetched:
     paired, owners = [], []
     for job, (files, rows) in zip(jobs, in_parallel(draw, jobs, workers), strict=True):
         paired += rows
-        owners += [(name, job.name) for name in files]
+        owners += [(name, job.name, "") for name in files]
         for name, content in files.items():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes(content)
     pairs.write(paired, target)
-    with (target / paths.FILES_CSV.name).open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(layout.COLUMNS)
-        table.writerows((name, owner, "") for name, owner in sorted(owners))
+    layout.write_table(owners, target / paths.FILES_CSV.name)
     facts: dict[str, object] = {"layout": f"patients: {len(jobs)}, each a simulated head"}
     facts |= {"seed": phantom.seed, "subjects": phantom.subjects, "test_subjects": phantom.test_subjects}
     return Fetched("Simulated heads", version="1", simulated=True, facts=facts)
@@ -85,12 +80,9 @@ def _draw_subject(job: Job, *, slices: int, pixels: int) -> tuple[dict[str, byte
         names = {modality: f"{modality}/{job.split}/{job.name}_{n}.png" for modality in job.modalities}
         for modality, name in names.items():
             with BytesIO() as file:
-                Image.fromarray(_picture(head, modality, looks)).save(file, "PNG", compress_level=1)
+                picture = render_ct(head.ct, looks["ct"]) if modality == "ct" else render_mr(head.mr, looks["mr"])
+                Image.fromarray(picture).save(file, "PNG", compress_level=1)
                 files[name] = file.getvalue()
         if len(names) == 2:
             rows.append({**names, "contrast": str(head.contrast), "group": job.name, "place": "test"})
     return files, rows
-
-
-def _picture(head: Head, modality: str, looks: dict[str, Any]) -> Any:
-    return render_ct(head.ct, looks["ct"]) if modality == "ct" else render_mr(head.mr, looks["mr"])
