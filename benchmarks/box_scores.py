@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.domain import DIRECTIONS, Contrast, Direction, Modality
-from pipeline.evaluation.baselines import baselines
+from pipeline.evaluation.baselines import MeanPicture, baselines
 from pipeline.evaluation.batches import read_batches
 from pipeline.evaluation.brain_window import dice
 from pipeline.evaluation.bulk_density import BULK_DENSITIES
-from pipeline.evaluation.mean_picture import MeanPicture
 from pipeline.evaluation.registered_pairs import store_pairs
 from pipeline.evaluation.results import summarise
 from pipeline.evaluation.scoring import MODEL

@@ -272,10 +272,10 @@ def rollback(name: str) -> None:
 @app.command()
 def reference(model: Annotated[str, typer.Argument(help="Such as mr-to-ct@champion or mr-to-ct/3.")] = "mr-to-ct@champion") -> None:
     """Look for drift against the data that a registered model was trained on, from the next validate on."""
-    from pipeline.tracking import reference as references
+    from pipeline.tracking import models_command
 
     os.chdir(paths.project_root())
-    print(f"{paths.PARAMS}: quality.drift_reference is {references.use_data_of(model)}, the data of {model}")
+    print(f"{paths.PARAMS}: quality.drift_reference is {models_command.use_data_of(model)}, the data of {model}")
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """What a translation must beat: methods that look at no more than brightness."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline import paths
 from pipeline.dataset import slice_arrays
-from pipeline.domain import Direction
+from pipeline.domain import Direction, Modality
 from pipeline.imaging.intensity import display
 
 Images = NDArray[np.float32]
@@ -32,14 +32,12 @@ def baselines(direction: Direction, folder: Path = paths.SLICES) -> Mapping[str,
     untaught: dict[str, Callable[[Images], Images]] = {"copy": lambda images: images, "black": np.zeros_like}
     if not (folder / paths.slices("train", direction.target).name).is_file():
         return untaught
-    training = slice_arrays.load_array("train", direction.target, folder)
-    sample = np.asarray(training[np.unique(np.linspace(0, len(training) - 1, TRAINING_SLICES).round().astype(int))])
-    shown = display(slice_arrays.to_float(sample), direction.target, slice_arrays.load_preprocessing(folder).ct_window)
-    mean = shown.mean(axis=0)
+    shown = display(read_sample(direction.target, folder), direction.target, slice_arrays.load_preprocessing(folder).ct_window)
+    mean = MeanPicture(shown.mean(axis=0))
     levels, quantiles = histogram(shown)
     return untaught | {
         "histogram": lambda images: np.stack([match_histogram(image, levels, quantiles) for image in images]),
-        "mean": lambda images: np.repeat(_resize(mean, (images.shape[1], images.shape[2]))[None], len(images), axis=0),
+        "mean": mean.translate,
     }
 
 
@@ -56,6 +54,26 @@ def match_histogram(image: NDArray[np.float32], levels: NDArray[np.float64], qua
     return np.interp(np.cumsum(counts) / image.size, quantiles, levels)[place].reshape(image.shape).astype(np.float32)
 
 
-def _resize(mean: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """The mean picture at the size of the slices: models from elsewhere may be of another size than this project's training slices."""
-    return mean if mean.shape == shape else np.asarray(Image.fromarray(mean).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+class MeanPicture:
+    """A picture (H, W) in 0..1 as a generator that does not look at its input."""
+
+    def __init__(self, picture: Images) -> None:
+        self.picture = Image.fromarray(picture.astype(np.float32))
+
+    def translate(self, images: Images, contrast: Sequence[str] | str | None = None) -> Images:
+        """The picture in the size of `images` (N, H, W), N times: models from elsewhere may be of another size than the training slices."""
+        height, width = images.shape[1:]
+        resized = np.asarray(self.picture.resize((width, height), Image.Resampling.BILINEAR))
+        return np.repeat(resized[None], len(images), axis=0)
+
+
+def mean_picture(target: Modality, folder: Path = paths.SLICES) -> MeanPicture:
+    """The mean of the training slices of `target` in the store `folder`. Raises UserError where there are none."""
+    return MeanPicture(read_sample(target, folder).mean(axis=0))
+
+
+def read_sample(target: Modality, folder: Path) -> Images:
+    """TRAINING_SLICES of the training slices of `target` at most, evenly spread, in 0..1 as the networks see them."""
+    training = slice_arrays.load_array("train", target, folder)
+    places = np.linspace(0, len(training) - 1, TRAINING_SLICES).round().astype(int)
+    return slice_arrays.to_float(np.asarray(training[np.unique(places)]))

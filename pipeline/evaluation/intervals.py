@@ -40,15 +40,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """Whether a challenger's error is at most `margin` above the champion's: the upper end of the difference's interval decides.
-
-    `enough`: there are ENOUGH_GROUPS groups; with fewer `passed` is False.
-    """
+    """The mean difference of a challenger's and a champion's errors over `groups` groups, and whether it is small enough for sure."""
 
     difference: Interval
-    margin: float
     groups: int
-    enough: bool
     passed: bool
 
 
@@ -107,12 +102,11 @@ def non_inferiority(differences: NDArray[np.float64], groups: Sequence[str], mar
     """Test a challenger by its errors' `differences` to the champion (challenger minus champion) on the same slices.
 
     It passes when the upper end of the two-sided 95 % interval of the mean difference lies below `margin`, so that a challenger that is
-    truly worse by `margin` passes in 2.5 %. None where no difference is defined.
+    truly worse by `margin` passes in 2.5 %. With fewer than ENOUGH_GROUPS groups none passes. None where no difference is defined.
     """
     difference = mean_interval(differences, groups)
     if difference is None:
         return None
     count = len(group_means(differences, groups))
-    enough = count >= ENOUGH_GROUPS
-    passed = enough and difference.high is not None and difference.high < margin
-    return NonInferiority(replace(difference, signed=True), margin, count, enough, passed)
+    passed = count >= ENOUGH_GROUPS and difference.high is not None and difference.high < margin
+    return NonInferiority(replace(difference, signed=True), count, passed)

@@ -1,7 +1,7 @@
 """A model of another training on slices that were prepared for this one: resized to its size, and its translations resized back."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +19,14 @@ Images = NDArray[np.float32]
 FREE = ("pixels", "teacher_pairs", "teacher_across")  # of `preprocess`: what two models that are compared may differ in
 
 
-@dataclass(frozen=True)
-class OtherModel:
-    """A generator and the side of the pictures that it was trained on."""
+def load_other_model(folder: Path, direction: Direction, ours: Preprocess) -> Callable[[Images, Sequence[str], int], Images]:
+    """The generator in a folder with model.json as a function of slices, contrasts and how many at once; see `translate_resized`.
 
-    generator: Generator
-    pixels: int
-
-    @classmethod
-    def load(cls, folder: Path, direction: Direction, ours: Preprocess) -> "OtherModel":
-        """The generator in a folder with model.json. Raises UserError when there is none, or it sees slices prepared in another way."""
-        theirs = load_preprocess(folder)
-        check_comparable(ours, theirs)
-        return cls(load_generator(folder, direction), theirs.pixels)
-
-    def translate(self, images: Images, contrast: Sequence[str], at_once: int) -> Images:
-        """Translate prepared slices (N, size, size) in 0..1 to the same shape and range."""
-        return translate_resized(self.generator, self.pixels, images, contrast, at_once)
+    Raises UserError when there is none, or it sees slices prepared in another way than `ours`.
+    """
+    theirs = load_preprocess(folder)
+    check_comparable(ours, theirs)
+    return partial(translate_resized, load_generator(folder, direction), theirs.pixels)
 
 
 def translate_resized(generator: Generator, pixels: int, images: Images, contrast: Sequence[str], at_once: int) -> Images:

@@ -24,7 +24,7 @@ from pipeline.evaluation import texture
 from pipeline.evaluation.baselines import baselines
 from pipeline.evaluation.batches import Batch, read_batch, split_rows
 from pipeline.evaluation.brain_window import level_of
-from pipeline.evaluation.other_model import OtherModel
+from pipeline.evaluation.other_model import load_other_model
 from pipeline.evaluation.slice_scores import Translation, score_translation
 from pipeline.imaging.intensity import display
 from pipeline.models.generator import Generator
@@ -88,7 +88,7 @@ class Networks:
     there: Generator
     back: Generator
     baselines: Mapping[str, Callable[[Images], Images]]
-    box: OtherModel | None = None
+    box: Callable[..., Images] | None = None
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _first_slice(chunk: Chunk) -> str:
 def _load_networks(direction: Direction, stores: Stores, _run: str) -> Networks:
     torch.set_num_threads(1)  # on a cluster's worker as here: sums in another order would show in the last digits
     there, back = load_generator(stores.models, direction), load_generator(stores.models, direction.opposite)
-    box = OtherModel.load(stores.box, direction, slice_arrays.load_preprocessing(stores.slices)) if stores.box else None
+    box = load_other_model(stores.box, direction, slice_arrays.load_preprocessing(stores.slices)) if stores.box else None
     return Networks(direction, there, back, baselines(direction, stores.training), box)
 
 
@@ -210,7 +210,7 @@ def score_chunk(chunk: Chunk) -> ChunkScores:
     uncertainties = _uncertainties(networks.there, batch, predictions, chunk.with_uncertainty)
     others = {}
     if networks.box and batch.has_truth.any():
-        others[BOX] = display(networks.box.translate(batch.images, batch.contrast, chunk.at_once), direction.target, window)
+        others[BOX] = display(networks.box(batch.images, batch.contrast, chunk.at_once), direction.target, window)
     batch = batch.as_displayed(direction, window)
     predictions, returned = display(predictions, direction.target, window), display(returned, direction.source, window)
     scores = ChunkScores(score_batch(networks, batch, predictions, returned, uncertainties, others), Appearance(), Appearance())

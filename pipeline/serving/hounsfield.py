@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.domain import Direction, Modality
-from pipeline.evaluation.mean_picture import mean_picture
+from pipeline.evaluation.baselines import mean_picture
 from pipeline.formats.volume import Volume
 from pipeline.serving.translator import Translator
 

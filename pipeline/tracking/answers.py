@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.atomic import new_file
 from pipeline.tracking import store
@@ -31,42 +32,41 @@ class RegisteredModel:
 
 def recall(uri: str, model: str) -> RegisteredModel | None:
     """The answer to `model` (mr-to-ct@champion) if it is still true; None when MLflow has to be asked."""
-    file, state = store.database_file(uri), _state(uri)
-    if file is None or state is None:
+    file = store.database_file(uri)
+    if file is None or (state := _state(file)) is None:
         return None
     try:
-        content = json.loads((file.parent / FILE).read_text(encoding="utf-8"))
-        answer = content["models"][model] if content["state"] == state else None
-        found = RegisteredModel(**{**answer, "folder": Path(answer["folder"])}) if answer else None
-    except (OSError, ValueError, KeyError, TypeError):  # absent, or damaged: it is only a copy
+        answer = _read_answers(file, state)[model]
+        known = RegisteredModel(**{**answer, "folder": Path(answer["folder"])})
+    except (KeyError, TypeError):
         return None
-    return found if found and found.folder.is_dir() else None
+    return known if known.folder.is_dir() else None
 
 
 def keep(uri: str, model: str, answer: RegisteredModel) -> None:
     """Keep `answer` to `model` for `recall`. Nothing is kept for a server, whose state cannot be seen from here."""
-    file, state = store.database_file(uri), _state(uri)
-    if file is None or state is None:
+    file = store.database_file(uri)
+    if file is None or (state := _state(file)) is None:
         return
-    place = file.parent / FILE
-    with suppress(OSError):  # a folder that may only be read is asked through MLflow each time
-        try:
-            content = json.loads(place.read_text(encoding="utf-8"))
-            models = content["models"] if content["state"] == state else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            models = {}
-        with new_file(place) as beside:
-            beside.write_text(json.dumps({"state": state, "models": {**models, model: asdict(answer) | {"folder": str(answer.folder)}}}))
+    models = _read_answers(file, state) | {model: asdict(answer) | {"folder": str(answer.folder)}}
+    with suppress(OSError), new_file(file.parent / FILE) as beside:  # a folder that may only be read is asked through MLflow each time
+        beside.write_text(json.dumps({"state": state, "models": models}))
 
 
-def _state(uri: str) -> list[int] | None:
+def _read_answers(file: Path, state: list[int]) -> dict[str, Any]:
+    """The answers that are true of the database `file` in this `state`, by model."""
+    try:
+        content = json.loads((file.parent / FILE).read_text(encoding="utf-8"))
+        return dict(content["models"]) if content["state"] == state else {}
+    except (OSError, ValueError, KeyError, TypeError):  # absent, or damaged: it is only a copy
+        return {}
+
+
+def _state(file: Path) -> list[int] | None:
     """What changes with every write to an SQLite file: identity, size, time, and SQLite's own change counter (fileformat2.html, 1.3.7).
 
     None where there is no such file, or a write is under way or was broken off.
     """
-    file = store.database_file(uri)
-    if file is None:
-        return None
     try:
         if any(file.with_name(f"{file.name}-{kind}").exists() for kind in ("journal", "wal")):
             return None

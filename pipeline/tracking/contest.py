@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.domain import Direction
 from pipeline.errors import UserError
-from pipeline.evaluation.batches import Batch, read_batches
+from pipeline.evaluation.batches import read_batches
 from pipeline.evaluation.intervals import group_means, non_inferiority
 from pipeline.evaluation.other_model import check_comparable, translate_resized
 from pipeline.evaluation.similarity import inside_head, mae
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from pipeline.models.generator import Generator
-
-Images = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,10 @@ def measure(model: Model, direction: Direction, batch_size: int, folder: Path = 
     has_truth: list[bool] = []
     group: list[str] = []
     for batch in read_batches(direction, batch_size, folder):
-        prediction = _translate(model.there, batch.images, batch, model.preprocess)
-        returned = batch.images if batch.has_truth.all() else _translate(model.back, prediction, batch, model.preprocess)
-        seen, window = batch.as_displayed(direction, model.preprocess.ct_window), model.preprocess.ct_window
+        pixels, window, count = model.preprocess.pixels, model.preprocess.ct_window, len(batch.images)
+        prediction = translate_resized(model.there, pixels, batch.images, batch.contrast, count)
+        returned = batch.images if batch.has_truth.all() else translate_resized(model.back, pixels, prediction, batch.contrast, count)
+        seen = batch.as_displayed(direction, window)
         prediction, returned = display(prediction, direction.target, window), display(returned, direction.source, window)
         for i, known in enumerate(batch.has_truth):
             truth, result = (seen.truth[i], prediction[i]) if known else (seen.images[i], returned[i])
@@ -106,11 +105,6 @@ def pair(ours: Errors, theirs: Errors, rival: str, margin: float) -> Comparison:
     both = np.isfinite(our_error - their_error)
     our_mean, their_mean = (float(group_means(np.where(both, error, np.nan), group).mean()) for error in (our_error, their_error))
     return Comparison(rival, our_mean, their_mean, test)
-
-
-def _translate(generator: "Generator", images: Images, batch: Batch, preprocess: Preprocess) -> Images:
-    """Translate prepared slices; a model of another size gets and gives resized ones."""
-    return translate_resized(generator, preprocess.pixels, images, batch.contrast, len(images))
 
 
 def _folders(uri: str, direction: Direction, version: "ModelVersion") -> tuple[Path, Path]:

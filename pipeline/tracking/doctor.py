@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.addresses import mask_credentials
 from pipeline.errors import UserError
 from pipeline.tracking import folder_checks, store, store_checks
-from pipeline.tracking.finding import Finding
+from pipeline.tracking.folder_checks import Finding
 
 Check = Callable[[], Iterator[Finding]]
 

@@ -5,16 +5,25 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import paths
 from pipeline.atomic import new_file
-from pipeline.tracking.finding import Finding
 
 if TYPE_CHECKING:
     from dvc.output import Output
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, what a person can do about it, and what `--fix` calls to mend it; None where only a person can."""
+
+    problem: str
+    remedy: str = "run ctmr doctor --fix"
+    mend: Callable[[], object] | None = None
 
 
 def lock_file() -> Iterator[Finding]:

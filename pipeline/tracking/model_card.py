@@ -10,19 +10,13 @@ from pipeline.domain import DIRECTIONS, MODALITIES, SCORES, SPLITS, Direction, I
 from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST
 from pipeline.params import Preprocess
 from pipeline.sources.provenance import Provenance
-from pipeline.tracking.promotion import sentences, test_scores
+from pipeline.tracking.promotion import BASELINES, sentences, test_scores
 
 if TYPE_CHECKING:
     from pipeline.tracking.registration import Registered
 
 _SCORES = ("mae", "ssim", "psnr", "correlation", "cycle_mae", "cycle_ssim")
-_METHODS = {
-    "box": "the model in the box",
-    "copy": "copying the input",
-    "histogram": "histogram matching",
-    "mean": "the mean picture",
-    "black": "a black picture",
-}
+_METHODS = {**BASELINES, "box": "the model in the box", "black": "a black picture"}
 
 
 @dataclass(frozen=True)

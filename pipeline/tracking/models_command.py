@@ -1,9 +1,14 @@
-"""`ctmr models`, `ctmr promote` and `ctmr rollback`: what the registry holds, and a person's word about it."""
+"""`ctmr models`, `promote`, `rollback` and `reference`: what the registry holds, and a person's word about it."""
 
+import hashlib
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from pipeline import paths, presets
 from pipeline.addresses import mask_credentials
+from pipeline.atomic import new_file
 from pipeline.domain import SCORES
 from pipeline.errors import UserError
 from pipeline.tables import print_table
@@ -58,6 +63,32 @@ def rollback(name: str) -> None:
     with store.errors(uri):
         champion, before = registry.roll_back(uri, name)
     print(f"{name}: version {champion.version} is champion again, version {before.version} is previous")
+
+
+def use_data_of(model: str) -> Path:
+    """Compare from now on with the data of `model` (such as mr-to-ct@champion): its statistics become quality.drift_reference.
+
+    The file is named after its content, so that DVC validates again exactly when the reference is another one. Raises UserError when
+    there is no such model or its run holds no statistics.
+    """
+    from mlflow.exceptions import MlflowException
+
+    uri = store.tracking_uri()
+    version = registry.version(uri, model)
+    with store.errors(uri), TemporaryDirectory() as folder:
+        try:
+            place = f"{registry.STATISTICS}/{paths.STATISTICS_JSON.name}"
+            content = Path(store.client(uri).download_artifacts(str(version.run_id), place, folder)).read_bytes()
+        except (MlflowException, OSError):
+            raise UserError(
+                f"{version.name} version {version.version}: its run {version.run_id} holds no statistics of its data;"
+                f" name a {paths.STATISTICS_JSON.name} in quality.drift_reference yourself"
+            ) from None
+    statistics = paths.REFERENCES / f"{hashlib.sha256(content).hexdigest()[:12]}.json"
+    with new_file(statistics) as beside:
+        beside.write_bytes(content)
+    presets.apply([], [f"quality.drift_reference={statistics}"])
+    return statistics
 
 
 def _verdict(version: "ModelVersion") -> str:

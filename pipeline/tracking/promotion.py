@@ -191,10 +191,8 @@ def _better_than(method: str, metrics: Mapping[str, Any], direction: str) -> Che
     verdict = Verdict(paired["mae_verdict"])
     errors = [content.get(direction, {}).get("mae") for content in (metrics["test"], metrics.get("baselines", {}).get(method, {}))]
     problem = str(verdict) if verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_FEW) else ""
-    interval = Interval.from_scores(paired, "mae")
-    groups = metrics["test"][direction].get("groups")
-    facts = {"error": errors[0], "rival_error": errors[1], "groups": groups, "problem": problem}
-    return _difference_check(name, verdict is Verdict.BETTER, interval, 0, **facts)
+    measured, groups = Interval.from_scores(paired, "mae"), metrics["test"][direction].get("groups")
+    return Check(name, verdict is Verdict.BETTER, measured.mean, 0, measured.low, measured.high, "", *errors, groups, problem)
 
 
 def _not_worse_than(role: str, comparison: Comparison, margin: float) -> Check:
@@ -202,21 +200,9 @@ def _not_worse_than(role: str, comparison: Comparison, margin: float) -> Check:
     name, test = f"not_worse_than_{role}", comparison.test
     if test is None:
         return Check(name, False, None, margin, rival=comparison.rival, problem=comparison.problem)
-    return _difference_check(
-        name,
-        test.passed,
-        test.difference,
-        test.margin,
-        rival=comparison.rival,
-        error=comparison.error,
-        rival_error=comparison.rival_error,
-        groups=test.groups,
-        problem="" if test.enough else str(Verdict.TOO_FEW),
-    )
-
-
-def _difference_check(name: str, passed: bool, difference: Interval, limit: float, **facts: Any) -> Check:
-    return Check(name, passed, difference.mean, limit, difference.low, difference.high, **facts)
+    problem = str(Verdict.TOO_FEW) if test.groups < ENOUGH_GROUPS else ""
+    measured, rival = test.difference, (comparison.rival, comparison.error, comparison.rival_error)
+    return Check(name, test.passed, measured.mean, margin, measured.low, measured.high, *rival, test.groups, problem)
 
 
 def _floor(name: str, scores: Mapping[str, float], limit: float, *, at_most: bool = False) -> Check:

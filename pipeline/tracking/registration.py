@@ -12,7 +12,7 @@ from pipeline.domain import DIRECTIONS, Direction
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.sources import provenance
-from pipeline.tracking import facts, model_card, promotion, reference, registry, runs, store
+from pipeline.tracking import facts, model_card, promotion, registry, runs, store
 from pipeline.tracking.promotion import BEST, CHAMPION, Decision
 from pipeline.tracking.registry import DECISION, WEIGHTS
 
@@ -73,7 +73,7 @@ def register(params: Params) -> dict[Direction, Registered]:
         (folder / paths.MODEL_CARD.name).write_text(card.markdown(registered), encoding="utf-8")
     run.log_folder(paths.REGISTER_REPORT, "register")
     if paths.STATISTICS_JSON.is_file():
-        run.log_file(paths.STATISTICS_JSON, reference.FOLDER)
+        run.log_file(paths.STATISTICS_JSON, registry.STATISTICS)
     run.set_tags({"dvc.lock": facts.lock_digest()})
     run.finish()
     for direction in DIRECTIONS:  # so that the first translation need not wait for MLflow

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHALLENGER, PREVIOUS = "challenger", "previous"
 WEIGHTS, DATA, SCORES, DECISION = "weights_digest", "data_digest", "scores", "decision"
+STATISTICS = "data"  # folder of a run's artifacts: what its data looks like, for `ctmr reference`
 MODEL_NAMES = tuple(direction.model_name for direction in DIRECTIONS)
 
 

@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.params import load
 from pipeline.processes import hold_lock
 from pipeline.tracking import packaging, registry, runs, store
-from pipeline.tracking.finding import Finding
+from pipeline.tracking.folder_checks import Finding
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

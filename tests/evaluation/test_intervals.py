@@ -110,7 +110,7 @@ def test_a_challenger_must_be_shown_to_be_no_worse_than_the_margin() -> None:
 def test_too_few_groups_pass_no_challenger() -> None:
     result = non_inferiority(np.array([-0.1, -0.1, -0.1]), ["a", "b", "c"], margin=0.005)
     assert result is not None
-    assert (result.enough, result.passed) == (False, False)
+    assert (result.groups, result.passed) == (3, False)
     assert non_inferiority(np.array([np.nan]), ["a"], margin=0.005) is None
 
 

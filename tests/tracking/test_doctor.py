@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import params, paths
 from pipeline.errors import UserError
-from pipeline.tracking import doctor, models_command, reference, registry, runs, store
+from pipeline.tracking import doctor, models_command, registry, runs, store
 from pipeline.tracking.doctor import Examined
 from pipeline.tracking.registration import register
 from tests.tracking import projects
@@ -136,7 +136,7 @@ def test_a_damaged_database_is_one_line_and_is_put_aside(
         models_command.show_models,
         lambda: models_command.promote("mr-to-ct", "1"),
         lambda: models_command.rollback("mr-to-ct"),
-        lambda: reference.use_data_of("mr-to-ct@champion"),
+        lambda: models_command.use_data_of("mr-to-ct@champion"),
         lambda: registry.fetch("mr-to-ct@champion"),
         lambda: register(params.load()),
     ]

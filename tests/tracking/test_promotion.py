@@ -27,7 +27,7 @@ def failed(decision: Decision) -> list[str]:
 def against(difference: Interval) -> Comparison:
     enough = difference.high is not None
     passed = enough and difference.high < RULE.margin
-    return Comparison("abcd1234", 0.2, 0.2 - difference.mean, NonInferiority(difference, RULE.margin, 12, enough, passed))
+    return Comparison("abcd1234", 0.2, 0.2 - difference.mean, NonInferiority(difference, 12 if enough else 3, passed))
 
 
 def test_good_scores_pass_and_are_promoted() -> None:
