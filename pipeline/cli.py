@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -291,6 +292,9 @@ def doctor(fix: Annotated[bool, typer.Option("--fix", help="Mend what can be men
 def main() -> None:
     """Entry point of the console script `ctmr`."""
     gc.set_threshold(100_000, 50, 50)  # as in stages/: what imports make is no garbage to look for
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)  # as Ctrl-C: what is half written is removed
     with user_errors():
         app()
 

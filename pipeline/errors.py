@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 
 from pipeline.addresses import mask_credentials
@@ -27,12 +28,14 @@ class UserError(Exception):
         self.retryable = retryable
 
 
-_MENDABLE = {
+_ADVICE = {
     errno.ENOSPC: "no space left on the disk; free some and run again",
     errno.EDQUOT: "disk quota used up; free some space and run again",
     errno.EROFS: "the file system is read-only; write somewhere else",
     errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
     errno.EACCES: "permission denied; check the owner and mode of this path",
+    errno.EFBIG: "the file would be larger than this disk or the limit of this shell allows; see ulimit -f",
+    errno.EMFILE: "too many open files; allow more (ulimit -n) and run again",
 }
 
 
@@ -46,12 +49,17 @@ def say(line: str) -> None:
 def user_errors() -> Iterator[None]:
     """End the process with one line on stderr and exit code 2 on a mendable error; any other exception is a defect and passes.
 
-    A parent process that wants more than the line sets `$CTMR_ERROR_FILE` and reads it with `read_error`.
+    A parent process that wants more than the line sets `$CTMR_ERROR_FILE` and reads it with `read_error`. Where the terminal or file that
+    stdout goes to has no such letter, in a name of a file say, it is printed by its number.
     """
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except UserError as error:
         _end(str(error), error.retryable)
+    except MemoryError:
+        _end("not enough memory; close other programs, or allow this one more (ulimit -v), and run again")
     except (OSError, ModuleNotFoundError) as error:
         line = describe_os_error(error) if isinstance(error, OSError) else describe_missing(error)
         if line is None:
@@ -68,23 +76,28 @@ def describe_missing(error: ModuleNotFoundError) -> str | None:
 
 
 def describe_os_error(error: OSError) -> str | None:
-    """One line for an error of the system that the user can mend; None for any other."""
-    what = _MENDABLE.get(error.errno or 0)
-    return what and f"{error.filename or 'the disk, or shared memory in /dev/shm'}: {what}"
+    """One line for an error of the system: what it says, where, and what to do where that is known. None for an error of a library."""
+    if error.errno is None:
+        return None
+    advice = _ADVICE.get(error.errno)
+    where = error.filename or ("the disk, or shared memory in /dev/shm" if advice else "the system")
+    return f"{where}: {advice or str(error.strerror).lower()}"
 
 
 def read_error(file: Path) -> UserError | None:
     """The error on which a child process with `$CTMR_ERROR_FILE` = `file` ended; None when it left none."""
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # ValueError: half of it, by a child that was killed or had no room
         return None
     return UserError(facts["message"], retryable=facts["retryable"])
 
 
 def _end(message: str, retryable: bool = False) -> None:
     line = " ".join(message.split())
+    with suppress(OSError):
+        print(f"error: {line}", file=sys.stderr, flush=True)
     if os.environ.get(ERROR_FILE):
-        Path(os.environ[ERROR_FILE]).write_text(json.dumps({"message": line, "retryable": retryable}), encoding="utf-8")
-    print(f"error: {line}", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            Path(os.environ[ERROR_FILE]).write_text(json.dumps({"message": line, "retryable": retryable}), encoding="utf-8")
     raise SystemExit(2)

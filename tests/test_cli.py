@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -71,6 +72,35 @@ def test_outside_a_project_is_one_line(tmp_path: Path) -> None:
     ended = ctmr(tmp_path, "preset", "smoke")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"error: {tmp_path}: no dvc.yaml and params.yaml here or above; change into the project's folder\n"
+
+
+def test_a_command_that_is_stopped_removes_what_it_had_half_written(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from pipeline import atomic, cli
+@cli.app.command()
+def write():
+    with atomic.new_file(Path("out.txt")):
+        print("writing", flush=True)
+        time.sleep(30)
+sys.argv = ["ctmr", "write"]
+cli.main()
+"""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        command = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert command.stdout is not None
+        assert command.stdout.readline() == "writing\n"
+        command.send_signal(number)
+        _, said = command.communicate(timeout=10)
+        assert command.returncode == 130
+        assert "Traceback" not in said
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_a_command_starts_is_one_line() -> None:
+    ended = subprocess.run([sys.executable, "-c", "import pipeline; raise KeyboardInterrupt"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "stopped\n")
 
 
 def test_unknown_preset_is_one_line(project: Path) -> None:

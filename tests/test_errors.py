@@ -42,6 +42,29 @@ def test_the_attribute_survives_the_way_between_processes() -> None:
     assert pickle.loads(pickle.dumps(UserError("no answer", retryable=True))).retryable
 
 
+@pytest.mark.parametrize("error", [NotADirectoryError(errno.ENOTDIR, "Not a directory", "out"), OSError(errno.EMFILE, "x"), MemoryError()])
+def test_whatever_the_system_refuses_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end, user_errors():
+        raise error
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(OSError, match="cannot identify"), user_errors():
+        raise OSError("cannot identify image file")  # of a library, which the readers name
+
+
+def test_the_facts_of_a_child_that_was_killed_while_it_left_them_are_none(tmp_path: Path) -> None:
+    (tmp_path / "error.json").write_text('{"message": "no ro')
+    assert read_error(tmp_path / "error.json") is None
+
+
+def test_a_terminal_without_our_letters_gets_their_numbers() -> None:
+    printing = "from pipeline.errors import *\nwith user_errors(): print('CT → MR', 'caf\\udce9.png')"
+    for encoding, arrow in (("ascii", "\\u2192"), ("utf-8", "→")):
+        environment = {"PYTHONIOENCODING": encoding, "PYTHONPATH": "."}
+        ended = subprocess.run([sys.executable, "-c", printing], env=environment, capture_output=True, check=False)
+        assert ended.stdout.decode() == f"CT {arrow} MR caf\\udce9.png\n", ended.stderr
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
 def test_an_error_of_the_system_names_its_place(code: int, capsys: pytest.CaptureFixture[str]) -> None:
     """A semaphore in /dev/shm that is refused has no file name."""

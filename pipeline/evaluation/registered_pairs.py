@@ -39,6 +39,7 @@ def evaluate_pairs(
     says, else the estimate, on which the slices of a patient vote. Volumes are scored whole too, by `translations`.
     Raises UserError on bad options or input, or where there are no pairs.
     """
+    report.check_folder(target)
     preprocess = load_preprocess(models)
     with tempfile.TemporaryDirectory(prefix="ctmr-pairs-") as scratch:
         raw, slices = Path(scratch, "raw"), Path(scratch, "slices")

@@ -1,5 +1,6 @@
 """From models and test slices to the folder of an evaluation: metrics.json, a row a slice, pictures, report.html."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,23 @@ from pipeline.params import Evaluate
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FILES = {  # that the folder of an evaluation may hold
+    *(file.name for file in (paths.PER_SLICE, paths.METRICS_JSON, paths.REPORT_HTML)),
+    *(f"{direction}.png" for direction in DIRECTIONS),
+    *("per_volume.parquet", "errors.csv"),
+}
+
+
+def check_folder(target: Path) -> None:
+    """Raises UserError where `target` is no folder, or holds anything but an earlier evaluation: a new one replaces it whole."""
+    if target.is_dir():
+        others = sorted({entry.name for entry in target.iterdir()} - FILES)
+        if others:
+            raise UserError(f"{target}: holds other files ({', '.join(others[:3])}), and would be replaced; name a new or empty folder")
+    elif os.path.lexists(target):
+        raise UserError(f"{target}: a file, but the report is a folder; name another")
 
 
 def evaluate(

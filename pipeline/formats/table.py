@@ -179,9 +179,9 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
     return format_.write(volume, synthetic, source, path)
 
 
-def check_target(volume: Volume, source: Path, target: Path) -> None:
-    """Ask before the work whether a translation of `volume` can be written to `target`. Raises UserError where it cannot."""
-    _destination(volume, source, target)
+def check_target(volume: Volume, source: Path, target: Path) -> Path:
+    """The path that a translation of `volume` goes to, asked before the work. Raises UserError where it cannot be written to `target`."""
+    return _destination(volume, source, target)[1]
 
 
 def _destination(volume: Volume, source: Path, target: Path) -> tuple[Format, Path]:
@@ -198,6 +198,8 @@ def _destination(volume: Volume, source: Path, target: Path) -> tuple[Format, Pa
     if format_.NAME != dicom.NAME:
         check_name(path, format_.NAME, format_.ENDINGS)
     _check_place(path)
+    if path.is_file() and source.is_file() and any(path.samefile(part) for part in files_of(source)):
+        raise UserError(f"{path}: would write over what is being translated; name another place")
     if hasattr(format_, "check_target"):
         format_.check_target(volume, source, path)
     return format_, path

@@ -1,5 +1,6 @@
 """`ctmr translate IN OUT`: a file, a DICOM series or a folder of files, with progress and a summary."""
 
+import os
 import time
 from pathlib import Path
 from typing import cast
@@ -28,9 +29,10 @@ def translate_files(
     `uncertainty`: file for the uncertainty of one picture or NIfTI volume. `ct_values`: what the numbers of a CT are.
     Raises UserError for whatever the user can mend; of a folder of files, those that cannot be translated are named at the end.
     """
-    if not source.exists():
-        raise UserError(f"{source}: not found")
-    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
+    if not (source.is_file() or source.is_dir()):
+        raise UserError(f"{source}: {'a pipe or device; save it as a file first' if source.exists() else 'not found'}")
+    real_source, real_target = Path(os.path.realpath(source)), Path(os.path.realpath(target))  # unlike resolve(), of a loop of links too
+    if real_source in (real_target, *real_target.parents):
         raise UserError(f"{target}: would write into what is being translated; name another place")
     if ct_values not in CT_VALUES:
         raise UserError(f"--ct-values {ct_values}: expected {', '.join(CT_VALUES)}")
@@ -124,7 +126,7 @@ def _print_summary(translator: Translator, summaries: list[Summary], failures: l
     for failure in failures:
         print(f"not translated: {failure}")
     print(
-        f"{target}: {slices - empty} of {slices} slices translated to {translator.target.upper()} by {translator.label} in {seconds:.1f} s;"
+        f"{summaries[0].output if len(summaries) == 1 else target}: {slices - empty} of {slices} slices translated to {translator.target.upper()} by {translator.label} in {seconds:.1f} s;"
         f" synthetic, not for diagnosis; the model knows CT from {low:g} to {high:g} HU"
     )
     if failures:

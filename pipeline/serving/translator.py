@@ -194,8 +194,9 @@ class Translator(SliceTranslator):
         volume = self.read(path_in, ct_values)
         if uncertainty is not None and volume.format == "DICOM":
             raise UserError(f"{path_in}: uncertainty is written for pictures and NIfTI; for DICOM look at it with ctmr serve")
-        for path in (path_out, uncertainty) if uncertainty else (path_out,):
-            check_target(volume, path_in, path)
+        written = check_target(volume, path_in, path_out)
+        if uncertainty is not None and check_target(volume, path_in, uncertainty) == written:
+            raise UserError(f"{uncertainty}: would write over the translation; name another file for the uncertainty")
         view, translation = self.translate_volume(volume, contrast, progress, uncertainty is not None)
         output = self.write(view, translation, path_in, path_out, contrast)
         if uncertainty is not None:

@@ -99,6 +99,16 @@ def test_bad_input_is_one_line(
     assert not (project / "reports/bad").exists()
 
 
+@pytest.mark.parametrize("out", ["mine", "params.yaml"])
+def test_the_report_replaces_nothing_but_an_earlier_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    printed = refuse(project, monkeypatch, capsys, "mine", "--out", out)
+    assert f"{out}: " in printed
+    assert {"CT", "MR"} <= {entry.name for entry in (project / "mine").iterdir()}
+    assert (project / "params.yaml").is_file()
+
+
 def test_without_training_slices_the_baselines_that_need_them_are_left_out(project: Path, tmp_path: Path, monkeypatch) -> None:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copyfile(project / name, tmp_path / name)

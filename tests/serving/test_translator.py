@@ -169,6 +169,23 @@ def test_what_cannot_be_written_is_refused_before_it_is_translated(heads, tmp_pa
         to_ct.translate(nifti, tmp_path / "ct.nii.gz", uncertainty=tmp_path / "uncertainty.xyz")
 
 
+def test_what_is_translated_is_never_written_over(to_ct: Translator, heads, tmp_path: Path) -> None:
+    picture, nifti = examinations.png(tmp_path / "mr.png", heads[1][0]), tmp_path / "mr.nii.gz"
+    examinations.nifti(nifti, heads[1])
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    for source, target, uncertainty in (
+        (picture, tmp_path, None),  # a folder: the file in it that has the source's name
+        (picture, tmp_path / "mr", None),
+        (picture, tmp_path / "ct.png", picture),
+        (nifti, tmp_path, None),
+    ):
+        with pytest.raises(UserError, match="would write over what is being translated"):
+            to_ct.translate(source, target, uncertainty=uncertainty)
+    with pytest.raises(UserError, match="would write over the translation"):
+        to_ct.translate(picture, tmp_path / "ct.png", uncertainty=tmp_path / "ct")
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_what_cannot_be_translated_says_why(to_ct: Translator, to_mr: Translator, heads, tmp_path: Path) -> None:
     blank = examinations.png(tmp_path / "blank.png", np.zeros((100, 100), np.float32))
     with pytest.raises(NoHead, match="no head found"):
