@@ -17,6 +17,7 @@ from tests.tracking.stores import make_store
 
 SOURCE = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+STAGES = ["look", "download", "validate", "split", "preprocess", "train", "evaluate", "register"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Project:
     def repro(self, *arguments: str, expect: int | None = 0) -> str:
         """`dvc repro` with `arguments`; gives what it printed."""
         return self.run("dvc", "repro", *arguments, expect=expect).stdout
+
+    def run_stages(self, *stages: str) -> str:
+        """The `stages` in one process, without DVC, since imports are most of what each takes here; gives what they printed."""
+        code = f"import importlib\nfor stage in {list(stages)}: importlib.import_module(f'stages.{{stage}}').main()"
+        return self.run(sys.executable, "-c", code).stdout
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **self.env}
