@@ -48,6 +48,12 @@ _IDENTITIES = (
     ("series", "SeriesInstanceUID"), ("file", "SOPInstanceUID"),
 )  # fmt: skip
 _SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, and with .1 to .4 its multi-frame kinds
+_PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"  # Parametric Map Storage
+# Words of Image Type (PS3.3 C.8.3.1.1.1, C.8.13.3.1.1, C.8.16.1.3, and of vendors) for what shows no anatomy slice by slice.
+_NO_SLICE = {
+    "PHASE MAP", "P", "ADC", "FA", "CBF", "CBV", "MTT", "TTP", "TMAX", "MIP", "MNIP", "MINIP", "MAX_IP", "MIN_IP", "VRT",
+    "VOLUME_RENDER", "VOLUME RENDERING", "PROJECTION IMAGE",
+}  # fmt: skip
 UNDEFINED = 0xFFFFFFFF  # length of pixel data in packed pieces (PS3.5 A.4)
 _ALLOWED = {"BitsAllocated": (1, 8, 16, 32, 64), "PixelRepresentation": (0, 1), "SamplesPerPixel": (1, 3, 4)}
 _PAGE = re.compile(r"DOSE|PATIENT.?(INFO|PROTOCOL)|RESULT|REPORT|SUMMARY|SCREEN|PROTOCOL|SURVIEW|TABLE|GRAPH")
@@ -88,6 +94,9 @@ def _check_layout(dataset: Dataset, path: Path) -> None:
         if value not in numbers_:
             listed = f"1 to {allocated}" if name == "BitsStored" else ", ".join(map(str, numbers_))
             raise Unreadable(f"{path}: {tag(name)} is {value}; expected {listed}")
+    highest = whole_number(dataset, "BitsStored", path, allocated) - 1
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated and whole_number(dataset, "HighBit", path, highest) > highest:
+        raise Unreadable(f"{path}: {tag('HighBit')} is {dataset.HighBit}; expected {highest}, since pixels begin with the lowest bit")
 
 
 def check_size(dataset: Dataset, path: Path, limits: Limits) -> int:
@@ -130,6 +139,10 @@ def set_aside(dataset: Dataset, frame: int, path: Path) -> Unreadable | None:
             return OtherModality(f"{path}: a page for reading (dose, patient information or the like, a secondary capture), no slice")
     if "LOCALIZER" in words or "SCOUT" in words:
         return NotAxial(f"{path}: a localizer; only axial slices are used")
+    if not _NO_SLICE.isdisjoint(words[2:]) or str(dataset.get("SOPClassUID") or "") == _PARAMETRIC_MAP:
+        return OtherModality(
+            f"{path}: a map or rendering that was computed from images (phase, diffusion, perfusion, projection), no slice"
+        )
     if "MOSAIC" in words:
         return Unreadable(f"{path}: a mosaic of many slices; convert the series to NIfTI")
     return None

@@ -18,6 +18,9 @@ from pipeline.formats.volume import Volume
 
 SAME_PLACE = 0.01  # millimetres
 SAME_PLANE = 0.999  # cosine between directions of one series
+SAME_PIXELS = 0.01  # share by which the spacing of one series may differ
+
+_SERIES = ("SeriesInstanceUID", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID")  # slices of one series have all of them alike
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Frame:
     spacing: tuple[float, float] | None
     instance: int
     thickness: float | None
-    series: str = field(repr=False)  # these three for comparison in memory only: never written anywhere
+    series: tuple[str, ...] = field(repr=False)  # these three for comparison in memory only: never written anywhere
     uid: str = field(repr=False)
     space: str = field(repr=False)  # the frame of reference: places are comparable within one only
 
@@ -81,7 +84,7 @@ def read_volume(path: Path, files: list[Path], limits: Limits = LIMITS) -> Volum
 
 def group_frames(files: list[Path]) -> list[list[Frame]]:
     """The CT and MR frames in `files` that name their series, by series, size and plane, by their headers alone."""
-    return _by_plane([frame for frame in _frames(files, LIMITS)[0] if frame.series], lambda frame: frame.series)
+    return _by_plane([frame for frame in _frames(files, LIMITS)[0] if frame.series[0]], lambda frame: frame.series)
 
 
 def _frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Unreadable]]:
@@ -96,7 +99,7 @@ def _frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Unread
                 reason = dicom_pixels.set_aside(dataset, 0, file)
                 if reason is not None:
                     raise reason
-                series, uid = str(dataset.get("SeriesInstanceUID") or ""), str(dataset.get("SOPInstanceUID") or "")
+                series, uid = tuple(str(dataset.get(name) or "").strip() for name in _SERIES), str(dataset.get("SOPInstanceUID") or "")
                 number, space = dataset.get("InstanceNumber"), str(dataset.get("FrameOfReferenceUID") or "")
                 for frame in range(count):
                     affine, spacing = frame_affine(dataset, frame, file)
@@ -122,12 +125,12 @@ def _frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Unread
 
 
 def _series(frames: list[Frame]) -> list[list[Frame]]:
-    """Frames grouped by series, size and plane. Where every file has a series of its own, series do not count."""
+    """Frames grouped by series, size of pictures and pixels, and plane. Where every file has a series of its own, series do not count."""
     own = len({frame.series for frame in frames}) == len({frame.file for frame in frames}) > 2
-    return _by_plane(frames, lambda frame: "" if own else frame.series)
+    return _by_plane(frames, lambda frame: () if own else frame.series)
 
 
-def _by_plane(frames: list[Frame], series: Callable[[Frame], str]) -> list[list[Frame]]:
+def _by_plane(frames: list[Frame], series: Callable[[Frame], tuple[str, ...]]) -> list[list[Frame]]:
     groups: dict[tuple[object, ...], list[list[Frame]]] = defaultdict(list)
     for frame in frames:
         alike = groups[series(frame), frame.size, frame.affine is None]
@@ -143,8 +146,9 @@ def _same_plane(one: Frame, other: Frame) -> bool:
     if one.affine is None or other.affine is None:
         return True
     sides = one.affine[:3, :3], other.affine[:3, :3]
-    cosines = [side / np.linalg.norm(side, axis=0) for side in sides]
-    return bool(((cosines[0] * cosines[1]).sum(axis=0) > SAME_PLANE).all())
+    lengths = [np.linalg.norm(side, axis=0) for side in sides]
+    cosines = (sides[0] * sides[1]).sum(axis=0) / (lengths[0] * lengths[1])
+    return bool((cosines > SAME_PLANE).all()) and bool(np.allclose(*lengths, rtol=SAME_PIXELS))
 
 
 def _in_one_place(one: Frame, other: Frame) -> bool:
@@ -259,7 +263,7 @@ def _geometry(frames: list[Frame]) -> tuple[NDArray[np.float64] | None, tuple[fl
         return None, None
     affine = first.affine.copy()
     step = first.thickness or 1.0
-    if not first.placed:
+    if not all(frame.placed for frame in frames):
         affine[:3, 3] = 0
         affine[:3, 2] *= step
         return affine, None

@@ -25,6 +25,7 @@ ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 _DATA = (".raw", ".zraw", ".raw.gz", ".img")  # usual names of files that hold the voxels of a header
 _ENCODINGS = {"raw": "raw", "gzip": "packed", "gz": "packed", **dict.fromkeys(("ascii", "txt", "text", "hex"), "text")}  # of NRRD
 _LONGEST = 2**16  # bytes of a header
+_STEPS = "space directions or spacings of NRRD, ElementSpacing of MetaImage"
 _META = re.compile(rb"\s*(ObjectType|NDims|Comment|ObjectSubType|Name|ID|ParentID|TransformType)\s*=", re.IGNORECASE)
 _META_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4, "MET_ULONG": 4,
@@ -82,7 +83,10 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
     check_shape(path, (*shape, 1)[:3], limits)
     data = _data_file(path, header.data) if header.data else path
     if not data.is_file():
-        raise Unreadable(f"{path}: only a header; its voxels should lie beside it, in {header.data}")
+        ending = next((ending for ending in _DATA if data.name.lower().endswith(ending)), _DATA[0])
+        raise Unreadable(
+            f"{path}: only a header; its voxels should lie beside it, in {path.name[: -len(path.suffix)]}{ending} or the file that it names"
+        )
     length = int(np.prod(shape)) * header.bytes
     check_unpacked(data, length // header.bytes)
     if header.stored == "packed":
@@ -128,6 +132,7 @@ def _header(path: Path) -> Header:
         fields = {name.strip().lower(): value.strip() for name, value in re.findall(r"^([^#\n:]+):(?!=)[ \t]*(.*)$", text, re.MULTILINE)}
         data, count = fields.get("data file", fields.get("datafile", "")), fields.get("dimension", "")
         sides, kind, stored = fields.get("sizes", ""), fields.get("type", "").lower(), fields.get("encoding", "raw").lower()
+        steps = fields.get("space directions", fields.get("spacings", ""))
         skipped = any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip"))
         if stored not in _ENCODINGS:
             raise Unreadable(f"{path}: voxels packed in a way that is not read; write the file with encoding raw or gzip")
@@ -141,6 +146,7 @@ def _header(path: Path) -> Header:
         data, count = fields.get("elementdatafile", ""), fields.get("ndims", "")
         data = "" if data.upper() == "LOCAL" else data
         sides, kind = fields.get("dimsize", ""), fields.get("elementtype", "")
+        steps = fields.get("elementspacing", fields.get("elementsize", ""))
         stored = "packed" if fields.get("compresseddata", "").lower() == "true" else "raw"
         length = _META_BYTES.get(kind.upper())
         if fields.get("elementnumberofchannels", "1") != "1":
@@ -153,11 +159,26 @@ def _header(path: Path) -> Header:
         raise Unreadable(f"{path}: its header does not tell the sides of the volume; damaged")
     if count != str(len(sides.split())):  # SimpleITK ends with the whole process there
         raise Unreadable(f"{path}: its header speaks of {count or 'no'} dimensions and tells {len(sides.split())} sides; damaged")
+    lengths = [*_lengths(steps), *[np.nan] * len(sides)]
+    if any(int(side) > 1 and not 0 < step < np.inf for side, step in zip(sides.split(), lengths, strict=False)):
+        raise Unreadable(f"{path}: its header does not tell the size of a voxel ({_STEPS}); expected a number above 0 for each side")
     if data and ("%" in data or data.upper().split()[0] == "LIST"):
         raise Unreadable(f"{path}: voxels in several files; write the volume into one file")
     if data and Path(data).name != data:
         raise Unreadable(f"{path}: names a file of voxels in another folder; put both into one folder, and only the name into the header")
     return Header(tuple(int(side) for side in sides.split()), length, stored, data)
+
+
+def _lengths(steps: str) -> list[float]:
+    """Millimetres from voxel to voxel along each side, which a header tells as numbers or as vectors; NaN for what is neither."""
+    lengths = []
+    for step in re.findall(r"\([^)]*\)|\S+", steps):
+        try:
+            parts = [float(part) for part in step.strip("()").split(",")]
+        except ValueError:
+            parts = [np.nan]
+        lengths.append(float(np.linalg.norm(parts)) if step.startswith("(") else parts[0] if len(parts) == 1 else np.nan)
+    return lengths
 
 
 def _start_of_voxels(path: Path) -> int:

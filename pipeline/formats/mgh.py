@@ -45,7 +45,9 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
             raise Unreadable(f"{path}: its orientation is not usable; damaged, or no MGH volume") from None
         numbers = packed.read_numbers(file, path, kind, int(np.prod(shape)), _HEADER, len(start))
     voxels, unit = as_values(numbers.reshape(shape, order="F"), path)
-    return Volume(voxels, affine, unit, NAME, str(path), group_key=privacy.volume_key(path))
+    told = start[28:30] == b"\0\1"
+    doubt = [] if told else ["its header tells no directions; taken as coronal slices of 1 mm, as FreeSurfer takes them"]
+    return Volume(voxels, affine, unit, NAME, str(path), group_key=privacy.volume_key(path), warnings=doubt)
 
 
 def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:

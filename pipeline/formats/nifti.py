@@ -22,6 +22,10 @@ from pipeline.formats.volume import Volume, as_values, check_shape, nearest_axes
 NAME = "NIfTI"
 ENDINGS = (".nii.gz", ".nii", ".hdr", ".img")
 _SIZES = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}  # type: ignore[arg-type]
+_GEOMETRY = (
+    "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+    "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
 _SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
 
 
@@ -54,6 +58,7 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
         start += file.read(max(_size(start), 4) - 4)
         header, single = _header(start, path)
         shape, kind, affine = _geometry(header, path, limits)
+        doubt = _doubt_orientation(header)
         count = int(np.prod(shape))
         offset, slope, inter = _layout(header, path)
         if single:
@@ -64,7 +69,6 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
             raise Unreadable(f"{path}: only a header; its voxels should lie beside it, in a file of the same name that ends in .img")
         with packed.unpacked(beside[0]) as file:
             numbers = packed.read_numbers(file, beside[0], kind, count, offset, 0)
-    analyze = not single and start[344:348] not in _PAIR and _size(start) == 348
     values, unit = _scaled(numbers, slope, inter, path)
     return Volume(
         values.reshape(shape, order="F"),
@@ -74,7 +78,7 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
         str(path),
         group_key=privacy.volume_key(path),
         origin=header,
-        warnings=["an Analyze header does not tell left from right; taken as stored right to left"] if analyze else [],
+        warnings=[doubt] if doubt else [],
     )
 
 
@@ -88,13 +92,14 @@ def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> P
     single = target.name.lower().endswith((".nii", ".nii.gz"))
     single_kind, pair_kind = (nibabel.Nifti2Image, nibabel.Nifti2Pair) if two else (nibabel.Nifti1Image, nibabel.Nifti1Pair)
     kind = single_kind if single else pair_kind
-    header = kind.header_class.from_header(original) if original is not None else kind.header_class()
+    header = kind.header_class()
+    for name in _GEOMETRY:  # nothing else: a header has fields for notes and names, which may be those of persons
+        if original is not None and name in original.keys():  # noqa: SIM118  # nibabel's headers know no other way to ask
+            header[name] = original[name]
     header["descrip"] = f"SYNTHETIC, not for diagnosis; {synthetic.label}".encode("ascii", "replace")[:79]
-    header["cal_min"] = header["cal_max"] = 0
     header.set_data_shape(numbers.shape)
     header.set_data_dtype(numbers.dtype)
     header.set_slope_inter(1, 0)
-    header["vox_offset"] = 0  # where it belongs; extensions are not taken over
     if original is None:
         header.set_xyzt_units("mm")
     image: Any = kind(numbers, volume.affine, header)
@@ -145,9 +150,34 @@ def _header(start: bytes, path: Path) -> tuple[Any, bool]:
         raise Unreadable(f"{path}: no NIfTI volume, or damaged")
     try:
         with silent("nibabel.global"):
+            _check_voxel_size(kind(start, check=False), path)
             return kind.from_fileobj(io.BytesIO(start)), single
+    except Unreadable:
+        raise
     except Exception:  # nibabel raises what it likes on damaged headers
         raise Unreadable(f"{path}: no NIfTI volume, or damaged") from None
+
+
+def _doubt_orientation(header: Any) -> str:
+    """What is to be said where a header does not tell left from right, or tells it in two ways."""
+    if not hasattr(header, "get_sform"):
+        return "an Analyze header does not tell left from right; taken as stored right to left"
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    if codes == (0, 0):
+        return "its header tells no directions (sform and qform are 0); taken as stored right to left, back to front and foot to head"
+    try:
+        contradict = min(codes) > 0 and nearest_axes(header.get_sform()) != nearest_axes(header.get_qform())
+    except ValueError:  # only one of them can be read
+        contradict = False
+    return "its header tells directions twice and not alike; those of sform were taken, not those of qform" if contradict else ""
+
+
+def _check_voxel_size(header: Any, path: Path) -> None:
+    """Raises Unreadable where neither sform nor pixdim tells the size of a voxel. `header` as stored: nibabel takes 1 mm for 0."""
+    sides, sizes = header["dim"][1:4], header["pixdim"][1:4]
+    told = "sform_code" in header.keys() and header["sform_code"] > 0  # noqa: SIM118  # as in `write`
+    if not told and any(side > 1 and not abs(size) > 0 for side, size in zip(sides, sizes, strict=True)):
+        raise Unreadable(f"{path}: its header does not tell the size of a voxel (pixdim); set it with your converter")
 
 
 def _layout(header: Any, path: Path) -> tuple[int, float | None, float | None]:

@@ -24,6 +24,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blu
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 ENDINGS = tuple(_KINDS)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DEPTH, _PHOTOMETRIC, _WHITE_IS_ZERO = 32997, 262, 0  # tags of TIFF (ImageDepth, PhotometricInterpretation), and a value of the latter
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", *_TIFF)
 
 # What pillow's decoders raise on damaged files, beside its own UnidentifiedImageError (an OSError).
@@ -39,8 +40,11 @@ def recognises(start: bytes) -> bool:
 def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:
     """Every picture of the file: one, or a slice a page for a TIFF of several. Raises Unreadable or Truncated."""
     try:
-        with silent("PIL"), Image.open(path, formats=("PNG", "JPEG", "TIFF", "BMP")) as image:
-            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+        # An open file, since pillow 12.3 maps a named one into memory, and mixes up the pixels of a TIFF that lies on its side.
+        with silent("PIL"), path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG", "TIFF", "BMP")) as image:
+            pages = getattr(image, "n_frames", 1)
+            if pages > 1 and image.format != "TIFF":
+                raise Unreadable(f"{path}: {pages} pictures in one file (an animation, say); give each as a file of its own, or a TIFF")
             limits.check(path, image.height, image.width, pages)
             # Pages of one file are a stack of one head, so they stay together.
             key = privacy.volume_key(path) if pages > 1 else ""
@@ -50,6 +54,8 @@ def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:
                 if pages > 1:
                     image.seek(page)
                 slices.append(_slice(image, page, key))
+            if len({slice_.unit for slice_ in slices}) > 1:
+                raise Unreadable(f"{path}: pages of 8 bits and of more; give them as single files")
             return slices
     except (FileNotFoundError, PermissionError, MemoryError, Unreadable):
         raise
@@ -69,6 +75,8 @@ def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> 
         if page:
             image.seek(page)
         limits.check(path, image.height, image.width, 1)
+        if getattr(image, "tag_v2", {}).get(_DEPTH, 1) != 1:
+            raise Unreadable(f"{path}: pages that are several planes deep; give each plane a page of its own")
         pixels += image.width * image.height
         if pixels > limits.voxels:
             raise Unreadable(f"{path}: pages of more than {limits.voxels / 2**20:.0f} million pixels in all")
@@ -77,8 +85,9 @@ def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> 
 
 def _slice(image: Image.Image, page: int, key: str) -> Slice:
     image.load()
-    upright = ImageOps.exif_transpose(image) if image.format == "JPEG" else image
-    pixels, unit, colour = _grey(upright)
+    pixels, unit, colour = _grey(ImageOps.exif_transpose(image))
+    if unit == "raw" and image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        pixels = _inverted(pixels, unit)  # pillow does so for 8 bits only
     return Slice(np.ascontiguousarray(pixels, dtype=np.float32), unit=unit, frame=page, group_key=key, colour=colour)
 
 
@@ -115,6 +124,11 @@ def _by_type(values: NDArray[Any]) -> tuple[NDArray[Any], Unit]:
     return np.where(known, values, values[known].min()), "raw"
 
 
+def _inverted(pixels: NDArray[Any], unit: Unit) -> NDArray[Any]:
+    """A picture whose lowest numbers are white."""
+    return np.asarray(1 - pixels if unit == "grey" else pixels.max() + pixels.min() - pixels)
+
+
 def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[Slice]:
     """TIFFs that pillow cannot read: 16-bit colour, 64-bit floats, rarer compressions, several bits a sample."""
     import tifffile
@@ -134,10 +148,11 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
                     shares = values[..., :3] / np.float32(np.iinfo(values.dtype).max)
                     colour = float((np.ptp(shares, axis=-1) > VISIBLE / 255).mean())
                     values, unit = shares @ LUMINANCE, "grey"
-                elif values.ndim == 2:
+                elif values.ndim == 2 and values.dtype.kind in "biuf":
                     values, unit = _by_type(values)
+                    values = _inverted(values, unit) if page.photometric == _WHITE_IS_ZERO else values
                 else:
-                    raise Unreadable(f"{path}: page of shape {values.shape}; expected grey, RGB or RGBA")
+                    raise Unreadable(f"{path}: page of shape {values.shape} and type {values.dtype}; expected grey, RGB or RGBA")
                 key = privacy.volume_key(path) if len(file.pages) > 1 else ""
                 pixels = np.ascontiguousarray(values, dtype=np.float32)
                 slices.append(Slice(pixels, unit=unit, frame=len(slices), group_key=key, colour=colour))

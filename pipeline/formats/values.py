@@ -37,6 +37,7 @@ CT_VALUES: tuple[CtValues, ...] = ("auto", "hu", "offset-1024", "grey")
 OFFSETS = (0, 1024, 32768, 32768 + 1024, -1024)  # what programs add to store them without a sign; or took off twice
 NARROWEST = 60  # from lowest to highest number; less has no head in Hounsfield units
 SCALES = (1, 255, 1023, 4095, 16383, 65535)  # white, by the number of bits
+SPREAD = 1000.0  # what MR intensities that end at 1 or below are brought to
 SAMPLE = 2**20  # numbers looked at
 
 
@@ -135,7 +136,10 @@ def understand(
     if stated == "grey":
         return Meaning("grey")
     if modality == "mr":
-        return _mr(values)
+        meaning = _mr(values)
+        # Small numbers of a volume are intensities like large ones; only those of a picture are shares of its white.
+        small = meaning == Meaning("grey") and not picture and values.min() >= 0 and 0 < values.max() <= 1
+        return replace(meaning, scale=float(values.max()) / SPREAD) if small else meaning
     if ct_values != "auto" and modality == "ct":
         return _as_told(values, ct_values)
     if values.size < ENOUGH and stated == "hu":

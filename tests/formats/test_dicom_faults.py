@@ -53,7 +53,13 @@ def test_a_missing_side_is_named(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
-    [("BitsStored", 0, "1 to 16"), ("BitsStored", 20, "1 to 16"), ("PixelRepresentation", 2, "0, 1"), ("BitsAllocated", 12, "1, 8, 16")],
+    [
+        ("BitsStored", 0, "1 to 16"),
+        ("BitsStored", 20, "1 to 16"),
+        ("PixelRepresentation", 2, "0, 1"),
+        ("BitsAllocated", 12, "1, 8, 16"),
+        ("HighBit", 16, "15"),
+    ],
 )
 def test_a_number_that_no_pixels_have_is_named_with_its_tag(name: str, value: int, expected: str, tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match=rf"{name} \(0028,\w+\) is {value}; expected {expected}"):

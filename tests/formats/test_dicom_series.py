@@ -240,3 +240,36 @@ def test_a_picture_is_a_volume_of_one(tmp_path: Path) -> None:
 def test_folders_without_dicom_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no DICOM slices in this folder"):
         table.read_volume(tmp_path)
+
+
+def test_an_enhanced_file_that_places_only_some_frames(tmp_path: Path) -> None:
+    file = write_enhanced(tmp_path / "a.dcm", np.stack([PICTURE + 1000 * index for index in range(4)]), [0, 5, 10, 15])
+    dataset = pydicom.dcmread(file)
+    dataset.PerFrameFunctionalGroupsSequence = dataset.PerFrameFunctionalGroupsSequence[:2]
+    dataset.save_as(file)
+    volume = table.read_volume(file)
+    assert volume.voxels.shape[2] == 4
+    assert np.isfinite(volume.affine).all()
+
+
+@pytest.mark.parametrize("name", ["PatientID", "StudyInstanceUID", "FrameOfReferenceUID"])
+def test_one_series_uid_of_two_examinations_needs_a_choice(name: str, tmp_path: Path) -> None:
+    for index in range(8):
+        write(tmp_path / f"{index}.dcm", PICTURE, 5 * index, **{name: "1.2" if index < 4 else "1.3"})
+    with pytest.raises(UserError, match=r"several series \(of 4, 4 slices\)"):
+        table.read_volume(tmp_path)
+
+
+def test_a_slice_of_another_scale_is_left_out_and_said(tmp_path: Path) -> None:
+    for index in range(6):
+        write(tmp_path / f"{index}.dcm", PICTURE, 5 * index, PixelSpacing=[1, 1] if index == 5 else [0.5, 0.75])
+    volume = table.read_volume(tmp_path)
+    assert volume.voxels.shape[2] == 5
+    assert volume.warnings == ["only the longest of 2 series is used (5 slices)"]
+
+
+@pytest.mark.parametrize("words", [["DERIVED", "PRIMARY", "DIFFUSION", "ADC"], ["ORIGINAL", "PRIMARY", "P", "ND"]])
+def test_maps_that_were_computed_from_images_are_no_slices(words: list[str], tmp_path: Path) -> None:
+    write(tmp_path / "a.dcm", PICTURE, Modality="MR", ImageType=words)
+    with pytest.raises(OtherModality, match="a map or rendering"):
+        table.read_slices(tmp_path / "a.dcm")

@@ -171,3 +171,25 @@ def test_a_nrrd_that_does_not_say_its_encoding_is_refused_before_itk_sees_it(tmp
     file.write_bytes(re.sub(rb"encoding: \w+\n", b"", file.read_bytes()))
     with pytest.raises(Truncated, match="does not say how the voxels are stored"):
         table.read_volume(file, "mr")
+
+
+@pytest.mark.parametrize(("ending", "told"), [(".mha", rb"ElementSpacing = .*"), (".nrrd", rb"space directions: .*")])
+@pytest.mark.parametrize("size", [None, b"0 1 1", b"-1 1 1", b"nan 1 1", b"1,5 1 1", b"(0,0,0) (0,1,0) (0,0,1)", b"none (0,1,0) (0,0,1)"])
+def test_a_header_that_does_not_tell_the_size_of_a_voxel_is_refused(ending: str, told: bytes, size: bytes | None, tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / f"a{ending}"))
+    content = (tmp_path / f"a{ending}").read_bytes()
+    line = re.search(told + rb"\n", content)
+    assert line
+    instead = b"" if size is None else re.split(rb"[=:]", line.group())[0] + (b"= " if ending == ".mha" else b": ") + size + b"\n"
+    (tmp_path / f"a{ending}").write_bytes(content.replace(line.group(), instead))
+    with pytest.raises(Unreadable, match="does not tell the size of a voxel"):
+        table.read_volume(tmp_path / f"a{ending}", "mr")
+
+
+def test_a_name_in_a_header_is_not_quoted(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(), str(tmp_path / "Doe_Jane.mhd"))
+    (tmp_path / "Doe_Jane.mhd").rename(tmp_path / "p-1.mhd")
+    (tmp_path / "Doe_Jane.raw").unlink()
+    with pytest.raises(Unreadable, match=r"in p-1\.raw or the file that it names") as refusal:
+        table.read_volume(tmp_path / "p-1.mhd")
+    assert "Doe" not in str(refusal.value)

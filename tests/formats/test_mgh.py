@@ -59,3 +59,12 @@ def test_truncated(share: float, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(Truncated):
         table.read_volume(path)
+
+
+def test_a_header_without_directions_is_said(tmp_path: Path) -> None:
+    nibabel.save(nibabel.MGHImage(np.ones((4, 5, 6), np.int16), np.eye(4)), tmp_path / "a.mgh")
+    content = bytearray((tmp_path / "a.mgh").read_bytes())
+    content[28:30] = bytes(2)
+    (tmp_path / "a.mgh").write_bytes(content)
+    (said,) = table.read_volume(tmp_path / "a.mgh", "mr").warnings
+    assert "tells no directions" in said

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.formats import table
 from pipeline.formats.slices import NotAxial, Slice, Unreadable
+from pipeline.formats.synthetic import Label, Synthetic
 
 VALUES = np.random.default_rng(0).integers(-50, 1000, (4, 5, 6)).astype(np.int16)  # right, anterior, superior
 SIZES = (1.0, 1.25, 3.0)
@@ -180,3 +181,41 @@ def test_numbers_of_a_header_that_cannot_be_are_one_line(name: str, number: floa
     file.write_bytes(content)
     with pytest.raises(Unreadable, match="a header with numbers that cannot be"):
         table.read_slices(file, "ct")
+
+
+def test_a_header_without_directions_or_with_two_is_said(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(VALUES, np.diag([1, 1, 2, 1]))
+    assert _said(image, tmp_path) == []
+    image.header["qform_code"], image.header["sform_code"] = 1, 1
+    image.header["srow_x"] *= -1
+    assert _said(image, tmp_path) == ["its header tells directions twice and not alike; those of sform were taken, not those of qform"]
+    image.header["qform_code"] = image.header["sform_code"] = 0
+    (said,) = _said(image, tmp_path)
+    assert "tells no directions" in said
+
+
+def _said(image: nibabel.Nifti1Image, folder: Path) -> list[str]:
+    (folder / "a.nii").write_bytes(image.header.binaryblock + bytes(4) + VALUES.tobytes(order="F"))
+    return table.read_volume(folder / "a.nii", "mr").warnings
+
+
+@pytest.mark.parametrize("size", [0, np.nan])
+def test_a_header_that_does_not_tell_the_size_of_a_voxel_is_refused(size: float, tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(VALUES, np.diag([1, 1, 2, 1]))
+    image.header["sform_code"], image.header["qform_code"] = 0, 1
+    image.header["pixdim"][2] = size
+    with pytest.raises(Unreadable, match=r"does not tell the size of a voxel \(pixdim\)"):
+        _said(image, tmp_path)
+
+
+def test_nothing_of_a_header_but_the_geometry_is_written(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(VALUES, np.diag([1, 1, 2, 1]))
+    for name in ("descrip", "aux_file", "intent_name", "db_name"):
+        image.header[name] = b"Doe^Jane"
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Doe^Jane"))
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = table.read_volume(tmp_path / "a.nii", "mr")
+    synthetic = Synthetic(volume.voxels, "hu", Label("mr-to-ct", "3", "abc"), "", (40, 80))
+    table.write(volume, synthetic, tmp_path / "a.nii", tmp_path / "b.nii")
+    assert b"Doe" not in (tmp_path / "b.nii").read_bytes()
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "b.nii").affine, image.affine)

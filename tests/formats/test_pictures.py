@@ -112,12 +112,13 @@ def test_pages_of_a_tiff_are_frames(tmp_path: Path) -> None:
     assert len({one.group_key for one in slices}) == 1
 
 
-def test_a_photograph_lying_on_its_side_is_turned_as_its_camera_says(tmp_path: Path) -> None:
-    wide = Image.fromarray(np.zeros((8, 32), np.uint8))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_a_photograph_lying_on_its_side_is_turned_as_its_camera_says(suffix: str, tmp_path: Path) -> None:
+    wide = Image.fromarray(RAMP.reshape(8, 32))
     exif = Image.Exif()
     exif[0x0112] = 6
-    wide.save(tmp_path / "a.jpg", exif=exif)
-    assert read(tmp_path / "a.jpg").pixels.shape == (32, 8)
+    wide.save(tmp_path / f"a{suffix}", exif=exif)
+    np.testing.assert_allclose(read(tmp_path / f"a{suffix}").pixels, np.rot90(RAMP.reshape(8, 32), -1) / 255, atol=0.03)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
@@ -180,3 +181,26 @@ def test_a_tiff_without_pages_is_one_line(tmp_path: Path) -> None:
     for reader in (table.read_slices, table.read_volume):
         with pytest.raises(Unreadable, match="a TIFF without pages"):
             reader(tmp_path / "a.tif", "ct")
+
+
+def test_low_numbers_that_are_white_are_turned_at_any_depth(tmp_path: Path) -> None:
+    for kind in (np.uint8, np.uint16, np.float64):
+        tifffile.imwrite(tmp_path / "a.tif", (255 - RAMP).astype(kind), photometric="miniswhite")
+        np.testing.assert_allclose(read(tmp_path / "a.tif").pixels, RAMP / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["animation", "depth", "types", "complex"])
+def test_several_pictures_where_one_is_expected_are_refused(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / ("a.png" if kind == "animation" else "a.tif")
+    if kind == "animation":
+        Image.fromarray(RAMP).save(file, save_all=True, append_images=[Image.fromarray(255 - RAMP)])
+    elif kind == "depth":
+        tifffile.imwrite(file, np.stack([RAMP] * 4), photometric="minisblack", tile=(4, 16, 16))
+    elif kind == "types":
+        with tifffile.TiffWriter(file) as pages:
+            for picture in (RAMP, RAMP.astype(np.uint16) * 100):
+                pages.write(picture, photometric="minisblack")
+    else:
+        tifffile.imwrite(file, RAMP.astype(np.complex64))
+    with pytest.raises(Unreadable, match=r"pictures in one file|several planes deep|pages of 8 bits and of more|type complex64"):
+        table.read_slices(file)

@@ -216,3 +216,20 @@ def test_a_real_mr_is_no_ct_at_any_brightness(real_volumes: Path, tmp_path: Path
     for gain in (0.3, 0.5, 1, 2):
         with pytest.raises(UnknownValues):
             table.read_volume(volume(tmp_path / "a.nii", mr.voxels.transpose(2, 1, 0)[::4] * gain, np.int16), "ct")
+
+
+@pytest.mark.parametrize("fill", [-32768, -3.4e38, 3.4e38, 32767])
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_the_end_of_a_type_says_that_nothing_was_measured(fill: float, modality: str, tmp_path: Path) -> None:
+    slices = (CT if modality == "ct" else MR).copy()
+    slices[:, :, :4] = fill
+    values, _ = read(volume(tmp_path / "a.nii", slices, np.float32), modality)
+    measured = CT if modality == "ct" else MR
+    np.testing.assert_allclose(values[:, :, 4:], measured[:, :, 4:], rtol=1e-6)
+    assert (values[:, :, :4] == measured[:, :, 4:].min()).all()
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1])
+def test_mr_means_the_same_at_any_scale(factor: float, tmp_path: Path) -> None:
+    values, _ = read(volume(tmp_path / "a.nii", MR / MR.max() * factor, np.float32), "mr")
+    np.testing.assert_allclose(values, MR / MR.max() * 1000, rtol=1e-5)
