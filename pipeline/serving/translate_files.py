@@ -126,7 +126,8 @@ def _print_summary(translator: Translator, summaries: list[Summary], failures: l
     for failure in failures:
         print(f"not translated: {failure}")
     print(
-        f"{summaries[0].output if len(summaries) == 1 else target}: {slices - empty} of {slices} slices translated to {translator.target.upper()} by {translator.label} in {seconds:.1f} s;"
+        f"{summaries[0].output if len(summaries) == 1 else target}: {slices - empty} of {slices} slices translated to"
+        f" {translator.target.upper()} by {translator.label} in {seconds:.1f} s;"
         f" synthetic, not for diagnosis; the model knows CT from {low:g} to {high:g} HU"
     )
     if failures:
