@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -53,6 +52,7 @@ _SET = typer.Option("--set", metavar="KEY=VALUE", help="Change one knob for this
 _NOTIFY = typer.Option(help="Whom to tell: an http(s) address, or TYPE/NAME of a Prefect block; repeatable.")
 _TIMEOUT = typer.Option("--timeout", metavar="STAGE=MINUTES", help="Longest time for a stage; repeatable.")
 _KEEP = typer.Option(help="How many of the newest retrainings stay whole; ctmr prune for the older ones afterwards. Default: all.")
+_PORT = typer.Option(min=1, max=65535, help="Port on this machine.")
 _BRANCH = typer.Option(help="Commit each retraining on this branch as well.")
 
 
@@ -86,7 +86,7 @@ def retrain(
 def schedule(
     cron: Annotated[str, typer.Option(help="When, as minute hour day month weekday.")] = "0 3 * * 1",
     timezone: Annotated[str, typer.Option(help="Where that time is meant, such as Europe/Vienna.")] = "UTC",
-    port: Annotated[int, typer.Option(help="Port of the Prefect server that this starts, unless PREFECT_API_URL names one.")] = 4200,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of our Prefect server, unless PREFECT_API_URL names one.")] = 4200,
     mode: Annotated[Literal["if_changed", "always", "warm_start"], _MODE] = "if_changed",
     set_: Annotated[list[str] | None, _SET] = None,
     notify: Annotated[list[str] | None, _NOTIFY] = None,
@@ -156,7 +156,7 @@ def prune(
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) -> None:
+def ui(port: Annotated[int, _PORT] = 5000) -> None:
     """The MLflow UI: runs side by side, with curves, images and scores."""
     from pipeline.tracking.ui import serve_ui
 
@@ -226,7 +226,7 @@ def evaluate(
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(help="Port on this machine.")] = 8000,
+    port: Annotated[int, _PORT] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, each with a token.")] = "127.0.0.1",
     model: Annotated[list[str] | None, typer.Option(help="As in translate; repeatable, one for each direction.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="Another name by which the page may be called; repeatable.")] = None,
@@ -292,9 +292,6 @@ def doctor(fix: Annotated[bool, typer.Option("--fix", help="Mend what can be men
 def main() -> None:
     """Entry point of the console script `ctmr`."""
     gc.set_threshold(100_000, 50, 50)  # as in stages/: what imports make is no garbage to look for
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)  # as Ctrl-C: what is half written is removed
     with user_errors():
         app()
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -49,9 +50,12 @@ def say(line: str) -> None:
 def user_errors() -> Iterator[None]:
     """End the process with one line on stderr and exit code 2 on a mendable error; any other exception is a defect and passes.
 
-    A parent process that wants more than the line sets `$CTMR_ERROR_FILE` and reads it with `read_error`. Where the terminal or file that
-    stdout goes to has no such letter, in a name of a file say, it is printed by its number.
+    A process that is asked to end (SIGTERM, SIGHUP) ends as by Ctrl-C. A letter that the terminal lacks, of a file's name say, is printed
+    by its number. A parent process that wants more than the line sets `$CTMR_ERROR_FILE` and reads it with `read_error`.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)  # as Ctrl-C: what is half written is removed
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

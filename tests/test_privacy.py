@@ -2,6 +2,8 @@
 
 import multiprocessing
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,10 @@ def test_a_weak_salt_is_refused(project: Path) -> None:
 )
 def test_whom_a_volume_shows(one: str, other: str, same: bool) -> None:
     assert (privacy.subject(Path(one)) == privacy.subject(Path(other))) is same
+
+
+def test_what_runs_networks_tells_nobody_of_it(tmp_path: Path) -> None:
+    """onnxruntime 1.32 numbers the session in a file of the temporary folder and looks for its maker's host, unless it was told not to."""
+    program = "import pipeline, onnxruntime; onnxruntime.SessionOptions()"
+    subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": ".", "TMPDIR": str(tmp_path)}, check=True)
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import secrets
+import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.datastructures import FormData, UploadFile
+from starlette.requests import ClientDisconnect
 
 from pipeline.domain import Direction
 from pipeline.errors import UserError, say
@@ -136,6 +138,7 @@ def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], 
     key = f"/?token={access.token}" if access.token else ""
     app = create_app(names, access=access)
     begin_service()
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # a closed terminal stops it in order, too
     say(f"open http://{host}:{port}{key} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)")
     if host not in LOCAL:
         say("warning: other machines can reach this; uploads travel unencrypted unless a reverse proxy adds TLS")
@@ -181,6 +184,10 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(BrokenLimit)
     async def refuse_upload(_: Request, error: BrokenLimit) -> JSONResponse:
         return JSONResponse({"error": str(error)}, status_code=error.status, headers={"connection": "close"})
+
+    @app.exception_handler(ClientDisconnect)
+    async def forget_upload(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # for the log: the client went away before its upload was complete
 
     @app.exception_handler(OSError)
     async def report_full_disk(_: Request, error: OSError) -> JSONResponse:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pipeline.serving.jobs import Limits
 
 COOKIE = "ctmr_token"
+MARK = 100  # bytes that hold the end of a form: its boundary, with -- before and after
 HEADER_SECONDS = 20  # from the first byte of a connection to the end of a request's headers
 
 audit = logging.getLogger("ctmr.audit")
@@ -68,8 +69,8 @@ class Guard:
                 await answer(scope, receive, send_with_headers)
             elif scope["method"] == "POST":
                 await self._pass_upload(scope, receive, send_with_headers)
-            else:
-                await self.app(scope, receive, send_with_headers)
+            else:  # the answer to HEAD is that to GET, of which the protocol sends no body
+                await self.app({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, send_with_headers)
         finally:
             if self.access.log_requests:
                 user = headers.get((self.access.user_header or "").lower(), "-")
@@ -80,8 +81,8 @@ class Guard:
     def refuse(self, scope: Scope, headers: dict[str, str]) -> Response | None:
         """The answer to a request that may not pass; None for one that may."""
         access = self.access
-        host = re.sub(r":\d+$", "", headers.get("host", ""))
-        if "*" not in access.hosts and host not in access.hosts:
+        host = re.sub(r":\d+$", "", headers.get("host", "")).rstrip(".")
+        if "*" not in access.hosts and host.lower() not in map(str.lower, access.hosts):
             allowed = ", ".join(access.hosts)
             return _error(
                 421, f"this server answers to {allowed}; to call it {host or 'otherwise'} start it with --allow-host {host or 'NAME'}"
@@ -110,8 +111,9 @@ class Guard:
         """Let the body pass within the limits of size and time. A limit that breaks is raised where the application reads the body."""
         if self.uploads >= self.limits.uploads:
             return await _error(503, "too many uploads at once; try again in a minute")(scope, receive, send)
-        limits, length, began = self.limits, 0, time.monotonic()
-        claimed = dict(scope["headers"]).get(b"content-length", b"0")
+        limits, length, began, tail = self.limits, 0, time.monotonic(), b""
+        headers = dict(scope["headers"])
+        claimed, has_parts = headers.get(b"content-length", b"0"), headers.get(b"content-type", b"").lower().startswith(b"multipart/")
         if not claimed.isdigit() or int(claimed) > limits.bytes:
             return await _error(413, _too_large(limits))(scope, receive, send)
         complete = False
@@ -124,7 +126,7 @@ class Guard:
                 self.uploads -= 1
 
         async def receive_within_limits() -> Any:
-            nonlocal length
+            nonlocal length, tail
             if complete:  # what follows is the client going away, for which one may wait long
                 return await receive()
             left = min(limits.idle_seconds, limits.upload_seconds - (time.monotonic() - began))
@@ -135,8 +137,11 @@ class Guard:
             length += len(message.get("body", b""))
             if length > limits.bytes:
                 raise BrokenLimit(413, _too_large(limits))
+            tail = (tail + message.get("body", b""))[-MARK:]
             if not message.get("more_body", False):
                 end_upload()
+                if has_parts and not tail.rstrip().endswith(b"--"):  # the parser would drop the file that was cut off without a word
+                    raise BrokenLimit(400, "the upload was cut off; send it again")
             return message
 
         try:
@@ -207,7 +212,7 @@ def _is_cross_site(headers: dict[str, str]) -> bool:
     if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+    return origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
 
 
 def _path_without_id(path: str) -> str:

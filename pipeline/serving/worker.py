@@ -89,7 +89,9 @@ class Worker:
         context = get_context("spawn")
         self.connection, end = context.Pipe()
         self.process = context.Process(target=_work, args=(end, self.models, self.bounds), name="ctmr-translate", daemon=True)
-        self.process.start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))  # the process never sees them: those of
+        self.process.start()  # a terminal reach the server as well, which ends the process
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         end.close()
         answer = self._receive(time.monotonic() + START_SECONDS)
         if isinstance(answer, Ready):
@@ -142,15 +144,14 @@ class Worker:
 def _work(connection: "Connection[Any, Any]", models: Mapping[str, str | None], bounds: Bounds) -> None:
     """What the process does."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the server, which ends this process
     _silence_libraries()
     try:
         translators = {to: choose_translator(model, to) for to, model in models.items()}
     except UserError as error:
         connection.send(Refused(str(error)))
         return
-    used = psutil.Process().memory_info().vms
-    resource.setrlimit(resource.RLIMIT_AS, (used + bounds.memory, resource.RLIM_INFINITY))
+    most, hard = psutil.Process().memory_info().vms + bounds.memory, resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     connection.send(Ready({to: describe_model(translator) for to, translator in translators.items()}))
     while True:
         try:
