@@ -53,6 +53,13 @@ class Project:
         code = f"import importlib\nfor stage in {list(stages)}: importlib.import_module(f'stages.{{stage}}').main()"
         return self.run(sys.executable, "-c", code).stdout
 
+    def prepare_slices(self) -> None:
+        """Every stage before training done, and known to DVC and git, so that what comes begins with training."""
+        before = STAGES[: STAGES.index("train")]
+        self.run_stages(*before)
+        self.run("dvc", "commit", "-f", *before)
+        self.commit("slices")
+
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **self.env}
 

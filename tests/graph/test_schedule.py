@@ -32,12 +32,14 @@ def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
 
     How a run ends well: tests/graph/test_retraining.py.
     """
-    project = copy_project(tmp_path, "smoke", *LONG, "data.source=folder", "data.folder=nowhere")
+    project = copy_project(tmp_path, "smoke", *LONG)
+    project.prepare_slices()
+    project.settings(None, "data.source=folder", "data.folder=nowhere")
     port = free_port()
     server = Server(f"http://127.0.0.1:{port}/api")
     with _make_schedule(project, port, tmp_path / "printed") as process:
         until(lambda: server.healthy() and "Failed" in _states(server), "the end of a run by schedule", 1200)
-        project.settings(None, "data.source=phantom")
+        project.settings(None, "data.source=phantom", "data.folder=null")
         (deployment,) = server.ask("POST", "/deployments/filter", {})
         assert deployment["name"] == f"{project_name(project.folder)}-schedule"
         second = project.run("ctmr", "schedule", "--port", str(port), expect=2)

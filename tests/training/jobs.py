@@ -21,6 +21,7 @@ from tests.tracking.stores import make_store
 
 KNOWN = ((CT_LOWEST, CT_HIGHEST), (0.0, 80.0))  # HU: a slice of a file in Hounsfield units, and a picture of a brain window
 SOURCE = Path(__file__).parents[2]
+AWAY = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}  # a training that does without a store does not import MLflow, half of its start
 
 
 def _small() -> dict[str, object]:
@@ -108,9 +109,9 @@ def start(folder: Path, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(folder: Path, expect: int = 0) -> str:
-    """Run the train stage to its end; gives what it printed."""
-    process = start(folder)
+def finish(folder: Path, expect: int = 0, **variables: str) -> str:
+    """Run the train stage to its end, with `variables` in its environment; gives what it printed."""
+    process = start(folder, **variables)
     printed, _ = process.communicate(timeout=200)
     assert process.returncode == expect, printed
     return printed

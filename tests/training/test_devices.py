@@ -22,7 +22,7 @@ SHORT = {"images": 24, "teacher": jobs.PARAMS.train.teacher.model_dump() | {"ima
 @pytest.mark.timeout(300)
 def test_two_processes_give_what_one_gives_even_after_one_was_killed(tmp_path: Path) -> None:
     folder = jobs.make(tmp_path / "two", devices=2, **SHORT)
-    process = jobs.start(folder)
+    process = jobs.start(folder, **jobs.AWAY)
     wait_for("checkpoints/*/0*.pt", folder, 2)
     second = next(child for child in psutil.Process(process.pid).children(recursive=True) if child.environ().get("RANK") == "1")
     second.kill()
@@ -31,7 +31,7 @@ def test_two_processes_give_what_one_gives_even_after_one_was_killed(tmp_path: P
     assert "error: training process 1 of 2 was killed by signal 9, so all were ended; dvc repro goes on" in printed
     assert "Traceback" not in printed
     assert not (folder / "models").exists()
-    assert "going on from step" in jobs.finish(folder)
+    assert "going on from step" in jobs.finish(folder, **jobs.AWAY)
 
     alone = params.load(folder / "params.yaml")
     alone = alone.model_copy(update={"train": alone.train.model_copy(update={"devices": 1})})

@@ -74,7 +74,7 @@ def test_outputs_that_were_never_recorded_are_written_again_without_training_and
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": stage}}))
     (folder / ".dvc").mkdir()
     (folder / ".dvc/config").write_text("[core]\n    no_scm = True\n")  # what dvc init --no-scm writes
-    assert "going on" not in jobs.finish(folder)
+    assert "going on" not in jobs.finish(folder, **jobs.AWAY)
     shutil.rmtree(folder / paths.MODELS)  # as dvc does when it runs the stage again; killed before, it had not recorded the training
     assert "going on from step 32 of 32" in dvc(folder, "repro")
     first = (folder / paths.RUN_JSON).read_text()
@@ -83,7 +83,7 @@ def test_outputs_that_were_never_recorded_are_written_again_without_training_and
 
 
 def dvc(folder: Path, *arguments: str) -> str:
-    env = jobs.environment(folder) | {"DVC_SITE_CACHE_DIR": str(folder.parent / "site")}
+    env = jobs.environment(folder) | jobs.AWAY | {"DVC_SITE_CACHE_DIR": str(folder.parent / "site")}
     ended = subprocess.run(["dvc", *arguments], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert ended.returncode == 0, ended.stdout
     return ended.stdout

@@ -35,7 +35,7 @@ class Host:
     def start(self) -> None:
         """The train stage as docs/scale.md says it for one of two hosts."""
         elastic = {"PET_NNODES": "2", "PET_NODE_RANK": str(self.number - 1), "PET_MASTER_ADDR": "10.77.0.1", "PET_MASTER_PORT": PORT}
-        env = {**jobs.environment(self.folder), **elastic, "GLOO_SOCKET_IFNAME": "cable"}
+        env = {**jobs.environment(self.folder), **jobs.AWAY, **elastic, "GLOO_SOCKET_IFNAME": "cable"}
         command = [IP or "ip", "netns", "exec", self.name, shutil.which("python") or "python", "-m", "stages.train"]
         self.process = subprocess.Popen(
             command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True

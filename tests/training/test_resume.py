@@ -13,13 +13,14 @@ import torch
 from pipeline.training import checkpoint
 from tests.training import jobs
 
+SHORT = {"images": 64, "teacher": jobs.PARAMS.train.teacher.model_dump() | {"images": 16}, "checkpoint_seconds": 0.01}
 OUTPUTS = ("models/ct_to_mr.safetensors", "models/mr_to_ct.safetensors", "models/model.json", "reports/train/curves.csv")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = jobs.make(tmp_path_factory.mktemp("undisturbed"), checkpoint_seconds=0.01)
-    jobs.finish(folder)
+    folder = jobs.make(tmp_path_factory.mktemp("undisturbed"), **SHORT)
+    jobs.finish(folder, **jobs.AWAY)
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
@@ -36,29 +37,28 @@ def last_step(folder: Path) -> int:
 
 
 @pytest.mark.timeout(600)
-def test_five_kills_change_nothing(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
-    """Killed while the store is away, since MLflow's import is half of a start. What a kill does to a run: tests/tracking/test_runs.py.
-    Hundreds of kills: benchmarks/kill_drill.py."""
-    folder, moments = jobs.make(tmp_path / "job", checkpoint_seconds=0.01), random.Random(0)
-    for _ in range(5):
+def test_three_kills_change_nothing(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    """What a kill does to a run in MLflow: tests/tracking/test_runs.py. Hundreds of kills: benchmarks/kill_drill.py."""
+    folder, moments = jobs.make(tmp_path / "job", **SHORT), random.Random(0)
+    for _ in range(3):
         before = last_step(folder)
-        process = jobs.start(folder, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+        process = jobs.start(folder, **jobs.AWAY)
         wait_for("checkpoints/*/0*.pt", folder, before + moments.randint(0, 3))
         time.sleep(moments.random() * 0.01)
         process.kill()
         process.communicate()
         assert not (folder / "models").exists(), "killed too late: the test needs a longer training"
-    assert "going on from step" in jobs.finish(folder)
+    assert "going on from step" in jobs.finish(folder, **jobs.AWAY)
     assert [name for name in OUTPUTS if (folder / name).read_bytes() != undisturbed[name]] == []
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGHUP, 1)])
-def test_stopped_by_hand_it_saves_says_so_in_one_line_and_ends_its_run(tmp_path: Path, number: signal.Signals, times: int) -> None:
+def test_stopped_by_hand_it_saves_says_so_in_one_line_and_ends_its_run(tmp_path: Path) -> None:
+    """By a closed terminal, with other signals on top; each signal alone: tests/test_stage.py."""
     folder = jobs.make(tmp_path / "job", checkpoint_seconds=1000, images=800)
     process = jobs.start(folder)
     assert process.stdout is not None
     assert any("step" in line for line in process.stdout)
-    for _ in range(times):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
     printed, _ = process.communicate(timeout=200)  # a busy machine takes its time to save
     assert process.returncode == 2, printed
