@@ -1,4 +1,4 @@
-"""Step, simulator, translator and evaluation beside their plain references, in one run: make bench. Writes benchmarks/RESULTS.md anew.
+"""Step, simulator, translator and stages beside their plain references, in one run: make bench. Writes benchmarks/RESULTS.md anew.
 
 By hand, on an idle machine if possible: what is compared runs in turn, so ratios stay valid under load, seconds do not.
 """
@@ -24,6 +24,7 @@ SECTIONS = (  # title, command, what --quick adds to it, what its output is
     ("The simulator", "render.py", "--pixels 64 --batch 4", "Pairs a second of one core; a step takes one pair for each pair of slices."),
     ("The stage evaluate", "evaluate.py", "8", "A small generator at 256×256, both ways; ratio to the time of the bare networks."),
     ("The translator", "translate.py", "", "A full-size generator on slices of 256×256; ratios are to the bare network."),
+    ("The graph", "stages.py", "--preset smoke", "`dvc repro` stage by stage; reading stages as multiples of decoding the same files."),
 )
 HEAD = """# Speed and memory
 
