@@ -115,15 +115,14 @@ class Place(Drill):
                 if running := database.execute("select count(*) from runs where status = 'RUNNING'").fetchone()[0]:
                     yield f"MLflow runs left RUNNING: {running}"
                 tags = database.execute(
-                    "select a.name, t.value from registered_model_aliases a join model_version_tags t on t.name = a.name and t.version ="
-                    " a.version where a.alias = 'champion' and t.key = 'weights_digest'"
+                    "select w.name, w.value from model_version_tags w join model_version_tags d using (name, version)"
+                    " where w.key = 'weights_digest' and d.key = 'decision' and json_extract(d.value, '$.promoted')"
                 ).fetchall()
             records = self.records()
             for model, weights in tags:
-                if not any(
-                    model in record["promoted"] and weights in str(record["decisions"]) + str(record["weights"]) for record in records
-                ):
-                    yield f"champion {model} is in no record"
+                told = [record for record in records if model in record["promoted"]]
+                if not any(weights in json.dumps([record["decisions"], record["weights"]]) for record in told):
+                    yield f"{model} with the weights {weights[:8]} was promoted, and no record says so"
         if any(record["registering"] for record in self.records()):
             yield "a record says registering still"
         yield from self._prefect_faults()

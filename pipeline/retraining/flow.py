@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, tags
 from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.logging.handlers import APILogHandler
@@ -124,7 +124,8 @@ def retrain_here(folder: Path, **parameters: Any) -> None:
     try:
         with own_server.prefect_server(folder):
             try:
-                state: Any = retrain(folder, **parameters, return_state=True)
+                with tags(*server.name_process(folder)):
+                    state: Any = retrain(folder, **parameters, return_state=True)
             finally:
                 APILogHandler().flush()  # while there is a server to take them
     except (KeyboardInterrupt, TerminationSignal):

@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
+import psutil
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -57,6 +58,12 @@ def project_name(folder: Path) -> str:
     return f"{given_name(folder)}-{digest[:6]}"
 
 
+def name_process(repo: Path) -> list[str]:
+    """Tags that a flow run begins with: this process, which runs it for `repo`. One that is killed before it claims is known by them."""
+    process = psutil.Process()
+    return [f"begun:{socket.gethostname()}:{repo.resolve()}", f"process:{process.pid}:{process.create_time()}"]
+
+
 def claim(flow_run_id: UUID, name: str, repo: Path) -> list[str]:
     """Step forward as the one retraining of `repo`, whose lock this process holds, and call the flow run `name`.
 
@@ -66,13 +73,15 @@ def claim(flow_run_id: UUID, name: str, repo: Path) -> list[str]:
     Gives the names of dead runs that were ended. Raises Busy when another one is at work on another machine or in another folder.
     """
     project, first, place = f"project:{given_name(repo)}", first_commit(repo), f"place:{socket.gethostname()}:{repo}"
+    begun = place.replace("place:", "begun:", 1)
     with get_client(sync_client=True) as client:
         mine = client.read_flow_run(flow_run_id)
         client.update_flow_run(flow_run_id, name=name, tags=[*{*mine.tags, project, f"commit:{first}", place}])
-        criteria = FlowRunFilter.model_validate({"state": {"type": {"any_": AT_WORK}}, "tags": {"all_": [project]}})
+        criteria = FlowRunFilter.model_validate({"state": {"type": {"any_": AT_WORK}}, "tags": {"any_": [project, begun]}})
         at_work = [run for run in client.read_flow_runs(flow_run_filter=criteria) if run.id != flow_run_id]
-        others = [run for run in at_work if not first or {f"commit:{first}", "commit:"} & set(run.tags)]
+        others = [run for run in at_work if project in run.tags and (not first or {f"commit:{first}", "commit:"} & set(run.tags))]
         dead = [run for run in others if place in run.tags or _silent(client, run)]
+        dead += [run for run in at_work if project not in run.tags and not _lives(run)]
         for run in dead:
             stopped = run.state_type == StateType.CANCELLING
             state: State[None] = Cancelled(message="stopped") if stopped else Crashed(message=f"its process was lost; found by {name}")
@@ -126,6 +135,12 @@ def given_name(folder: Path) -> str:
     file = folder / "prefect.yaml"
     given = (yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader) or {}).get("name") if file.is_file() else None
     return re.sub("[^a-z0-9]+", "-", str(given or folder.resolve().name).lower()).strip("-") or "project"
+
+
+def _lives(run: FlowRun) -> bool:
+    """Whether the process that its tags name is one of this machine's."""
+    named = next((tag.removeprefix("process:") for tag in run.tags if tag.startswith("process:")), "")
+    return named in (f"{process.pid}:{process.info['create_time']}" for process in psutil.process_iter(["create_time"]))
 
 
 def _silent(client: SyncPrefectClient, run: FlowRun) -> bool:

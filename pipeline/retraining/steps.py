@@ -151,7 +151,7 @@ class Retraining:
             self._bring_up(stage, work, stage in unchanged, record.mode == "always" or (stage == "download" and new))
             if stage == "validate" and stage not in unchanged:
                 record.drift = summary.measure_drift(work.folder / paths.MANIFEST, statistics)
-        before = record.champions or registry.champions()
+        before = record.champions if record.registering else registry.champions()  # none at all, in a new project
         summary.read_results(work.folder, record, before, registry.champions())
         record.registering = False
 

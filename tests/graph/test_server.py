@@ -1,5 +1,7 @@
 """What tells projects on one server apart: names of deployments by folder, one retraining at a time by repository."""
 
+import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -14,19 +16,29 @@ import yaml
 from PIL import Image
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.states import Completed, Running
 
-from pipeline import presets
+from pipeline import paths, presets
+from pipeline.atomic import write_json
 from pipeline.errors import UserError
 from pipeline.processes import stop_group
-from pipeline.retraining import own_server, server, steps, workspace
+from pipeline.retraining import history, own_server, server, steps, workspace
 from pipeline.retraining.flow import retrain
 from pipeline.retraining.workspace import Busy
 from tests.graph.prefect_server import until
 from tests.graph.projects import BIN, make_prefect_home
 from tests.training import jobs
+
+NAME_PROCESS = """
+import json, sys
+from pathlib import Path
+from pipeline.retraining import server
+print(json.dumps(server.name_process(Path(sys.argv[1]))), flush=True)
+input()
+"""
 
 
 @flow
@@ -154,6 +166,27 @@ def test_another_machine_s_run_that_is_silent_is_ended(at_work: "AtWork", monkey
     assert at_work.claim() == []
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_run_killed_before_it_stepped_forward_is_ended(at_work: "AtWork", lives: bool) -> None:
+    at_work.begin("other", "same")
+    command = [sys.executable, "-c", NAME_PROCESS, at_work.repo]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    tags = json.loads(process.stdout.readline())
+    with get_client(sync_client=True) as client:
+        begun = client.create_flow_run(nothing, tags=tags, state=Running())
+        if not lives:
+            process.kill()
+            process.wait()
+        try:
+            assert at_work.claim() == ([] if lives else [begun.name])
+            assert client.read_flow_run(begun.id).state_type == (StateType.RUNNING if lives else StateType.CRASHED)
+        finally:
+            process.kill()
+            process.communicate()
+            client.set_flow_run_state(begun.id, Completed(), force=True)
+
+
 @pytest.fixture
 def project(prefect: None, tmp_path: Path) -> Path:
     """A project whose only stage trains, longer than any test waits."""
@@ -191,6 +224,29 @@ def test_a_person_who_trains_first_after_all_makes_it_skip(project: Path, monkey
     monkeypatch.setattr(workspace, "is_training", lambda _: next(seen))
     state = retrain(project, return_state=True)
     assert (state.name, state.message) == ("Skipped", f"skipped: {steps.BY_HAND}")
+
+
+def test_the_first_champions_are_told_as_promoted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there was no champion before, as in every new project."""
+    name, digest = "ct-to-mr", "a" * 64
+    decided = {name: {"weights": digest, "decision": {"promoted": True, "mode": "auto", "checks": []}}}
+    write_json(project / paths.VERSIONS_JSON, decided)
+    stage = {
+        "cmd": f"mkdir -p {paths.REGISTER_REPORT}; cp versions.json {paths.VERSIONS_JSON}",
+        "deps": ["versions.json"],
+        "outs": [str(paths.REGISTER_REPORT)],
+    }
+    shutil.move(project / paths.VERSIONS_JSON, project / "versions.json")
+    stages = {"train": {"cmd": "true", "deps": ["params.yaml"]}, "register": stage}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    _commit(project, "register alone")
+    asked = itertools.chain([{}], itertools.repeat({name: digest}))
+    monkeypatch.setattr(steps.registry, "champions", lambda: next(asked))
+    monkeypatch.setattr(steps.champion, "trained_digests", lambda: {name: digest})
+    state = retrain(project, return_state=True)
+    assert state.name == "Promoted", state.message
+    (record,) = history.all_records(project)
+    assert record.promoted == [name]
 
 
 @pytest.mark.parametrize("there", [False, True])
