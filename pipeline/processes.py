@@ -19,6 +19,14 @@ import psutil
 from pipeline.errors import UserError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_OF_A_HOOK = {
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_COMMON_DIR",
+    "GIT_PREFIX",
+}  # git rev-parse --local-env-vars
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by which a person or the system ends a process: Ctrl-C, kill, a closed terminal
 
@@ -50,8 +58,12 @@ def begin_service() -> None:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment, with the programs of this Python's environment first, so that `python` in dvc.yaml means this one."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}", **(extra or {})}
+    """Our environment, with the programs of this Python's environment first, so that `python` in dvc.yaml means this one.
+
+    What git tells its hooks is left out: it would lead every git below a hook, in whatever folder, to the hook's repository and index.
+    """
+    ours = {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
+    return {**ours, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}", **(extra or {})}
 
 
 @contextmanager

@@ -5,7 +5,6 @@ A retraining that did not get as far has a record in reports/retrain only.
 
 import hashlib
 import json
-import os
 import re
 import sys
 from dataclasses import asdict, dataclass, field
@@ -107,10 +106,13 @@ def save(workspace: Workspace, record: Record, branch: str | None) -> str:
 
 
 def check_branch(repo: Path, branch: str) -> None:
-    """Raises UserError when `branch` is no good name, or is checked out: moving it would make the user's files look changed."""
+    """Raises UserError when `branch` cannot be moved, or is checked out: moving it would make the user's files look changed."""
     git(repo, "check-ref-format", "--branch", branch, or_else=f"'{branch}' is no name for a branch")
     if f"branch refs/heads/{branch}\n" in git(repo, "worktree", "list", "--porcelain", or_else="worktrees cannot be listed") + "\n":
         raise UserError(f"branch {branch} is checked out; name another for retrainings, such as retrained")
+    head = git(repo, "rev-parse", "HEAD", or_else="no commit")
+    tried = f"start\nupdate refs/heads/{branch} {head}\nprepare\nabort\n"  # as `save` will, which comes after hours of training
+    git(repo, "update-ref", "--stdin", or_else=f"branch {branch} cannot be moved", given=tried)
 
 
 def all_records(repo: Path) -> list[Record]:
@@ -234,9 +236,18 @@ def _error(record: Record, direction: str) -> str:
 
 
 def _commit(folder: Path, tree: str, parent: str, message: str) -> str:
-    named = os.environ.get("GIT_COMMITTER_EMAIL") or git(folder, "config", "--default", "", "--get", "user.email", or_else="no settings")
-    person = [] if named else ["-c", "user.name=ctmr", "-c", "user.email=ctmr@localhost"]
-    return git(folder, *person, "commit-tree", tree, "-p", parent, "-m", message, or_else="no commit could be made")
+    return git(folder, "commit-tree", tree, "-p", parent, "-m", message, or_else="no commit could be made", env=_person(folder))
+
+
+def _person(folder: Path) -> dict[str, str]:
+    """Who commits, for git: nothing where it knows the user's name and address, else ctmr."""
+    roles = ("AUTHOR", "COMMITTER")
+    try:
+        for role in roles:
+            git(folder, "-c", "user.useConfigOnly=true", "var", f"GIT_{role}_IDENT", or_else="nobody is named")
+    except UserError:
+        return {f"GIT_{role}_{what}": value for role in roles for what, value in (("NAME", "ctmr"), ("EMAIL", "ctmr@localhost"))}
+    return {}
 
 
 def _reports(repo: Path) -> list[Record]:

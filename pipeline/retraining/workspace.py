@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import paths
 from pipeline.errors import UserError, say
+from pipeline.processes import environment
 
 NO_REPOSITORY = "retraining needs a git repository with a commit that this user may read"
 MARK = "CTMR_RETRAINING"  # set for every process that works in the worktree, so that leftovers of a killed retraining are found
@@ -140,10 +141,11 @@ def share_checkpoints(workspace: Workspace) -> None:
     (workspace.folder / paths.CHECKPOINTS).symlink_to(workspace.repo / paths.CHECKPOINTS)
 
 
-def git(folder: Path, *arguments: str, or_else: str, env: Mapping[str, str] | None = None) -> str:
-    """What git prints. Raises UserError, with git's own reason, saying `or_else`."""
+def git(folder: Path, *arguments: str, or_else: str, env: Mapping[str, str] | None = None, given: str = "") -> str:
+    """What git prints, `given` on its stdin. Raises UserError, with git's own reason, saying `or_else`."""
+    command = ["git", *arguments]
     ended = subprocess.run(
-        ["git", *arguments], cwd=folder, env={**os.environ, **(env or {})}, capture_output=True, text=True, errors="replace", check=False
+        command, cwd=folder, env=environment(env), input=given, capture_output=True, text=True, errors="replace", check=False
     )
     if ended.returncode:
         raise UserError(f"{folder}: {or_else} (git {arguments[0]}: {' '.join(ended.stderr.split()) or 'no such commit'})")

@@ -104,7 +104,8 @@ def data_set(folder: Path = paths.SLICES) -> dict[str, str]:
 def why_no_commit() -> str:
     """Why git does not tell the commit that is run here; "" where it does."""
     try:
-        ended = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
+        command, english = ["git", "rev-parse", "--verify", "HEAD"], {**os.environ, "LC_ALL": "C"}
+        ended = subprocess.run(command, env=english, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return "git is not installed"
     if ended.returncode == 0:

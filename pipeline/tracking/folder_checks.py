@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import paths
 from pipeline.atomic import new_file
+from pipeline.processes import environment
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -92,7 +93,7 @@ def worktree() -> Iterator[Finding]:
     if not folder.is_dir():
         return
     command = ["git", "-C", str(folder), "rev-parse", "--show-toplevel"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    answer = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if answer.returncode or Path(answer.stdout.strip()).resolve() != folder.resolve():
         yield Finding(
             f"{folder}: no git worktree any more", "run ctmr doctor --fix; retraining makes it anew", lambda: shutil.rmtree(folder)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import paths
+from pipeline.errors import UserError
 from pipeline.processes import hold_lock
 from pipeline.retraining import graph, history, steps, summary, tell, workspace
 from pipeline.retraining.history import Record
@@ -69,6 +70,38 @@ def test_a_retraining_is_an_experiment_that_carries_its_record(repo: Path) -> No
     assert [line.split(":")[0] for line in log.splitlines()] == ["retrain-2", "retrain-1", "start"]
     (repo / "dvc.lock").unlink(missing_ok=True)
     assert history.continue_from(work)
+
+
+def test_in_a_hook_of_git_the_users_index_stays_as_it_is(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git tells its hooks where they are, which every git below would believe."""
+    monkeypatch.setenv("GIT_DIR", str(repo / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(repo / ".git/index"))
+    before = (repo / ".git/index").read_bytes()
+    work = workspace.prepare(repo)
+    (work.folder / "dvc.lock").write_text("schema: '2.0'\n")
+    history.save(work, _record("1"), None)
+    assert (repo / ".git/index").read_bytes() == before
+
+
+@pytest.mark.parametrize("known", ["user.name=", "user.email=", "user.useConfigOnly=true"])
+def test_a_retraining_is_kept_whoever_git_takes_the_user_for(repo: Path, monkeypatch: pytest.MonkeyPatch, known: str) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    for setting in ("user.name=t", "user.email=t@example.org", known):
+        subprocess.run(["git", "config", *setting.split("=")], cwd=repo, check=True)
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "")
+    work = workspace.prepare(repo)
+    (work.folder / "dvc.lock").write_text("schema: '2.0'\n")
+    assert history.save(work, _record("1"), None)
+
+
+@pytest.mark.parametrize("branch", ["retrained", "HEAD", "@{-1}"])
+def test_a_branch_that_cannot_be_moved_is_refused_before_the_training(repo: Path, branch: str) -> None:
+    for command in (["branch", "retrained/mine"], ["checkout", "-q", "-b", "other"], ["checkout", "-q", "-"]):
+        subprocess.run(["git", *command], cwd=repo, check=True)
+    with pytest.raises(UserError, match="branch"):
+        history.check_branch(repo, branch)
+    history.check_branch(repo, "free")
+    assert not subprocess.run(["git", "branch", "--list", "free"], cwd=repo, capture_output=True, check=True).stdout
 
 
 def test_what_tells_of_a_patient_or_opens_a_door_is_hidden(repo: Path) -> None:
