@@ -18,7 +18,7 @@ def main() -> None:
             judged = quality.judge(manifest.build(raw, meanwhile=expectations.load), params)
             reference = quality_report.read_reference(params.drift_reference)
             results = manifest_contract.check(judged, pairs.read(raw), provenance.read(), params, reference)
-            broken = quality_report.failed(results)
+            broken = expectations.failed(results)
             if broken:
                 with atomic.new_folder(paths.QUALITY_FAILED) as folder:
                     quality_report.write(folder, judged, results, raw)

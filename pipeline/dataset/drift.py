@@ -4,16 +4,14 @@
 trained model is what `quality.drift_reference` names.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.dataset import duplicates
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MEASURES = {
     "size": "side of the picture, pixels (geometric mean)",
@@ -29,7 +27,7 @@ ALPHA = 0.01  # family-wise error rate, after Holm's correction
 LARGE = 0.33  # Cliff's delta from which a difference counts: "medium" by Romano et al. 2006
 
 
-def statistics(manifest: "pd.DataFrame") -> dict[str, Any]:
+def statistics(manifest: pd.DataFrame) -> dict[str, Any]:
     """Per modality: number of sound slices, sorted values of each measure and perceptual hashes, at most KEPT of each."""
     found = {}
     for modality in paths.MODALITIES:
@@ -40,7 +38,7 @@ def statistics(manifest: "pd.DataFrame") -> dict[str, Any]:
     return found
 
 
-def compare(manifest: "pd.DataFrame", reference: dict[str, Any]) -> dict[str, Any]:
+def compare(manifest: pd.DataFrame, reference: dict[str, Any]) -> dict[str, Any]:
     """Tests of the sound slices of `manifest` against the `statistics` of reference data.
 
     Kolmogorov-Smirnov decides whether a distribution differs (p-values corrected by Holm's method over all tests), Cliff's delta says by
@@ -50,34 +48,36 @@ def compare(manifest: "pd.DataFrame", reference: dict[str, Any]) -> dict[str, An
     from scipy import stats
 
     current = statistics(manifest)
-    tests = []
+    compared = []
     for modality in paths.MODALITIES:
         new, old = current[modality], reference[modality]
         if not new["slices"] or not old["slices"]:
             continue
         samples = {name: (new["measures"][name], old["measures"][name]) for name in MEASURES}
         samples[NEIGHBOUR] = (_nearest(new["hashes"], old["hashes"]), _nearest(old["hashes"], old["hashes"], itself=False))
-        for name, (values, before) in samples.items():
-            tests.append(
-                {
-                    "modality": modality,
-                    "measure": name,
-                    "meaning": MEASURES.get(name, NEIGHBOUR_MEANING),
-                    "median": round(float(np.median(values)), 4),
-                    "reference_median": round(float(np.median(before)), 4),
-                    "p": float(stats.ks_2samp(values, before, method="asymp").pvalue),
-                    "delta": round(_cliffs_delta(np.array(values), np.array(before)), 4),
-                }
-            )
-    for test, corrected in zip(tests, _holm([float(str(test["p"])) for test in tests]), strict=True):
-        test["p"], test["p_corrected"] = float(f"{test['p']:.3g}"), float(f"{corrected:.3g}")
-        delta = float(str(test["delta"]))
-        # Nearer neighbours are no drift: they are what the same data, or more of it, has.
-        test["drifted"] = corrected < ALPHA and (delta if test["measure"] == NEIGHBOUR else abs(delta)) > LARGE
+        compared += [(modality, name, values, before) for name, (values, before) in samples.items()]
+    p_values = np.array([stats.ks_2samp(values, before, method="asymp").pvalue for _, _, values, before in compared])
+    tests = []
+    for (modality, name, values, before), p, corrected in zip(compared, p_values, _holm(p_values), strict=True):
+        delta = round(float(np.sign(np.subtract.outer(values, before)).mean()), 4)
+        tests.append(
+            {
+                "modality": modality,
+                "measure": name,
+                "meaning": MEASURES.get(name, NEIGHBOUR_MEANING),
+                "median": round(float(np.median(values)), 4),
+                "reference_median": round(float(np.median(before)), 4),
+                "p": float(f"{p:.3g}"),
+                "p_corrected": float(f"{corrected:.3g}"),
+                "delta": delta,
+                # Nearer neighbours are no drift: they are what the same data, or more of it, has.
+                "drifted": bool(corrected < ALPHA and (delta if name == NEIGHBOUR else abs(delta)) > LARGE),
+            }
+        )
     return {"drifted": any(test["drifted"] for test in tests), "tests": tests}
 
 
-def values_of(slices: "pd.DataFrame", name: str) -> NDArray[np.float64]:
+def values_of(slices: pd.DataFrame, name: str) -> NDArray[np.float64]:
     """One of MEASURES for each of some slices of the manifest."""
     values = np.sqrt(slices["height"] * slices["width"]) if name == "size" else slices[name]
     return np.asarray(values, np.float64)
@@ -100,17 +100,8 @@ def _nearest(hashes: list[str], reference: list[str], *, itself: bool = True) ->
     return nearest
 
 
-def _cliffs_delta(values: NDArray[np.float64], before: NDArray[np.float64]) -> float:
-    before = np.sort(before)
-    smaller, not_larger = np.searchsorted(before, values, "left"), np.searchsorted(before, values, "right")
-    return float((smaller.sum() - (len(before) - not_larger).sum()) / (len(values) * len(before)))
-
-
-def _holm(p_values: list[float]) -> list[float]:
+def _holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Holm's step-down correction: family-wise error without assuming independence."""
-    order = np.argsort(p_values)
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, number in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[number]))
-        corrected[number] = largest
+    order, corrected = np.argsort(p_values), np.empty_like(p_values)
+    corrected[order] = np.maximum.accumulate(np.minimum(1, np.arange(len(p_values), 0, -1) * p_values[order]))
     return corrected

@@ -5,17 +5,15 @@ The results carry no time stamp, id or address, so that what is written from the
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # before its import, wherever that happens
 FAILING, WARNING = "critical", "warning"
@@ -35,11 +33,15 @@ class Expectation:
 
 def load() -> None:
     """Import Great Expectations, which takes seconds, ahead of `check`."""
-    with _postponed(SELDOM):
+    finder = _Postponing()
+    sys.meta_path.insert(0, finder)
+    try:
         import great_expectations.expectations  # noqa: F401
+    finally:
+        sys.meta_path.remove(finder)
 
 
-def check(name: str, table: "pd.DataFrame", expectations: list[Expectation]) -> list[dict[str, Any]]:
+def check(name: str, table: pd.DataFrame, expectations: list[Expectation]) -> list[dict[str, Any]]:
     """One result per expectation, in order: its table, column, meaning and severity, whether it holds, what was observed, exceptions."""
     load()
     import great_expectations as gx
@@ -58,25 +60,16 @@ def check(name: str, table: "pd.DataFrame", expectations: list[Expectation]) -> 
     return [_plain(name, expected, by_number[number]) for number, expected in enumerate(expectations)]
 
 
-@contextmanager
-def _postponed(names: Sequence[str]) -> Iterator[None]:
-    """Imports in this block run the modules `names` only when something in them is first asked for."""
-    finder = _Postponing(names)
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
+def failed(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results that fail the stage."""
+    return [result for result in results if not result["success"] and result["severity"] == FAILING]
 
 
 class _Postponing(MetaPathFinder):
-    """Finds the modules `names` where Python does, and has them loaded late."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
+    """Finds the modules in SELDOM where Python does; they run only when something in them is first asked for."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name in self.names else None
+        spec = PathFinder.find_spec(name, path, target) if name in SELDOM else None
         if spec is not None and spec.loader is not None:
             spec.loader = LazyLoader(spec.loader)
         return spec

@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -20,9 +21,6 @@ from pipeline.imaging.prepare import find_dim
 from pipeline.parallel import in_parallel
 from pipeline.sources import layout, pairs
 from pipeline.sources.layout import stem
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILES_PER_TASK = 8
 MARK = (2e-5, 1e-3)  # smallest and largest area of a letter or tick, share of the square of the picture's longer side
@@ -64,13 +62,11 @@ class Row:
     below: bool = False  # below the teeth
 
 
-def build(raw: Path, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> "pd.DataFrame":
+def build(raw: Path, workers: int | None = None, meanwhile: Callable[[], object] | None = None) -> pd.DataFrame:
     """The manifest of every file below raw/ct and raw/mr, sorted by slice_id; memory does not grow with the number of pixels.
 
     `meanwhile` as for `in_parallel`.
     """
-    import pandas as pd
-
     files = [file for modality in paths.MODALITIES for file in sorted((raw / modality).rglob("*")) if file.is_file() and not is_part(file)]
     tasks = [(raw, files[i : i + FILES_PER_TASK]) for i in range(0, len(files), FILES_PER_TASK)]
     rows = [row for some in in_parallel(_measure_files, tasks, workers, meanwhile, name=_files) for row in some]
@@ -93,7 +89,7 @@ def build(raw: Path, workers: int | None = None, meanwhile: Callable[[], object]
     return table
 
 
-def match_slices(table: "pd.DataFrame", listed: list[pairs.Pair]) -> list[int]:
+def match_slices(table: pd.DataFrame, listed: list[pairs.Pair]) -> list[int]:
     """The number of the pair of each row, -1 for none: a picture with a picture, a volume's slices with the nearest of its partner.
 
     Slices match where their places along the head differ by at most half the wider of the two distances between slices; without

@@ -3,7 +3,10 @@
 What judging a slice by itself has just made true (quality.py) is not asserted again.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from pipeline.dataset import expectations
 from pipeline.dataset.drift import MEASURES, values_of
@@ -13,15 +16,12 @@ from pipeline.domain import MODALITIES
 from pipeline.params import Quality
 from pipeline.sources.provenance import Provenance
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 LIKELY_CT = 0.5  # of `ct_likelihood`: the middle of the scale
 BULK = (0.01, 0.99)  # quantiles of reference data between which the median of like data lies
 
 
 def check(
-    judged: "pd.DataFrame",
+    judged: pd.DataFrame,
     pairs: list[dict[str, str]],
     source: Provenance | None,
     quality: Quality,
@@ -41,9 +41,7 @@ def check(
     ]
 
 
-def _modalities(judged: "pd.DataFrame", source: Provenance | None, quality: Quality) -> list[dict[str, Any]]:
-    import pandas as pd
-
+def _modalities(judged: pd.DataFrame, source: Provenance | None, quality: Quality) -> list[dict[str, Any]]:
     share = shares(judged)
     table = pd.DataFrame({"modality": list(share), "quarantined": list(share.values())})
     held = [
@@ -60,7 +58,7 @@ def _modalities(judged: "pd.DataFrame", source: Provenance | None, quality: Qual
     return expectations.check("modalities", table, held)
 
 
-def _appearance(sound: "pd.DataFrame", quality: Quality) -> list[dict[str, Any]]:
+def _appearance(sound: pd.DataFrame, quality: Quality) -> list[dict[str, Any]]:
     """Whether slices as a whole look like what they are said to be; of those alone whose file does not say it."""
     results = []
     for modality in MODALITIES:
@@ -87,7 +85,7 @@ def _appearance(sound: "pd.DataFrame", quality: Quality) -> list[dict[str, Any]]
     return results
 
 
-def _patients(sound: "pd.DataFrame") -> list[dict[str, Any]]:
+def _patients(sound: pd.DataFrame) -> list[dict[str, Any]]:
     """One patient with most of the slices would be most of what is learned, or most of the score."""
     known = sound[sound["group_key"] != ""]
     if known["group_key"].nunique() < 3:
@@ -99,9 +97,7 @@ def _patients(sound: "pd.DataFrame") -> list[dict[str, Any]]:
     return expectations.check("patients", share.rename("share").reset_index(), [most])
 
 
-def _pairs(judged: "pd.DataFrame", pairs: list[dict[str, str]]) -> list[dict[str, Any]]:
-    import pandas as pd
-
+def _pairs(judged: pd.DataFrame, pairs: list[dict[str, str]]) -> list[dict[str, Any]]:
     if not pairs:
         return []
     listed, sound = set(judged["path"]), set(judged.loc[judged["status"] == OK, "path"])
@@ -130,11 +126,8 @@ def _pairs(judged: "pd.DataFrame", pairs: list[dict[str, str]]) -> list[dict[str
     return results
 
 
-def _reference(sound: "pd.DataFrame", reference: dict[str, Any]) -> list[dict[str, Any]]:
+def _reference(sound: pd.DataFrame, reference: dict[str, Any]) -> list[dict[str, Any]]:
     """Bounds of drift: the median of each measure lies in the bulk of the reference data."""
-    import numpy as np
-    import pandas as pd
-
     results = []
     for modality in MODALITIES:
         mine, before = sound[sound["modality"] == modality], reference[modality]

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import atomic, params, paths
-from pipeline.dataset import slice_arrays, slices_contract
+from pipeline import params, paths
+from pipeline.dataset import slice_arrays
 from pipeline.dataset.partners import Partner, find_known, measure_offset, move_onto
 from pipeline.formats.table import read_slices
 from pipeline.imaging import intensity
@@ -18,11 +19,7 @@ from pipeline.imaging.outline import Outline
 from pipeline.imaging.prepare import prepare
 from pipeline.parallel import in_parallel
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SLICES_PER_TASK = 8
-VALIDATION = "validation.json"
 STORED = ["stored_mean", "stored_largest", "stored_head"]  # what is checked of each stored slice, as displayed
 
 
@@ -44,43 +41,21 @@ class Job:
     known: Path | None = None
 
 
-def build(
-    folder: Path,
-    slices: "pd.DataFrame",
-    preprocess: params.Preprocess,
-    raw: Path,
-    workers: int | None = None,
-    meanwhile: Callable[[], object] | None = None,
-    pairs_in: Sequence[str] = ("test",),
-) -> None:
-    """Fill `folder` with what `fill` writes, index.parquet and validation.json, once what must hold of them holds; arguments as there."""
-    index, stored = fill(folder, slices, preprocess, raw, workers, meanwhile, pairs_in)
-    atomic.write_json(folder / VALIDATION, slices_contract.check(folder, index, stored, preprocess, pairs_in))
-    write_index(folder, index)
-
-
-def write_index(folder: Path, index: "pd.DataFrame") -> None:
-    """index.parquet with its columns in their order."""
-    index[COLUMNS].to_parquet(folder / paths.INDEX.name, index=False)
-
-
 def fill(
     folder: Path,
-    slices: "pd.DataFrame",
+    slices: pd.DataFrame,
     preprocess: params.Preprocess,
     raw: Path,
     workers: int | None = None,
     meanwhile: Callable[[], object] | None = None,
     pairs_in: Sequence[str] = ("test",),
-) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Write {split}_{modality}.npy, and what `_write_partners` does; gives the index and what was `stored` of each slice.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write {split}_{modality}.npy, what `_write_partners` does, and index.parquet; gives the index and what was STORED of each slice.
 
     `slices`: manifest joined with the split (slice_id, modality, split, path, frame, group, contrast, contrast_confidence, height, width,
     pair, outline). `meanwhile` as for `in_parallel`. `pairs_in`: the splits whose registered pairs count as pairs; elsewhere CT and MR of
     a patient are unpaired.
     """
-    import pandas as pd
-
     index = slices.sort_values(["split", "modality", "slice_id"]).reset_index(drop=True)
     index["row"] = index.groupby(["split", "modality"]).cumcount()
     files, square = {}, (preprocess.pixels, preprocess.pixels)
@@ -102,7 +77,9 @@ def fill(
         if len(paired):
             offsets = _write_partners(folder, split, paired, preprocess, raw, workers)
             index.loc[paired.index, "offset"] = paired["pair"].map(offsets)
-    return index.rename(columns={"height": "source_height", "width": "source_width"}), prepared[STORED]
+    index = index.rename(columns={"height": "source_height", "width": "source_width"})
+    index[COLUMNS].to_parquet(folder / paths.INDEX.name, index=False)
+    return index, prepared[STORED]
 
 
 COLUMNS = [
@@ -111,10 +88,8 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def _number_pairs(index: "pd.DataFrame", pairs_in: Sequence[str]) -> "pd.Series":
+def _number_pairs(index: pd.DataFrame, pairs_in: Sequence[str]) -> pd.Series:
     """Pairs of which both slices are in one of the splits `pairs_in`, numbered from 0 in each; -1 for the others."""
-    import pandas as pd
-
     numbers = pd.Series(-1, index.index, "int64")
     for split in pairs_in:
         mine = index[(index["split"] == split) & (index["pair"] >= 0)]
@@ -125,7 +100,7 @@ def _number_pairs(index: "pd.DataFrame", pairs_in: Sequence[str]) -> "pd.Series"
 
 
 def _write_partners(
-    folder: Path, split: str, paired: "pd.DataFrame", preprocess: params.Preprocess, raw: Path, workers: int | None
+    folder: Path, split: str, paired: pd.DataFrame, preprocess: params.Preprocess, raw: Path, workers: int | None
 ) -> dict[int, float]:
     """The other modality of each paired slice of `split`, on the pixels and cut by the box of the slice that gets translated: the truth.
 

@@ -1,26 +1,22 @@
 """Which slices are fit for use: one reason each for those that are not."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import params, paths
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 OK, QUARANTINED = "ok", "quarantined"
 BELOW = "below the teeth"  # a reason that is no fault of the data: whole heads come with their necks
 
 
-def judge(manifest: "pd.DataFrame", quality: params.Quality) -> "pd.DataFrame":
+def judge(manifest: pd.DataFrame, quality: params.Quality) -> pd.DataFrame:
     """`manifest` with status, reason (the first that applies) and warning filled.
 
     Of slices with the same pixels one stays: a paired one before others, then the first by slice_id.
     """
-    import pandas as pd
-
     sides = manifest[["height", "width"]]
     readable = (manifest["complaint"] == "").to_numpy()
     aspect = (sides.max(axis=1) / sides.min(axis=1).clip(lower=1)).to_numpy()
@@ -48,7 +44,7 @@ def judge(manifest: "pd.DataFrame", quality: params.Quality) -> "pd.DataFrame":
     return manifest.assign(status=np.where(reason == "", OK, QUARANTINED), reason=reason, warning=np.where(reason == "", warning, ""))
 
 
-def _misplaced(manifest: "pd.DataFrame", sure: float) -> NDArray[np.bool_]:
+def _misplaced(manifest: pd.DataFrame, sure: float) -> NDArray[np.bool_]:
     """Slices of the other modality than their folder's: by what the file says, else by their looks where those are at least `sure`."""
     is_ct = (manifest["modality"] == "ct").to_numpy()
     likelihood = manifest["ct_likelihood"].to_numpy()
@@ -57,14 +53,14 @@ def _misplaced(manifest: "pd.DataFrame", sure: float) -> NDArray[np.bool_]:
     return np.asarray(np.where(says == "", by_looks, says != manifest["modality"].to_numpy()))
 
 
-def shares(judged: "pd.DataFrame") -> dict[str, float]:
+def shares(judged: pd.DataFrame) -> dict[str, float]:
     """Share of each modality's slices that are quarantined, of those that are not BELOW."""
     counted = judged[judged["reason"] != BELOW]
     unfit = counted["status"] == QUARANTINED
     return {str(modality): float(share) for modality, share in unfit.groupby(counted["modality"]).mean().items()}
 
 
-def complaint(judged: "pd.DataFrame", quality: params.Quality, broken: list[dict[str, Any]]) -> str:
+def complaint(judged: pd.DataFrame, quality: params.Quality, broken: list[dict[str, Any]]) -> str:
     """One line that says why the data is not fit for use, and where to look."""
     where = f"see {paths.QUALITY_FAILED}/index.html"
     for modality, share in shares(judged).items():

@@ -1,28 +1,30 @@
 """reports/quality: validation.json, quarantine.csv, contact sheets and a page that shows them. No stamps, no outside addresses."""
 
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from pipeline import atomic, paths
-from pipeline.dataset import contact_sheet, drift, expectations
+from pipeline.dataset import drift, expectations
 from pipeline.dataset.quality import OK, QUARANTINED
 from pipeline.errors import UserError
 from pipeline.formats.table import read_slice
 from pipeline.imaging import intensity
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 PER_SHEET = 60
 SHEETS = "sheets"
+CELL, LABEL, COLUMNS = 128, 14, 10  # pixels of a slice and of the line below it, and slices side by side
+BACKGROUND, INK = 40, 230
 
 
-def write(folder: Path, judged: "pd.DataFrame", results: list[dict[str, Any]], raw: Path) -> None:
+def write(folder: Path, judged: pd.DataFrame, results: list[dict[str, Any]], raw: Path) -> None:
     """Fill `folder` with the whole report."""
     counts = {
         str(modality): {
@@ -34,14 +36,16 @@ def write(folder: Path, judged: "pd.DataFrame", results: list[dict[str, Any]], r
         }
         for modality, mine in judged.groupby("modality")
     }
-    content = {"success": not failed(results), "counts": counts, "expectations": results}
+    content = {"success": not expectations.failed(results), "counts": counts, "expectations": results}
     atomic.write_json(folder / paths.VALIDATION_JSON.name, content)
-    _write_quarantine(folder / paths.QUARANTINE_CSV.name, judged)
+    columns = {"slice_id": "slice_id", "path": "path", "modality": "modality", "reason": "reason", "complaint": "detail"}
+    quarantined = judged.loc[judged["status"] == QUARANTINED, list(columns)].rename(columns=columns)
+    quarantined.to_csv(folder / paths.QUARANTINE_CSV.name, index=False, lineterminator="\n")
     sheets = list(_draw_sheets(folder / SHEETS, judged, raw))
     _write_page(folder / "index.html", "quality_page.html", **content, sheets=sheets)
 
 
-def write_drift(folder: Path, judged: "pd.DataFrame", reference: dict[str, Any] | None, name: str | None) -> bool:
+def write_drift(folder: Path, judged: pd.DataFrame, reference: dict[str, Any] | None, name: str | None) -> bool:
     """Add statistics.json, drift.json and drift.html to `folder`; whether the data has drifted from the `reference` statistics.
 
     `name`: what the reference is called, as params have it.
@@ -74,25 +78,12 @@ def _write_page(file: Path, template: str, **content: Any) -> None:
     file.write_text(page.render(**content), encoding="utf-8")
 
 
-def failed(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results that fail the stage."""
-    return [result for result in results if not result["success"] and result["severity"] == expectations.FAILING]
-
-
-def _count(words: "pd.Series[str]") -> dict[str, int]:
+def _count(words: pd.Series) -> dict[str, int]:
     """How often each word stands in a column; empty ones left out."""
     return {str(word): int(count) for word, count in words[words != ""].value_counts().sort_index().items()}
 
 
-def _write_quarantine(file: Path, judged: "pd.DataFrame") -> None:
-    bad = judged[judged["status"] == QUARANTINED]
-    with file.open("w", newline="", encoding="utf-8") as output:
-        writer = csv.writer(output, lineterminator="\n")
-        writer.writerow(["slice_id", "path", "modality", "reason", "detail"])
-        writer.writerows(bad[["slice_id", "path", "modality", "reason", "complaint"]].itertuples(index=False))
-
-
-def _draw_sheets(folder: Path, judged: "pd.DataFrame", raw: Path) -> Iterator[dict[str, Any]]:
+def _draw_sheets(folder: Path, judged: pd.DataFrame, raw: Path) -> Iterator[dict[str, Any]]:
     """One sheet per modality and reason (and one of accepted slices), at most PER_SHEET slices each, evenly spread over them."""
     folder.mkdir(parents=True)
     topics = judged.assign(topic=judged["reason"].mask(judged["reason"] == "", judged["warning"]))
@@ -106,5 +97,19 @@ def _draw_sheets(folder: Path, judged: "pd.DataFrame", raw: Path) -> Iterator[di
             slice_ = read_slice(raw / path, frame, str(modality))
             pictures.append(intensity.view(slice_.pixels, slice_.unit, str(modality)))
         name = f"{modality}_{(str(reason) or 'accepted').replace(' ', '_').replace('/', '_')}.png"
-        contact_sheet.save(folder / name, pictures, [Path(str(slice_id)).name for slice_id in shown["slice_id"]])
+        _draw_sheet(pictures, [Path(str(slice_id)).name for slice_id in shown["slice_id"]]).save(folder / name)
         yield {"file": f"{SHEETS}/{name}", "modality": modality, "reason": reason or "accepted", "shown": len(shown), "of": len(mine)}
+
+
+def _draw_sheet(pictures: list[NDArray[np.float32]], labels: list[str]) -> Image.Image:
+    """Pictures of 0..1 of any size, each scaled into a square with its label (cut to fit) below it."""
+    rows = -(-len(pictures) // COLUMNS)
+    sheet = Image.new("L", (min(len(pictures), COLUMNS) * CELL, rows * (CELL + LABEL)), BACKGROUND)
+    pen = ImageDraw.Draw(sheet)
+    for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        left, top = number % COLUMNS * CELL, number // COLUMNS * (CELL + LABEL)
+        cell = Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8))
+        cell.thumbnail((CELL - 4, CELL - 4))
+        sheet.paste(cell, (left + (CELL - cell.width) // 2, top + (CELL - cell.height) // 2))
+        pen.text((left + 3, top + CELL), label[-20:], fill=INK)
+    return sheet

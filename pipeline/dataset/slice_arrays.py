@@ -8,18 +8,15 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import atomic, paths
 from pipeline.dataset.parquet_files import read_table
 from pipeline.errors import UserError
 from pipeline.params import Preprocess, flatten
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 STORED = np.dtype(np.uint16)  # CT on the scale of `intensity.ct_to_unit`, MR in 0..1
 
@@ -40,12 +37,12 @@ def load_shares(kind: str = "teacher", folder: Path = paths.SLICES) -> np.memmap
     return _memory_map(folder / f"{kind}_shares.npy")
 
 
-def load_index(folder: Path = paths.SLICES) -> "pd.DataFrame":
+def load_index(folder: Path = paths.SLICES) -> pd.DataFrame:
     """index.parquet: one line per stored slice, with all that it takes to undo its preparation."""
     return read_table(folder / paths.INDEX.name, "preprocess")
 
 
-def load_teacher_index(folder: Path = paths.SLICES, kind: str = "teacher") -> "pd.DataFrame":
+def load_teacher_index(folder: Path = paths.SLICES, kind: str = "teacher") -> pd.DataFrame:
     """teacher_index.parquet: row, seed and place of each simulated head; teacher_val_index.parquet for the kind paths.HELD_OUT."""
     return read_table(folder / f"{kind}_index.parquet", "preprocess")
 

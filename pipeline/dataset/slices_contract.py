@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline import paths
 from pipeline.dataset import expectations, slice_arrays
@@ -13,16 +14,13 @@ from pipeline.domain import MODALITIES, SPLITS
 from pipeline.errors import UserError
 from pipeline.params import Preprocess
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SMALLEST_HEAD = 0.36  # share of a tight square that a narrow head covers
 REGISTERED = 0.08  # of a head's side, between the middles of its outlines in CT and MR; 19 of 20 registered pairs have less than half of it
 BULK = (0.01, 0.99)  # quantiles of the training slices between which the median of test slices lies
 
 
 def check(
-    folder: Path, index: "pd.DataFrame", stored: "pd.DataFrame", preprocess: Preprocess, pairs_in: Sequence[str] = ("test",)
+    folder: Path, index: pd.DataFrame, stored: pd.DataFrame, preprocess: Preprocess, pairs_in: Sequence[str] = ("test",)
 ) -> dict[str, Any]:
     """Results for the arrays in `folder`, the lines of index.parquet with `sha256` of each picture, and what was `stored` of each.
 
@@ -30,8 +28,7 @@ def check(
     Raises UserError naming the first critical expectation that fails.
     """
     results = [*_split(index, pairs_in), *_arrays(folder, index, preprocess, pairs_in), *_slices(index, stored, preprocess)]
-    broken = [result for result in results if not result["success"] and result["severity"] == expectations.FAILING]
-    if broken:
+    if broken := expectations.failed(results):
         first = broken[0]
         examples = f", e.g. {', '.join(first['examples'])}" if first["examples"] else ""
         where = f"{first['unexpected']} exceptions in {first['table']}.{first['column']}"
@@ -42,10 +39,8 @@ def check(
     return {"success": True, "expectations": results}
 
 
-def _split(index: "pd.DataFrame", pairs_in: Sequence[str]) -> list[dict[str, Any]]:
+def _split(index: pd.DataFrame, pairs_in: Sequence[str]) -> list[dict[str, Any]]:
     """data/split.parquet outlives the run that wrote it, so that it may not fit the manifest any more."""
-    import pandas as pd
-
     groups = index.groupby("group").agg(splits=("split", "nunique")).reset_index()
     pictures = index.groupby("sha256").agg(splits=("split", "nunique")).reset_index()
     parts = pd.DataFrame({"part": (index["split"] + " " + index["modality"]).unique()})
@@ -68,10 +63,8 @@ def _split(index: "pd.DataFrame", pairs_in: Sequence[str]) -> list[dict[str, Any
     ]
 
 
-def _arrays(folder: Path, index: "pd.DataFrame", preprocess: Preprocess, pairs_in: Sequence[str]) -> list[dict[str, Any]]:
+def _arrays(folder: Path, index: pd.DataFrame, preprocess: Preprocess, pairs_in: Sequence[str]) -> list[dict[str, Any]]:
     """The files as they lie there, against params and index."""
-    import pandas as pd
-
     slices = index.groupby(["split", "modality"]).size()
     rows = {(split, modality): int(slices.get((split, modality), 0)) for split in SPLITS for modality in MODALITIES}
     for split in pairs_in:
@@ -92,7 +85,7 @@ def _arrays(folder: Path, index: "pd.DataFrame", preprocess: Preprocess, pairs_i
     return expectations.check("files", pd.DataFrame(lines), held)
 
 
-def _slices(index: "pd.DataFrame", stored: "pd.DataFrame", preprocess: Preprocess) -> list[dict[str, Any]]:
+def _slices(index: pd.DataFrame, stored: pd.DataFrame, preprocess: Preprocess) -> list[dict[str, Any]]:
     lines = index.assign(**{str(name): stored[name].to_numpy() for name in stored}, range=index["intensity_high"] - index["intensity_low"])
     framed = SMALLEST_HEAD * (1 - 2 * preprocess.margin) ** 2
     bright = {"column": "stored_mean", "min_value": 0.02, "max_value": 0.9}

@@ -10,9 +10,10 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import params, paths
@@ -20,14 +21,11 @@ from pipeline.dataset import duplicates
 from pipeline.dataset.parquet_files import damage_said
 from pipeline.errors import UserError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 LEFT_OUT = ""
 HISTORY = b"ctmr.history"
 
 
-def usable(manifest: "pd.DataFrame", mr_contrast: str) -> "pd.DataFrame":
+def usable(manifest: pd.DataFrame, mr_contrast: str) -> pd.DataFrame:
     """The slices that are fit for use, MR ones only of contrast `mr_contrast` unless that is "any".
 
     Raises UserError when no MR slice has it.
@@ -43,7 +41,7 @@ def usable(manifest: "pd.DataFrame", mr_contrast: str) -> "pd.DataFrame":
     return manifest[wanted].reset_index(drop=True)
 
 
-def find_groups(manifest: "pd.DataFrame", split: params.Split) -> NDArray[np.int64]:
+def find_groups(manifest: pd.DataFrame, split: params.Split) -> NDArray[np.int64]:
     """Number of the group of each row of `manifest` (columns slice_id, sha256, phash, group_key, patient, pair)."""
     keys = [manifest["sha256"], manifest["group_key"], manifest["patient"], _blocks(manifest["slice_id"], split.neighbour_block)]
     links = [_links(key) for key in keys]
@@ -53,15 +51,13 @@ def find_groups(manifest: "pd.DataFrame", split: params.Split) -> NDArray[np.int
     return duplicates.components(len(manifest), np.concatenate(links))
 
 
-def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str] | None = None) -> "pd.DataFrame":
+def assign(manifest: pd.DataFrame, split: params.Split, earlier: dict[str, str] | None = None) -> pd.DataFrame:
     """A table slice_id, split ("train", "val", "test", or "" for left out), group, in the order of `manifest`.
 
     `manifest` has the columns of data/manifest.parquet, sound slices only. `earlier` maps SHA-256 of pixels to the split that they had.
     Pairs that a person listed, and their groups, are always test, unless `split.pairs` is "grouped". Raises UserError when a split of a
     modality would be empty.
     """
-    import pandas as pd
-
     groups = find_groups(manifest, split)
     table = pd.DataFrame({"slice_id": manifest["slice_id"].to_numpy(), "sha256": manifest["sha256"].to_numpy(), "number": groups})
     table["modality"] = manifest["modality"].to_numpy()
@@ -92,15 +88,13 @@ def assign(manifest: "pd.DataFrame", split: params.Split, earlier: dict[str, str
     return table[["slice_id", "split", "group"]]
 
 
-def _names(manifest: "pd.DataFrame", groups: NDArray[np.int64]) -> NDArray[Any]:
+def _names(manifest: pd.DataFrame, groups: NDArray[np.int64]) -> NDArray[Any]:
     """A name for the group of each row, from its steadiest member."""
-    import pandas as pd
-
     anchors = np.array([key or sha for key, sha in zip(manifest["group_key"], manifest["sha256"], strict=True)], object)
     return pd.Series(anchors).groupby(groups).transform("min").map(lambda anchor: _digest(anchor)[:16]).to_numpy()
 
 
-def write(file: Path, manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Split) -> None:
+def write(file: Path, manifest: pd.DataFrame, assigned: pd.DataFrame, split: params.Split) -> None:
     """data/split.parquet, with what `read_earlier` needs in its metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -128,28 +122,23 @@ def read_earlier(file: Path, split: params.Split) -> dict[str, str]:
     return dict(history["splits"]) if before == split.model_dump() else {}
 
 
-def summary(manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Split, understood: str = "") -> dict[str, Any]:
+def summary(manifest: pd.DataFrame, assigned: pd.DataFrame, split: params.Split, understood: str = "") -> dict[str, Any]:
     """Counts of slices, groups and pairs per split, group sizes, and what a split by single images would have leaked.
 
     `understood`: what download read from paths about patients.
     """
     together = assigned.assign(modality=manifest["modality"].to_numpy())
     sizes = together.groupby("group").size()
-    naive = np.array([_place(_chance(slice_id, split.seed), split) for slice_id in together["slice_id"]])
+    chances = np.array([_chance(slice_id, split.seed) for slice_id in together["slice_id"]])
+    naive = np.select([chances < split.val, chances >= 1 - split.test], ["val", "test"], "train")
     by_source = manifest["source_split"].to_numpy()
     kept = together[together["split"] != LEFT_OUT]
+    pairs = manifest.loc[(together["split"] != LEFT_OUT) & (manifest["pair"] >= 0), "pair"]
+    in_splits = {name: kept[kept["split"] == name] for name in paths.SPLITS}
+    parts = {name: {modality: mine[mine["modality"] == modality] for modality in paths.MODALITIES} for name, mine in in_splits.items()}
     return {
-        "slices": {
-            name: {modality: int(((kept["split"] == name) & (kept["modality"] == modality)).sum()) for modality in paths.MODALITIES}
-            for name in paths.SPLITS
-        },
-        "groups": {
-            name: {
-                modality: int(kept.loc[(kept["split"] == name) & (kept["modality"] == modality), "group"].nunique())
-                for modality in paths.MODALITIES
-            }
-            for name in paths.SPLITS
-        },
+        "slices": {name: {modality: len(part) for modality, part in mine.items()} for name, mine in parts.items()},
+        "groups": {name: {modality: part["group"].nunique() for modality, part in mine.items()} for name, mine in parts.items()},
         "group_sizes": {str(size): count for size, count in sorted(Counter(int(size) for size in sizes).items())},
         "largest_group": int(sizes.max()),
         "patients": {
@@ -158,36 +147,25 @@ def summary(manifest: "pd.DataFrame", assigned: "pd.DataFrame", split: params.Sp
             "told_by_file": int(manifest.loc[manifest["group_key"] != "", "group_key"].nunique()),
             "slices_without": int(((manifest["patient"] == "") & (manifest["group_key"] == "")).sum()),
         },
-        "pairs": _count_pairs(manifest, kept),
+        # Registered pairs with both sides in the split.
+        "pairs": {name: int(pairs[pairs.index.isin(mine.index)].duplicated().sum()) for name, mine in in_splits.items()},
         "left_out": int((together["split"] == LEFT_OUT).sum()),
         "naive_random_split": _leak(together["group"].to_numpy(), naive, together["modality"].to_numpy()),
         "source_own_split": _leak(together["group"].to_numpy(), by_source, together["modality"].to_numpy()),
     }
 
 
-def _count_pairs(manifest: "pd.DataFrame", kept: "pd.DataFrame") -> dict[str, int]:
-    """Registered pairs of slices in each split, both sides in it."""
-    numbers = manifest.loc[kept.index, "pair"]
-    return {name: int(numbers[(kept["split"] == name) & (numbers >= 0)].duplicated().sum()) for name in paths.SPLITS}
-
-
 def _leak(groups: NDArray[Any], splits: NDArray[Any], modalities: NDArray[Any]) -> dict[str, dict[str, Any]]:
     """Per modality: how many test slices have a slice of their group outside test, were slices split as in `splits`."""
     outcome = {}
     for modality in paths.MODALITIES:
-        mine = modalities == modality
-        outside = set(groups[mine & (splits != "test")])
-        in_test = groups[mine & (splits == "test")]
-        leaked = sum(group in outside for group in in_test)
-        outcome[modality] = {"test_slices": len(in_test), "leaked": leaked}
+        mine, tested = modalities == modality, splits == "test"
+        in_test = groups[mine & tested]
+        outcome[modality] = {"test_slices": len(in_test), "leaked": int(np.isin(in_test, groups[mine & ~tested]).sum())}
     return outcome
 
 
-def _place(chance: float, split: params.Split) -> str:
-    return "val" if chance < split.val else "test" if chance >= 1 - split.test else "train"
-
-
-def _fill_empty(table: "pd.DataFrame", fixed: NDArray[np.bool_]) -> None:
+def _fill_empty(table: pd.DataFrame, fixed: NDArray[np.bool_]) -> None:
     """Few groups can all fall on one side of the dice: an empty split gets the group nearest to its border from the fullest one."""
     for modality in paths.MODALITIES:
         for name, last in (("val", False), ("test", True), ("train", False)):
@@ -202,7 +180,7 @@ def _fill_empty(table: "pd.DataFrame", fixed: NDArray[np.bool_]) -> None:
                 table.loc[(table["group"] == nearest) & ~fixed, "split"] = name
 
 
-def _keep_earlier(table: "pd.DataFrame", earlier: dict[str, str]) -> None:
+def _keep_earlier(table: pd.DataFrame, earlier: dict[str, str]) -> None:
     """Slices keep the split that they had; new members of a group follow its old ones, or are left out where those disagree."""
     before = table["sha256"].map(earlier)
     known = before.dropna().groupby(table["number"]).agg(["nunique", "first"])
@@ -213,7 +191,7 @@ def _keep_earlier(table: "pd.DataFrame", earlier: dict[str, str]) -> None:
     table["split"] = before.where(before.notna(), table["split"])
 
 
-def _complain_if_empty(table: "pd.DataFrame", paired: bool) -> None:
+def _complain_if_empty(table: pd.DataFrame, paired: bool) -> None:
     """`paired`: pairs are kept for testing."""
     more = "; split.pairs = grouped trains on pairs too" if paired else ""
     for modality in paths.MODALITIES:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
@@ -46,8 +47,6 @@ def _write(
     meanwhile: Callable[[], object] | None,
 ) -> None:
     """Files of one `kind`; the seed of a row is `first_seed` + row."""
-    import pandas as pd
-
     from pipeline.phantom.shares import CHANNELS, grid_shape
 
     file = slice_arrays.create(folder, f"{kind}_shares.npy", (count, CHANNELS, *grid_shape(preprocess.pixels)), np.dtype(np.uint8))

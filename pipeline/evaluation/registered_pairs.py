@@ -65,7 +65,6 @@ def store_pairs(
     pairs = _select_pairs(manifest.build(raw), source, patient, contrast)
     slice_arrays.write_preprocessing(slices, preprocess)
     index, _ = prepare_slices.fill(slices, pairs, preprocess, raw)
-    prepare_slices.write_index(slices, index)
     return index
 
 

@@ -35,7 +35,6 @@ def project(tmp_path: Path) -> Path:
     slices.mkdir(parents=True)
     slice_arrays.write_preprocessing(slices, params.preprocess)
     index, _ = prepare_slices.fill(slices, table, params.preprocess, raw, workers=1)
-    prepare_slices.write_index(slices, index)
     for modality in ("ct", "mr"):
         shutil.copy(folder / paths.slices("test", modality), folder / paths.slices("train", modality))
     return folder
