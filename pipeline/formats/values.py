@@ -7,11 +7,12 @@ says plainly otherwise; where neither tells, the file is refused with what was s
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import UserError
 from pipeline.formats.histogram import (
     AIR,
     ENOUGH,
@@ -32,13 +33,20 @@ from pipeline.formats.slices import OtherModality, Slice, Unit, UnknownValues
 from pipeline.formats.volume import Volume
 
 CtValues = Literal["auto", "hu", "offset-1024", "grey"]
-CT_VALUES: tuple[CtValues, ...] = ("auto", "hu", "offset-1024", "grey")
+CT_VALUES = get_args(CtValues)
 
 OFFSETS = (0, 1024, 32768, 32768 + 1024, -1024)  # what programs add to store them without a sign; or took off twice
 NARROWEST = 60  # from lowest to highest number; less has no head in Hounsfield units
 SCALES = (1, 255, 1023, 4095, 16383, 65535)  # white, by the number of bits
 SPREAD = 1000.0  # what MR intensities that end at 1 or below are brought to
 SAMPLE = 2**20  # numbers looked at
+
+
+def parse_ct_values(word: str, option: str) -> CtValues:
+    """`word`, which stands in `option`. Raises UserError for another than CT_VALUES."""
+    if word not in CT_VALUES:
+        raise UserError(f"{option} {word}: expected {', '.join(CT_VALUES)}")
+    return cast(CtValues, word)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.requests import cookie_parser
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline.serving.jobs import Limits
@@ -83,17 +84,15 @@ class Guard:
         access = self.access
         host = re.sub(r":\d+$", "", headers.get("host", "")).rstrip(".")
         if "*" not in access.hosts and host.lower() not in map(str.lower, access.hosts):
-            allowed = ", ".join(access.hosts)
-            return _error(
-                421, f"this server answers to {allowed}; to call it {host or 'otherwise'} start it with --allow-host {host or 'NAME'}"
-            )
+            name = f"{host or 'otherwise'} start it with --allow-host {host or 'NAME'}"
+            return _error(421, f"this server answers to {', '.join(access.hosts)}; to call it {name}")
         if access.user_header and not headers.get(access.user_header.lower()):
             return _error(401, f"no user in the header {access.user_header}; come through the reverse proxy that signs users in")
         if access.token:
             query = parse_qs(scope["query_string"].decode("latin-1"))
             if scope["method"] == "GET" and _same(query.pop("token", [""])[0], access.token):
                 return self._sign_in(scope, query)
-            given = _cookie(headers.get("cookie", "")) or headers.get("authorization", "").removeprefix("Bearer ")
+            given = cookie_parser(headers.get("cookie", "")).get(COOKIE) or headers.get("authorization", "").removeprefix("Bearer ")
             if not _same(given, access.token):
                 return _error(401, "a token is needed: open the address that ctmr serve printed, or send Authorization: Bearer TOKEN")
         if scope["method"] not in ("GET", "HEAD") and _is_cross_site(headers):
@@ -220,11 +219,6 @@ def _path_without_id(path: str) -> str:
     return re.sub(r"(/api/translations/[^/]{4})[^/]*", r"\1…", path)
 
 
-def _cookie(header: str) -> str:
-    match = re.search(rf"(?:^|;\s*){COOKIE}=([^;]*)", header)
-    return match[1] if match else ""
-
-
 def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
 
@@ -233,5 +227,5 @@ def _too_large(limits: Limits) -> str:
     return f"more than {limits.bytes / 2**20:.0f} MiB at once; use ctmr translate"
 
 
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": message}, status_code=status, headers=headers)
+def _error(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status_code=status)

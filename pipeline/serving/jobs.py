@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from filelock import FileLock
 
 from pipeline import paths
+from pipeline.domain import DIRECTIONS
 from pipeline.errors import UserError
 from pipeline.formats.table import FORMATS, HEADERS, VOXELS
-from pipeline.formats.values import CT_VALUES, CtValues
-from pipeline.paths import IN_THE_BOX
+from pipeline.formats.values import parse_ct_values
 from pipeline.processes import abandoned_folders
 from pipeline.serving.worker import Bounds, Task, Worker
 
@@ -45,10 +45,6 @@ class Limits:
 
 class Busy(UserError):
     """The server cannot take this now; later it may."""
-
-
-class DiskFull(UserError):
-    """The server's disk has no room for this."""
 
 
 @dataclass
@@ -84,17 +80,15 @@ class Jobs:
         """
         if to not in self.models:
             raise UserError(f"to {to}: this server translates to {' and '.join(self.models)}")
-        if ct_values not in CT_VALUES:
-            raise UserError(f"ct_values {ct_values}: expected {', '.join(CT_VALUES)}")
+        values = parse_ct_values(ct_values, "ct_values")
         self.forget_old()
         with self._lock:
             if sum(job.state in ("waiting", "running") for job in self._jobs.values()) >= self.limits.waiting:
                 raise Busy("too many translations are waiting; try again in a minute")
             if sum(job.size for job in self._jobs.values()) >= self.limits.disk:
-                raise Busy(
-                    f"the results of the last {self._keep_minutes():g} minutes fill this server's share of the disk; try again later"
-                )
-            task = Task(self.folder / secrets.token_hex(12), name, to, contrast, with_uncertainty, cast(CtValues, ct_values))
+                minutes = self.limits.keep_seconds / 60
+                raise Busy(f"the results of the last {minutes:g} minutes fill this server's share of the disk; try again later")
+            task = Task(self.folder / secrets.token_hex(12), name, to, contrast, with_uncertainty, values)
             job = Job(secrets.token_urlsafe(12), task)
             (task.folder / "in").mkdir(parents=True)
             self._jobs[job.id] = job
@@ -140,9 +134,6 @@ class Jobs:
         for job in old:
             self.drop(job)
 
-    def _keep_minutes(self) -> float:
-        return self.limits.keep_seconds / 60
-
     def _run(self, job: Job) -> None:
         job.state = "running"
 
@@ -175,11 +166,9 @@ def working_folder() -> Iterator[Path]:
 
 def models_to_serve(models: list[str]) -> Mapping[str, str | None]:
     """For each thing to make (ct, mr) the model in `models`, as `ctmr serve --model` takes them; None: the champion, else the box."""
-    from pipeline.domain import DIRECTIONS
-
     if not models:
         return {str(direction.target): None for direction in DIRECTIONS}
-    if len(models) == 1 and (models[0] == IN_THE_BOX or Path(models[0]).is_dir()):
+    if len(models) == 1 and (models[0] == paths.IN_THE_BOX or Path(models[0]).is_dir()):
         return {str(direction.target): models[0] for direction in DIRECTIONS}
     named = {}
     for model in models:

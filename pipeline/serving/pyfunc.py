@@ -9,7 +9,7 @@ import binascii
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -17,7 +17,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from pipeline.errors import UserError
 from pipeline.formats.slices import Slice, Unit
-from pipeline.formats.values import CT_VALUES, CtValues, interpret_slices
+from pipeline.formats.values import CtValues, interpret_slices, parse_ct_values
 from pipeline.serving.translator import Translator
 
 PARAMS = ("unit", "contrast", "image", "ct_values")
@@ -41,7 +41,7 @@ class TranslationModel(PythonModel):  # type: ignore[misc]
         `params["ct_values"]`: what the numbers of a CT are (auto, hu, offset-1024, grey), where they do not tell.
         """
         params = params or {}
-        ct_values = _ct_values(params.get("ct_values") or "auto")
+        ct_values = parse_ct_values(params.get("ct_values") or "auto", "params.ct_values =")
         if params.get("image"):
             slices, physical = _decode_image(self.translator, params["image"], ct_values)
         else:
@@ -77,12 +77,6 @@ def _check_picture_range(slices: list[Slice]) -> None:
         raise UserError(
             f"inputs from {low:g} to {high:g}: expected pictures in 0..1 (divide 8-bit values by 255), or params.unit = physical"
         )
-
-
-def _ct_values(given: str) -> CtValues:
-    if given not in CT_VALUES:
-        raise UserError(f"params.ct_values = {given}: expected {', '.join(CT_VALUES)}")
-    return cast(CtValues, given)
 
 
 def _decode_image(translator: Translator, image: str, ct_values: CtValues) -> tuple[list[Slice], bool]:

@@ -108,40 +108,29 @@ class SliceTranslator:
         progress: Progress | None,
     ) -> None:
         """Add the translations of all `slices` to `translation`, batch by batch."""
+        work = partial(self.generator.translate, contrast=contrast)
         for first in range(0, len(slices), BATCH):
-            batch = slices[first : first + BATCH]
-            self._translate_batch(batch, inputs[first : first + BATCH], contrast, with_uncertainty, translation)
+            batch = list(zip(slices, inputs, strict=True))[first : first + BATCH]
+            arrays = [prepared.array for _, prepared in batch if prepared is not None]
+            predictions = work(np.stack(arrays)) if arrays else np.empty((0, 1, 1), np.float32)
+            spreads = estimate_uncertainty(work, np.stack(arrays), predictions) if arrays and with_uncertainty else None
+            place = 0
+            for slice_, prepared in batch:
+                shape = slice_.pixels.shape[0], slice_.pixels.shape[1]
+                image = np.full(shape, AIR if translation.unit == "hu" else 0, np.float32)
+                uncertainty = np.zeros(shape, np.float32)
+                if prepared is not None:
+                    paste = partial(head.paste, box=prepared.box, shape=shape, scale=prepared.scale)
+                    inside = paste(prepared.mask.astype(np.float32)) > 0.5
+                    image = np.where(inside, self._from_network(paste(predictions[place]), translation.unit), image)
+                    if spreads is not None:
+                        uncertainty = np.where(inside, paste(spreads[place]), uncertainty)
+                    place += 1
+                translation.images.append(image)
+                if with_uncertainty:
+                    translation.uncertainty.append(uncertainty)
             if progress:
                 progress(len(batch), len(slices))
-
-    def _translate_batch(
-        self,
-        batch: Sequence[Slice],
-        inputs: Sequence[Prepared | None],
-        contrast: str | None,
-        with_uncertainty: bool,
-        translation: Translation,
-    ) -> None:
-        """Add the translations of `batch` to `translation`."""
-        arrays = [prepared.array for prepared in inputs if prepared is not None]
-        work = partial(self.generator.translate, contrast=contrast)
-        predictions = work(np.stack(arrays)) if arrays else np.empty((0, 1, 1), np.float32)
-        spreads = estimate_uncertainty(work, np.stack(arrays), predictions) if arrays and with_uncertainty else None
-        place = 0
-        for slice_, prepared in zip(batch, inputs, strict=True):
-            shape = (slice_.pixels.shape[0], slice_.pixels.shape[1])
-            image = np.full(shape, AIR if translation.unit == "hu" else 0, np.float32)
-            uncertainty = np.zeros(shape, np.float32)
-            if prepared is not None:
-                inside = head.paste(prepared.mask.astype(np.float32), prepared.box, shape, prepared.scale) > 0.5
-                pasted = head.paste(predictions[place], prepared.box, shape, prepared.scale)
-                image = np.where(inside, self._from_network(pasted, translation.unit), image)
-                if spreads is not None:
-                    uncertainty = np.where(inside, head.paste(spreads[place], prepared.box, shape, prepared.scale), uncertainty)
-                place += 1
-            translation.images.append(image)
-            if with_uncertainty:
-                translation.uncertainty.append(uncertainty)
 
     def _from_network(self, image01: Images, unit: str) -> Images:
         """A network's picture as it is written: CT in Hounsfield units or in the display window, MR in 0..1."""

@@ -3,12 +3,11 @@
 import os
 import time
 from pathlib import Path
-from typing import cast
 
 from pipeline.domain import Modality
 from pipeline.errors import UserError
 from pipeline.formats.table import look_into
-from pipeline.formats.values import CT_VALUES, CtValues
+from pipeline.formats.values import CtValues, parse_ct_values
 from pipeline.serving import bids
 from pipeline.serving.model_choice import choose_translator, describe_choice, recognise_target
 from pipeline.serving.translator import Summary, Translator
@@ -34,8 +33,7 @@ def translate_files(
     real_source, real_target = Path(os.path.realpath(source)), Path(os.path.realpath(target))  # unlike resolve(), of a loop of links too
     if real_source in (real_target, *real_target.parents):
         raise UserError(f"{target}: would write into what is being translated; name another place")
-    if ct_values not in CT_VALUES:
-        raise UserError(f"--ct-values {ct_values}: expected {', '.join(CT_VALUES)}")
+    values = parse_ct_values(ct_values, "--ct-values")
     began = time.monotonic()
     dataset = source if bids.is_dataset(source) else None
     tasks, set_aside = ([], []) if dataset else _list_tasks(source, target)
@@ -47,7 +45,7 @@ def translate_files(
         tasks = bids.list_tasks(dataset, target, translator.source, translator.target, contrast)
     if uncertainty is not None and len(tasks) > 1:
         raise UserError(f"--uncertainty {uncertainty}: one file for {len(tasks)}; translate one picture or volume at a time")
-    summaries, failures = _translate_all(translator, tasks, dataset, contrast, uncertainty, cast(CtValues, ct_values))
+    summaries, failures = _translate_all(translator, tasks, dataset, contrast, uncertainty, values)
     if dataset and summaries:
         bids.write_description(source, target, translator.label)
     for line in set_aside:

@@ -8,7 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -68,13 +68,6 @@ class Refused:
     last: bool = False
 
 
-@dataclass(frozen=True)
-class Ready:
-    """The models that are loaded, by what they make."""
-
-    models: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
 class Worker:
     """Starts the process, hands it one task after the other, and ends it when a task takes too long."""
 
@@ -94,8 +87,8 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         end.close()
         answer = self._receive(time.monotonic() + START_SECONDS)
-        if isinstance(answer, Ready):
-            return answer.models
+        if isinstance(answer, dict):
+            return answer
         self.stop()
         raise UserError(answer.reason if isinstance(answer, Refused) else "the translating process did not start; try again")
 
@@ -132,7 +125,7 @@ class Worker:
 
     def _receive(self, deadline: float) -> Any:
         """What the process says next; None when it ended or the deadline passed."""
-        connection = self.connection
+        connection = self.connection  # which `stop` may close meanwhile
         try:
             if connection is not None and connection.poll(max(0.0, deadline - time.monotonic())):
                 return connection.recv()
@@ -152,7 +145,7 @@ def _work(connection: "Connection[Any, Any]", models: Mapping[str, str | None], 
         return
     most, hard = psutil.Process().memory_info().vms + bounds.memory, resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-    connection.send(Ready({to: describe_model(translator) for to, translator in translators.items()}))
+    connection.send({to: describe_model(translator) for to, translator in translators.items()})
     while True:
         try:
             task: Task = connection.recv()
