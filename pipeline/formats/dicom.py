@@ -7,6 +7,7 @@ from pipeline.formats.synthetic import Synthetic
 from pipeline.formats.volume import Volume
 
 NAME = "DICOM"
+START = 4096  # bytes that a file is recognised by
 ENDINGS = (".dcm", ".ima", ".dicom")
 _VRS = {
     b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"OB", b"OW", b"PN", b"SH", b"SL", b"SQ", b"SS",
@@ -22,6 +23,12 @@ def recognises(start: bytes) -> bool:
     group = start[:2] in (b"\x02\0", b"\x08\0") and start[3:4] == b"\0"
     implicit = group and int.from_bytes(start[4:8], "little") <= len(start)
     return (group and (explicit or implicit)) or (start[:3] == b"\0\x08\0" and explicit)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file starts as DICOM does."""
+    with path.open("rb") as content:
+        return recognises(content.read(START))
 
 
 def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:

@@ -33,7 +33,7 @@ from pipeline.formats.dicom_header import (
     whole_number,
 )  # fmt: skip
 from pipeline.formats.histogram import AIR
-from pipeline.formats.pictures import LUMINANCE, VISIBLE
+from pipeline.formats.pictures import as_grey
 from pipeline.formats.slices import LIMITS, Limits, NotAxial, OtherModality, Slice, Truncated, Unit, Unreadable, check_unpacked
 from pipeline.formats.volume import Volume
 
@@ -198,8 +198,8 @@ def _values(
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
     if stored.ndim == 3:
-        colours = stored[..., :3] / np.float32(np.iinfo(stored.dtype).max)
-        return colours @ LUMINANCE, "grey", float((np.ptp(colours, axis=-1) > VISIBLE / 255).mean()), None
+        grey, colour = as_grey(stored[..., :3])
+        return grey, "grey", colour, None
     bits, signed = whole_number(dataset, "BitsStored", path, 16), bool(whole_number(dataset, "PixelRepresentation", path, 0))
     if not signed and any(dataset.get((group, 0x0102)) and dataset[group, 0x0102].value for group in range(0x6000, 0x6020, 2)):
         stored = stored & (2**bits - 1)  # an overlay drawn into the bits above the picture's (retired, PS3.5 8.1.2)

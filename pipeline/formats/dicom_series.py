@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,43 +11,14 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.formats import dicom, dicom_pixels
-from pipeline.formats.dicom_gaps import find_missing
-from pipeline.formats.dicom_header import frame_affine, functional_group, load, nothing_quoted, numbers
+from pipeline.formats.dicom_header import load
+from pipeline.formats.dicom_stacks import SAME_PLACE, Frame, group_frames, is_axial, read_frames
 from pipeline.formats.slices import LIMITS, Limits, Slice, Unreadable
 from pipeline.formats.volume import Volume
 
-SAME_PLACE = 0.01  # millimetres
-SAME_PLANE = 0.999  # cosine between directions of one series
-SAME_PIXELS = 0.01  # share by which the spacing of one series may differ
-
-_SERIES = ("SeriesInstanceUID", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID")  # slices of one series have all of them alike
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One stored picture: a frame of a file and where it lies. `affine` as `dicom_header.frame_affine`."""
-
-    file: Path
-    frame: int
-    size: tuple[int, int]
-    affine: NDArray[np.float64] | None = field(repr=False)
-    spacing: tuple[float, float] | None
-    instance: int
-    thickness: float | None
-    series: tuple[str, ...] = field(repr=False)  # these three for comparison in memory only: never written anywhere
-    uid: str = field(repr=False)
-    space: str = field(repr=False)  # the frame of reference: places are comparable within one only
-
-    @property
-    def placed(self) -> bool:
-        """Whether the header says where in the patient it lies."""
-        return self.affine is not None and bool(np.isfinite(self.affine).all())
-
-    @property
-    def height(self) -> float:
-        """Millimetres along the normal, which points to the patient's left, back or head, whichever is nearest."""
-        assert self.affine is not None
-        return float(self.affine[:3, 3] @ self.affine[:3, 2])
+FARTHEST = 1000.0  # millimetres from one slice to the next
+LONGEST = 1000  # missing slices that are counted in one gap
+COMMON = 0.3  # share of steps from which a wide one is the protocol's and no gap
 
 
 @dataclass(frozen=True)
@@ -66,7 +37,7 @@ def read_volume(path: Path, files: list[Path], limits: Limits = LIMITS) -> Volum
     Raises UserError: Unreadable for damaged files; where there is no picture, or several series of similar length; and for a series with
     several pictures in one place (echoes, time points), since that is no single volume.
     """
-    frames, aside = _frames(files, limits)
+    frames, aside = read_frames(files, limits)
     if not frames and len(files) == 1:
         dicom_pixels.read_slices(files[0], limits)  # says what is wrong with it
     if not frames:
@@ -82,73 +53,10 @@ def read_volume(path: Path, files: list[Path], limits: Limits = LIMITS) -> Volum
     return _volume(path, series, warnings)
 
 
-def group_frames(files: list[Path]) -> list[list[Frame]]:
-    """The CT and MR frames in `files` that name their series, by series, size and plane, by their headers alone."""
-    return _by_plane([frame for frame in _frames(files, LIMITS)[0] if frame.series[0]], lambda frame: frame.series)
-
-
-def _frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Unreadable]]:
-    """Frames of all files that hold CT or MR slices, by their headers, and the reasons why others do not."""
-    frames: list[Frame] = []
-    aside: list[Unreadable] = []
-    for file in sorted(files):
-        try:
-            dataset = load(file, pixels=False)
-            with nothing_quoted(file):
-                count = dicom_pixels.check_size(dataset, file, limits)
-                reason = dicom_pixels.set_aside(dataset, 0, file)
-                if reason is not None:
-                    raise reason
-                series, uid = tuple(str(dataset.get(name) or "").strip() for name in _SERIES), str(dataset.get("SOPInstanceUID") or "")
-                number, space = dataset.get("InstanceNumber"), str(dataset.get("FrameOfReferenceUID") or "")
-                for frame in range(count):
-                    affine, spacing = frame_affine(dataset, frame, file)
-                    measures = functional_group(dataset, frame, "PixelMeasuresSequence") or dataset
-                    thickness = numbers(measures, "SliceThickness", file, 1)
-                    frames.append(
-                        Frame(
-                            file,
-                            frame,
-                            (int(dataset.Rows), int(dataset.Columns)),
-                            affine,
-                            spacing,
-                            number if isinstance(number, int) else 0,
-                            thickness[0] if thickness else None,
-                            series,
-                            f"{uid}#{frame}" if uid else "",
-                            space,
-                        )
-                    )
-        except Unreadable as error:
-            aside.append(error)
-    return frames, aside
-
-
 def _series(frames: list[Frame]) -> list[list[Frame]]:
     """Frames grouped by series, size of pictures and pixels, and plane. Where every file has a series of its own, series do not count."""
     own = len({frame.series for frame in frames}) == len({frame.file for frame in frames}) > 2
-    return _by_plane(frames, lambda frame: () if own else frame.series)
-
-
-def _by_plane(frames: list[Frame], series: Callable[[Frame], tuple[str, ...]]) -> list[list[Frame]]:
-    groups: dict[tuple[object, ...], list[list[Frame]]] = defaultdict(list)
-    for frame in frames:
-        alike = groups[series(frame), frame.size, frame.affine is None]
-        group = next((group for group in alike if _same_plane(group[0], frame)), None)
-        if group is None:
-            alike.append([frame])
-        else:
-            group.append(frame)
-    return [group for alike in groups.values() for group in alike]
-
-
-def _same_plane(one: Frame, other: Frame) -> bool:
-    if one.affine is None or other.affine is None:
-        return True
-    sides = one.affine[:3, :3], other.affine[:3, :3]
-    lengths = [np.linalg.norm(side, axis=0) for side in sides]
-    cosines = (sides[0] * sides[1]).sum(axis=0) / (lengths[0] * lengths[1])
-    return bool((cosines > SAME_PLANE).all()) and bool(np.allclose(*lengths, rtol=SAME_PIXELS))
+    return group_frames(frames, lambda frame: () if own else frame.series)
 
 
 def _in_one_place(one: Frame, other: Frame) -> bool:
@@ -156,11 +64,6 @@ def _in_one_place(one: Frame, other: Frame) -> bool:
     if one.affine is None or other.affine is None:
         return False
     return one.height - other.height < SAME_PLACE and bool(np.allclose(one.affine, other.affine, atol=SAME_PLACE))
-
-
-def is_axial(frame: Frame) -> bool:
-    """Whether a frame lies nearest to an axial plane, or does not say how it lies."""
-    return frame.affine is None or int(np.argmax(np.abs(frame.affine[:3, 2]))) == 2
 
 
 def _in_order(frames: list[Frame], path: Path) -> Series:
@@ -189,7 +92,39 @@ def _in_order(frames: list[Frame], path: Path) -> Series:
             " give a folder with one picture per position"
         )
     once = [place[0] for place in distinct]
-    return Series(once, find_missing(once, path), len(frames) - len(once))
+    return Series(once, _find_missing(once, path), len(frames) - len(once))
+
+
+def _find_missing(frames: list[Frame], path: Path) -> list[float]:
+    """Places where slices should be. Uneven spacing alone is no loss: some protocols have thin slices at the base and thick ones above.
+
+    A leap of instance numbers that follow the places tells of a loss; so does a step that is twice or more times as wide as those on both
+    sides of it, unless the slices are that thick, or so wide a step is common. Raises Unreadable for steps that no series has.
+    """
+    heights = np.array([frame.height for frame in frames])
+    steps = np.diff(heights)
+    if steps.size and steps.max() > FARTHEST:
+        raise Unreadable(f"{path}: a slice lies {steps.max():.4g} mm from the next; its place (ImagePositionPatient) is damaged")
+    leaps = np.diff([frame.instance for frame in frames])
+    numbered = bool(leaps.size) and bool((leaps > 0).all() or (leaps < 0).all())
+    missing: list[float] = []
+    for i, step in enumerate(steps if len(steps) > 1 else []):
+        beside = [float(steps[j]) for j in (i - 1, i + 1) if 0 <= j < len(steps)]
+        thick = max((frame.thickness or 0.0 for frame in frames[i : i + 2]), default=0.0)
+        if numbered and abs(leaps[i]) > 1 and step > 1.5 * min(beside):
+            count = int(abs(leaps[i])) - 1
+        elif _is_gap(float(step), beside) and thick < 0.8 * step and float((np.abs(steps - step) < 0.1 * step).mean()) < COMMON:
+            count = round(float(step) / min(beside)) - 1
+        else:
+            continue
+        missing += [round(float(heights[i] + (n + 1) * step / (count + 1)), 4) for n in range(min(count, LONGEST))]
+    return missing
+
+
+def _is_gap(step: float, beside: list[float]) -> bool:
+    """Whether a step is a multiple of its neighbours, which are alike."""
+    times = step / max(beside)
+    return times > 1.5 and abs(times - round(times)) < 0.2 and max(beside) < 1.2 * min(beside)
 
 
 def _different(frames: list[Frame]) -> list[Frame]:

@@ -24,7 +24,7 @@ from pydicom.uid import (
 from pipeline.atomic import new_file, new_folder
 from pipeline.errors import UserError
 from pipeline.formats.dicom_header import functional_group, load, nothing_quoted
-from pipeline.formats.dicom_series import Frame
+from pipeline.formats.dicom_stacks import Frame
 from pipeline.formats.synthetic import WARNING, Label, Synthetic
 from pipeline.formats.volume import Volume
 

@@ -18,7 +18,6 @@ from pipeline.formats.synthetic import Synthetic, check_name
 from pipeline.formats.values import CtValues
 from pipeline.formats.volume import Volume
 
-START = 4096  # bytes that a format is recognised by
 VOXELS = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")  # endings of files that only hold voxels
 HEADERS = (".hdr", ".hdr.gz", ".mhd", ".nhdr")  # endings of files whose voxels lie in another one
 
@@ -64,7 +63,7 @@ def recognise(path: Path) -> Format:
     if not path.is_file():
         what = "no plain file" if path.exists() else "a link that leads nowhere" if path.is_symlink() else "not found"
         raise Unreadable(f"{path}: {what}")
-    start = packed.read_start(path, START)
+    start = packed.read_start(path, dicom.START)
     if not start:
         raise Unreadable(f"{path}: an empty file")
     for format_ in FORMATS:
@@ -239,9 +238,8 @@ def is_part(path: Path) -> bool:
 
 def image_of(path: Path) -> Path:
     """The file that stands for the DICOM series that `path` belongs to, its first; `path` itself where it is of none."""
-    with path.open("rb") as content:
-        if not dicom.recognises(content.read(START)):
-            return path
+    if not dicom.is_dicom(path):
+        return path
     from pipeline.formats import dicom_stacks
 
     return dicom_stacks.first_of(path)
