@@ -6,9 +6,10 @@ measured on whole heads, simulated ones and a real 3T MPRAGE, and on the same he
 the MNI152 brain). The front ends up to 14 mm behind the forehead where there is a face, and 60 mm and more where it was cut off.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,25 @@ class _Plane:
     depth: float
 
     @property
+    def pixels(self) -> NDArray[np.float32]:
+        return self.slice_.pixels
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """The pixels inside the outline."""
+        return self.outline.mask(self.pixels.shape, self.slice_.scale)
+
+    @cached_property
+    def near(self) -> NDArray[np.bool_]:
+        """The head and what lies within APART of it."""
+        return self.outline.grown(APART).mask(self.pixels.shape, self.slice_.scale)
+
+    @cached_property
+    def tissue(self) -> np.floating:
+        """Brightness of the brain."""
+        return np.percentile(self.pixels[self.mask], 70)
+
+    @property
     def front(self) -> float:
         return self.outline.bounds[0]
 
@@ -101,7 +121,8 @@ def examine(slices: Sequence[Slice], outlines: Mapping[int, Outline], modality: 
     places = {number: float(slices[number].position or 0.0) for number in outlines}
     vertex = max(places.values())
     planes = [_Plane(number, slices[number], outline, vertex - places[number]) for number, outline in sorted(outlines.items())]
-    upper = _spread([plane for plane in planes if plane.depth <= UPPER])
+    upper = [plane for plane in planes if plane.depth <= UPPER]
+    upper = upper[:: max(1, len(upper) // SAMPLE)]  # neighbours tell the same
     open_top = _is_open(planes, len(slices))
     faults = []
     if modality == Modality.MR:
@@ -111,18 +132,18 @@ def examine(slices: Sequence[Slice], outlines: Mapping[int, Outline], modality: 
             faults.append(Fault.DEFACED)
     elif metal_volume(upper) > LEAST_METAL:
         faults.append(Fault.METAL)
-    if frame_share(upper) > OFTEN:
+    if _share(upper, _shows_frame) > OFTEN:
         faults.append(Fault.FRAME)
-    if open_top or cut_share(upper) > CUT:
+    if open_top or _share(upper, _is_cut) > CUT:
         faults.append(Fault.CROPPED)
     reach = REACH * float(np.clip(max((plane.length for plane in upper), default=0.0), *LENGTHS))
     below = [number for number, slice_ in enumerate(slices) if not open_top and vertex - float(slice_.position or 0.0) > reach]
     return Findings(faults, below)
 
 
-def _spread(planes: list[_Plane]) -> list[_Plane]:
-    """At most about SAMPLE of `planes`, evenly spread: neighbours tell the same."""
-    return planes[:: max(1, len(planes) // SAMPLE)]
+def _share(planes: Sequence[_Plane], holds: Callable[[_Plane], bool]) -> float:
+    """Share of `planes` of which it `holds`."""
+    return float(np.mean([holds(plane) for plane in planes])) if planes else 0.0
 
 
 def skull_share(planes: Sequence[_Plane]) -> float:
@@ -135,23 +156,20 @@ def empty_share(planes: Sequence[_Plane]) -> float:
     """Share of the pixels outside the head's outline that have one and the same lowest number. Median over `planes`."""
     shares = []
     for plane in planes:
-        pixels = plane.slice_.pixels
-        outside = pixels[~plane.outline.mask(pixels.shape, plane.slice_.scale)]
+        outside = plane.pixels[~plane.mask]
         if outside.size:
             shares.append(float((outside == outside.min()).mean()))
     return float(np.median(shares)) if shares else 0.0
 
 
 def _enclosed(plane: _Plane, dark: float) -> float:
-    pixels, scale = plane.slice_.pixels, plane.slice_.scale
-    mask = plane.outline.mask(pixels.shape, scale)
+    pixels, mask = plane.pixels, plane.mask
     if not mask.any():
         return 1.0
     background = float(np.median(pixels[~mask])) if (~mask).any() else float(pixels.min())
-    tissue = float(np.percentile(pixels[mask], 70)) - background
-    matter = (pixels - background) > dark * tissue
+    matter = (pixels - background) > dark * (float(plane.tissue) - background)
     filled = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(matter & mask, 2), iterations=1))[2:-2, 2:-2]
-    shell = filled & (ndimage.distance_transform_edt(filled, sampling=scale) <= SHELL)
+    shell = filled & (ndimage.distance_transform_edt(filled, sampling=plane.slice_.scale) <= SHELL)
     return float((shell & ~matter).sum() / shell.sum()) if shell.any() else 0.0
 
 
@@ -168,15 +186,10 @@ def _is_open(planes: Sequence[_Plane], count: int) -> bool:
     return top.number >= count - 2 and top.area > OPEN_TOP * max(plane.area for plane in planes)
 
 
-def cut_share(planes: Sequence[_Plane]) -> float:
-    """Share of the slices in which much of the head lies on an edge of the picture."""
-    return float(np.mean([_is_cut(plane) for plane in planes])) if planes else 0.0
-
-
 def _is_cut(plane: _Plane) -> bool:
-    pixels, scale = plane.slice_.pixels, plane.slice_.scale
-    mask = plane.outline.mask(pixels.shape, scale)
-    bright = mask & (pixels > pixels.min() + 0.2 * (np.percentile(pixels[mask], 70) - pixels.min())) if mask.any() else mask
+    """Whether much of the head lies on an edge of the picture."""
+    pixels, mask = plane.pixels, plane.mask
+    bright = mask & (pixels > pixels.min() + 0.2 * (plane.tissue - pixels.min())) if mask.any() else mask
     edges = [(bright[row], mask.any(axis=0)) for row in (0, -1)] + [(bright[:, column], mask.any(axis=1)) for column in (0, -1)]
     return any(edge.sum() > CUT * across.sum() for edge, across in edges if across.any())
 
@@ -186,29 +199,19 @@ def metal_volume(planes: Sequence[_Plane]) -> float:
     heights = sorted(plane.depth for plane in planes)
     step = float(np.median(np.diff(heights))) if len(heights) > 1 else 0.0
     measured = [plane for plane in planes if plane.slice_.unit == "hu"]
-    voxels: NDArray[np.int64] = np.array([((plane.slice_.pixels >= METAL) & _near(plane)).sum() for plane in measured])
+    voxels: NDArray[np.int64] = np.array([((plane.pixels >= METAL) & plane.near).sum() for plane in measured])
     area = float(np.prod(planes[0].slice_.scale)) if planes else 0.0
     return float(voxels.sum() * area * step / 1000)
 
 
-def frame_share(planes: Sequence[_Plane]) -> float:
-    """Share of the slices that show a stereotactic frame outside of the head: metal in CT, several markers of a localizer in MR."""
-    return float(np.mean([_shows_frame(plane) for plane in planes])) if planes else 0.0
-
-
 def _shows_frame(plane: _Plane) -> bool:
-    pixels, away, area = plane.slice_.pixels, ~_near(plane), float(np.prod(plane.slice_.scale))
+    """Whether a stereotactic frame is seen outside of the head: metal in CT, several markers of a localizer in MR."""
+    pixels, away, area = plane.pixels, ~plane.near, float(np.prod(plane.slice_.scale))
     if plane.slice_.unit == "hu":
         return bool(((pixels >= POST) & away).sum() * area >= LEAST_POST)
-    inside = plane.outline.mask(pixels.shape, plane.slice_.scale)
-    if not inside.any():
+    if not plane.mask.any():
         return False
     dark = float(pixels.min())
-    pieces, _ = ndimage.label(away & (pixels - dark > MARKER * (np.percentile(pixels[inside], 70) - dark)))
+    pieces, _ = ndimage.label(away & (pixels - dark > MARKER * (plane.tissue - dark)))
     areas = np.bincount(pieces.ravel())[1:] * area
     return int(((areas >= MARKER_AREAS[0]) & (areas <= MARKER_AREAS[1])).sum()) >= LEAST_MARKERS
-
-
-def _near(plane: _Plane) -> NDArray[np.bool_]:
-    """The head and what lies within APART of it."""
-    return plane.outline.grown(APART).mask(plane.slice_.pixels.shape, plane.slice_.scale)

@@ -51,8 +51,7 @@ def unit_to_ct(unit: Numbers) -> Numbers:
 
 def ct_to_display(unit: Picture, window: params.Window) -> Picture:
     """CT on the networks' scale as a picture in 0..1 of a display window."""
-    low, high = window_bounds(window)
-    return stretch(unit_to_ct(np.asarray(unit, np.float32)), low, high)
+    return stretch(unit_to_ct(np.asarray(unit, np.float32)), *window_bounds(window))
 
 
 def display(images: Picture, modality: str, window: params.Window) -> Picture:
@@ -65,27 +64,12 @@ def window_bounds(window: params.Window) -> tuple[float, float]:
     return window.level - window.width / 2, window.level + window.width / 2
 
 
-def known_window(unit: str, preprocess: params.Preprocess) -> tuple[float, float]:
-    """(low, high) in Hounsfield units: what a CT slice knows lies between them; at its ends it says "at most" and "at least".
-
-    A picture's window is not written in it: it is taken for `preprocess.ct_window`.
-    """
-    return (CT_LOWEST, CT_HIGHEST) if unit == "hu" else window_bounds(preprocess.ct_window)
-
-
-def ct_units(pixels: Picture, unit: str, preprocess: params.Preprocess) -> Picture:
-    """CT pixels (H, W) in Hounsfield units or as a picture in 0..1, on the networks' scale."""
+def ct_units(pixels: Picture, unit: str, window: params.Window) -> Picture:
+    """CT pixels (H, W) in Hounsfield units, or as a picture in 0..1 of a display window, on the networks' scale."""
     if unit == "hu":
         return ct_to_unit(np.asarray(pixels, np.float32))
-    low, high = window_bounds(preprocess.ct_window)
+    low, high = window_bounds(window)
     return ct_to_unit(low + np.clip(np.asarray(pixels, np.float32), 0, 1) * np.float32(high - low))
-
-
-def mr_levels(pixels: Picture, mask: NDArray[np.bool_], preprocess: params.Preprocess) -> tuple[float, float]:
-    """(low, high): the intensities that become 0 and 1, `mr_percentiles` inside `mask` (of the whole picture where it is empty)."""
-    inside = pixels[mask] if mask.any() else pixels
-    low, high = np.percentile(inside, preprocess.mr_percentiles)
-    return float(low), float(high)
 
 
 def stretch(pixels: Picture, low: float, high: float) -> Picture:

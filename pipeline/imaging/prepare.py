@@ -56,7 +56,10 @@ def frame_head(slice_: Slice, outline: Outline, modality: str, preprocess: param
     Where the slice does not know its spacing, or no field of view is set, the head itself with its margin.
     """
     box = head.enclose(outline, modality, preprocess.margin, preprocess.upright)
-    return box if slice_.spacing is None or preprocess.field_of_view is None else _with_side(box, preprocess.field_of_view)
+    side = preprocess.field_of_view
+    if slice_.spacing is None or side is None:
+        return box
+    return replace(box, top=box.top + (box.side - side) / 2, left=box.left + (box.side - side) / 2, side=side)
 
 
 def prepare(
@@ -77,7 +80,7 @@ def prepare(
     shape, scale = slice_.pixels.shape, slice_.scale
     low, high = levels or _levels(slice_, outline, modality, preprocess)
     if modality == Modality.CT:
-        image = intensity.ct_units(slice_.pixels, slice_.unit, preprocess)
+        image = intensity.ct_units(slice_.pixels, slice_.unit, preprocess.ct_window)
     else:
         image = intensity.stretch(slice_.pixels, low, high)
     top, bottom, left, right = outline.bounds
@@ -123,25 +126,24 @@ def prepare_volume(
     boxes = [frame_head(slices[number], outline, modality, preprocess) for number, outline in outlines.items()]
     levels = [_levels(slices[number], outline, modality, preprocess) for number, outline in outlines.items()]
     facts = np.array([(box.top + box.side / 2, box.left + box.side / 2, box.side, *pair) for box, pair in zip(boxes, levels, strict=True)])
-    steady = _average_along(np.array(places, float), facts).tolist()
+    apart = np.subtract.outer(np.array(places, float), np.array(places, float))
+    weights = np.exp(-0.5 * np.square(apart / STEADY))  # Gaussian
+    steady = (weights @ facts / weights.sum(axis=1, keepdims=True)).tolist()
     for (number, outline), box, (down, across, side, low, high) in zip(outlines.items(), boxes, steady, strict=True):
         frame = replace(box, top=down - side / 2, left=across - side / 2, side=side)
         prepared[number] = prepare(slices[number], modality, preprocess, frame, outline, (low, high))
     return prepared
 
 
-def _average_along(places: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`values` (N, M) at `places` mm, each the mean of its neighbours with Gaussian weights of STEADY mm."""
-    weights = np.exp(-0.5 * np.square((places[:, None] - places[None]) / STEADY))
-    return np.asarray(weights @ values / weights.sum(axis=1, keepdims=True))
-
-
-def _with_side(box: head.Box, side: float) -> head.Box:
-    return replace(box, top=box.top + (box.side - side) / 2, left=box.left + (box.side - side) / 2, side=side)
-
-
 def _levels(slice_: Slice, outline: Outline, modality: str, preprocess: params.Preprocess) -> tuple[float, float]:
-    """What `Prepared.low` and `high` are for this slice."""
+    """What `Prepared.low` and `high` are for this slice.
+
+    A CT picture's window is not written in it: it is taken for `preprocess.ct_window`. Of MR `mr_percentiles` inside the outline (of the
+    whole picture where that is empty).
+    """
     if modality == Modality.CT:
-        return intensity.known_window(slice_.unit, preprocess)
-    return intensity.mr_levels(slice_.pixels, outline.mask(slice_.pixels.shape, slice_.scale), preprocess)
+        in_units = slice_.unit == "hu"
+        return (intensity.CT_LOWEST, intensity.CT_HIGHEST) if in_units else intensity.window_bounds(preprocess.ct_window)
+    mask = outline.mask(slice_.pixels.shape, slice_.scale)
+    low, high = np.percentile(slice_.pixels[mask] if mask.any() else slice_.pixels, preprocess.mr_percentiles)
+    return float(low), float(high)

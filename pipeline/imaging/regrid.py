@@ -31,11 +31,10 @@ def onto_grid(volume: Volume, target: Volume) -> tuple[Volume, NDArray[np.bool_]
         raise ValueError("no place in the patient is known")
     shape = target.voxels.shape
     grid = np.indices(shape, dtype=np.float32).reshape(3, -1)
-    places = target.affine[:3, :3] @ grid + target.affine[:3, 3:]
     if target.offsets is not None:  # planes unevenly spaced along the third axis
         step = np.linalg.norm(target.affine[:3, 2])
         grid[2] = np.asarray(target.offsets, np.float32)[grid[2].astype(int)] / step
-        places = target.affine[:3, :3] @ grid + target.affine[:3, 3:]
+    places = target.affine[:3, :3] @ grid + target.affine[:3, 3:]
     found = np.linalg.inv(volume.affine)[:3] @ np.vstack([places, np.ones((1, places.shape[1]))])
     if volume.offsets is not None:
         step = np.linalg.norm(volume.affine[:3, 2])
