@@ -54,21 +54,22 @@ class Team:
 
     def __init__(self, folder: Path, network: str, wanted: Sequence[str] = ()) -> None:
         self.folder = folder
-        text = VARIABLE.sub(_Secrets().of, COMPOSE.read_text(encoding="utf-8"))
-        self.content: dict[str, Any] = yaml.safe_load(text)
+        self.content: dict[str, Any] = yaml.safe_load(_fill_in(COMPOSE.read_text(encoding="utf-8")))
         services = {name: service for name, service in self.content["services"].items() if not service.get("profiles")}
         if unknown := set(wanted) - services.keys():
             raise UserError(f"{', '.join(sorted(unknown))}: no such service; the services are {', '.join(services)}")
         self.addresses = {name: f"{network}.{number}" for number, name in enumerate(services, start=1)}
         self.places = {
-            target: str(_folder(folder / "volumes" / name))
+            target: str(folder / "volumes" / name)
             for service in services.values()
             for name, target in (volume.split(":")[:2] for volume in service.get("volumes", ()) if not volume.startswith("."))
         }
-        for service in services.values():
-            for config in service.get("configs", ()):
-                self.places[config["target"]] = str(folder / config["source"])
-                self._write(folder / config["source"], self.content["configs"][config["source"]]["content"])
+        for place in self.places.values():
+            Path(place).mkdir(parents=True, exist_ok=True)
+        for config in (config for service in services.values() for config in service.get("configs", ())):
+            file, content = folder / config["source"], self.content["configs"][config["source"]]["content"]
+            self.places[config["target"]] = str(file)
+            file.write_text(self._here(content, ""), encoding="utf-8")
         self.services = {name: self._service(name, service) for name, service in services.items()}
         needed = self._with_needed({*wanted, "postgres", "s3"}) if wanted else services.keys()
         self.services = {name: service for name, service in self.services.items() if name in needed}
@@ -100,26 +101,18 @@ class Team:
             text = re.sub(r"\b(0\.0\.0\.0|127\.0\.0\.1)\b", self.addresses[name], text)
         return self.places.get(text, text)
 
-    def _write(self, file: Path, content: str) -> None:
-        file.write_text(self._here(content, ""), encoding="utf-8")
 
+def _fill_in(text: str) -> str:
+    """`text` with its variables: from the environment, else their default, else (`:?`) made up."""
+    secret: dict[str, str] = {}
 
-class _Secrets:
-    """What the compose file asks for: from the environment, else its default, else made up."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, str] = {}
-
-    def of(self, variable: "re.Match[str]") -> str:
+    def value_of(variable: "re.Match[str]") -> str:
         name, default = variable[1], variable[2]
-        needed = variable[0].startswith(f"${{{name}:?") or name in self.known
-        given = os.environ.get(name) or self.known.get(name)
-        return given or (self.known.setdefault(name, secrets.token_hex(12)) if needed else default or "")
+        if name in secret or variable[0].startswith(f"${{{name}:?"):
+            return os.environ.get(name) or secret.setdefault(name, secrets.token_hex(12))
+        return os.environ.get(name) or default or ""
 
-
-def _folder(place: Path) -> Path:
-    place.mkdir(parents=True, exist_ok=True)
-    return place
+    return VARIABLE.sub(value_of, text)
 
 
 @contextmanager
@@ -136,26 +129,13 @@ def prepared(team: Team) -> Iterator[None]:
             user = ["runuser", "-u", "postgres", "--"]
         Path(folder, "password").write_text(postgres.env["POSTGRES_PASSWORD"])
         Path(folder, "password").chmod(0o644)
-        _run(
-            [
-                *user,
-                tools / "initdb",
-                "-D",
-                f"{folder}/data",
-                "-U",
-                "ctmr",
-                "--auth=scram-sha-256",
-                "--no-sync",
-                f"--pwfile={folder}/password",
-            ],
-            folder,
-        )
+        data, password = ["-D", f"{folder}/data"], f"--pwfile={folder}/password"
+        _run([*user, tools / "initdb", *data, "-U", "ctmr", "--auth=scram-sha-256", "--no-sync", password], folder)
         # As the image does it: an SQL file is run before anybody else is let in.
-        single = [*user, tools / "postgres", "--single", "-D", f"{folder}/data", "postgres"]
         statements = [line for line in DATABASES.read_text().splitlines() if not line.startswith("--")]
-        _run(single, folder, "\n".join(statements))
+        _run([*user, tools / "postgres", "--single", *data, "postgres"], folder, "\n".join(statements))
         settings = {"port": "5432", "listen_addresses": team.addresses["postgres"], "unix_socket_directories": folder}
-        postgres.command = [*user, str(tools / "postgres"), "-D", f"{folder}/data"]
+        postgres.command = [*user, str(tools / "postgres"), *data]
         postgres.command += [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         postgres.ready[0] = str(tools / "pg_isready")
         postgres.folder = Path(folder)
@@ -182,9 +162,8 @@ def make_bucket(team: Team) -> None:
 
     env = team.services["s3"].env
     keys = {"aws_access_key_id": env["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"]}
-    boto3.client("s3", endpoint_url=team.client()["AWS_ENDPOINT_URL"], region_name="us-east-1", **keys).create_bucket(
-        Bucket=env["S3_BUCKET"]
-    )
+    store = boto3.client("s3", endpoint_url=team.client()["AWS_ENDPOINT_URL"], region_name="us-east-1", **keys)
+    store.create_bucket(Bucket=env["S3_BUCKET"])
 
 
 class Running:
@@ -245,7 +224,8 @@ def serve(project: Path, network: str, wanted: Sequence[str]) -> None:
     variables = project / "cluster.env"
     with hold_lock(project / ".cluster.lock", "make cluster", wait=0):
         shutil.rmtree(folder, ignore_errors=True)
-        team = Team(_folder(folder), network, wanted)
+        folder.mkdir(parents=True)
+        team = Team(folder, network, wanted)
         os.environ["NO_PROXY"], client = "*", team.client()  # health checks and boto3 talk to this machine only
         try:
             with prepared(team), ExitStack() as stack:
