@@ -31,6 +31,18 @@ class Expectation:
     severity: str = FAILING
 
 
+def between(
+    column: str, meaning: str, low: float | None = None, high: float | None = None, severity: str = FAILING, of: str = "Values", **more: Any
+) -> Expectation:
+    """That the values of a column, or their mean or median (`of`), lie between `low` and `high`, both included."""
+    return Expectation(f"Column{of}ToBeBetween", meaning, {"column": column, "min_value": low, "max_value": high, **more}, severity)
+
+
+def among(column: str, meaning: str, values: Sequence[object], severity: str = FAILING) -> Expectation:
+    """That the values of a column are some of these."""
+    return Expectation("ColumnValuesToBeInSet", meaning, {"column": column, "value_set": list(values)}, severity)
+
+
 def load() -> None:
     """Import Great Expectations, which takes seconds, ahead of `check`."""
     finder = _Postponing()

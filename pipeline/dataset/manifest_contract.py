@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.dataset import expectations
 from pipeline.dataset.drift import MEASURES, values_of
-from pipeline.dataset.expectations import FAILING, WARNING, Expectation
+from pipeline.dataset.expectations import FAILING, WARNING, Expectation, among, between
 from pipeline.dataset.quality import OK, shares
 from pipeline.domain import MODALITIES
 from pipeline.params import Quality
@@ -44,11 +44,7 @@ def check(
 def _modalities(judged: pd.DataFrame, source: Provenance | None, quality: Quality) -> list[dict[str, Any]]:
     share = shares(judged)
     table = pd.DataFrame({"modality": list(share), "quarantined": list(share.values())})
-    held = [
-        Expectation(
-            "ColumnValuesToBeBetween", "share of quarantined slices", {"column": "quarantined", "max_value": quality.max_quarantined}
-        )
-    ]
+    held = [between("quarantined", "share of quarantined slices", high=quality.max_quarantined)]
     if source:
         files = judged.drop_duplicates("path").groupby("modality")["files"].sum()
         table["files"] = [int(files[modality]) for modality in table["modality"]]
@@ -65,22 +61,16 @@ def _appearance(sound: pd.DataFrame, quality: Quality) -> list[dict[str, Any]]:
         mine = sound[sound["modality"] == modality]
         if mine.empty:
             continue
-        held = [
-            Expectation(
-                "ColumnMedianToBeBetween",
-                f"heads fill the {modality.upper()} pictures, and have air around them",
-                {"column": "head_share", "min_value": 0.15, "max_value": 0.95},
-                WARNING,
-            )
-        ]
+        framed = f"heads fill the {modality.upper()} pictures, and have air around them"
+        held = [between("head_share", framed, 0.15, 0.95, WARNING, of="Median")]
         if modality == "mr":
-            held.append(Expectation("ColumnMeanToBeBetween", "few MR pixels at white", {"column": "saturated", "max_value": 0.2}, WARNING))
+            held.append(between("saturated", "few MR pixels at white", high=0.2, severity=WARNING, of="Mean"))
         results += expectations.check(f"sound {modality.upper()} slices", mine, held)
         silent = mine[mine["file_modality"] == ""]
         if len(silent) and quality.wrong_modality < 1:
-            bound = {"min_value": LIKELY_CT} if modality == "ct" else {"max_value": LIKELY_CT}
+            low, high = (LIKELY_CT, None) if modality == "ct" else (None, LIKELY_CT)
             meaning = f"most pictures in {modality}/ look like {modality.upper()} (are the folders exchanged?)"
-            likely = Expectation("ColumnMedianToBeBetween", meaning, {"column": "ct_likelihood", **bound})
+            likely = between("ct_likelihood", meaning, low, high, of="Median")
             results += expectations.check(f"{modality.upper()} slices that do not say what they are", silent, [likely])
     return results
 
@@ -91,9 +81,7 @@ def _patients(sound: pd.DataFrame) -> list[dict[str, Any]]:
     if known["group_key"].nunique() < 3:
         return []
     share = known.groupby(["modality", "group_key"]).size() / known.groupby("modality").size()
-    most = Expectation(
-        "ColumnValuesToBeBetween", "no patient has most slices of a modality", {"column": "share", "max_value": 0.5}, WARNING
-    )
+    most = between("share", "no patient has most slices of a modality", high=0.5, severity=WARNING)
     return expectations.check("patients", share.rename("share").reset_index(), [most])
 
 
@@ -107,22 +95,14 @@ def _pairs(judged: pd.DataFrame, pairs: list[dict[str, str]]) -> list[dict[str, 
     table["place"] = [pair.get("place", "test") for pair in pairs]
     for name, paths in (("listed", listed), ("sound", sound), ("matched", matched), ("readable", readable)):
         table[name] = [{pair["ct"], pair["mr"]} <= paths for pair in pairs]
-    there = {"column": "listed", "value_set": [True]}
-    fit = {"column": "sound", "value_set": [True]}
-    overlap = {"column": "matched", "value_set": [True]}
-    results = expectations.check(
-        "pairs",
-        table,
-        [
-            Expectation("ColumnValuesToBeInSet", "pairs.csv names files that are there", there),
-            Expectation("ColumnValuesToBeInSet", "both pictures of a pair are fit for use", fit, WARNING),
-        ],
-    )
+    there = among("listed", "pairs.csv names files that are there", [True])
+    fit = among("sound", "both pictures of a pair are fit for use", [True], WARNING)
+    results = expectations.check("pairs", table, [there, fit])
     for place, severity in (("test", FAILING), ("any", WARNING)):
         mine = table[(table["place"] == place) & table["readable"]]
         if len(mine):
             meaning = "the volumes of a pair share places in the patient" + ("" if place == "test" else ", those found by the layout")
-            results += expectations.check("pairs", mine, [Expectation("ColumnValuesToBeInSet", meaning, overlap, severity)])
+            results += expectations.check("pairs", mine, [among("matched", meaning, [True], severity)])
     return results
 
 
@@ -137,9 +117,7 @@ def _reference(sound: pd.DataFrame, reference: dict[str, Any]) -> list[dict[str,
         held = []
         for name, meaning in MEASURES.items():
             low, high = (float(bound) for bound in np.quantile(before["measures"][name], BULK))
-            bounds = {"column": name, "min_value": low, "max_value": high}
-            held.append(
-                Expectation("ColumnMedianToBeBetween", f"{modality.upper()} lies in the bulk of the reference: {meaning}", bounds, WARNING)
-            )
+            bulk = f"{modality.upper()} lies in the bulk of the reference: {meaning}"
+            held.append(between(name, bulk, low, high, WARNING, of="Median"))
         results += expectations.check(f"{modality.upper()} against the reference", table, held)
     return results

@@ -15,7 +15,7 @@ from pipeline import atomic, paths
 from pipeline.dataset import drift, expectations
 from pipeline.dataset.quality import OK, QUARANTINED
 from pipeline.errors import UserError
-from pipeline.formats.table import read_slice
+from pipeline.formats.table import read_slices
 from pipeline.imaging import intensity
 
 PER_SHEET = 60
@@ -92,12 +92,13 @@ def _draw_sheets(folder: Path, judged: pd.DataFrame, raw: Path) -> Iterator[dict
         if legible.empty:
             continue
         shown = legible.iloc[[i * len(legible) // PER_SHEET for i in range(PER_SHEET)]] if len(legible) > PER_SHEET else legible
-        pictures = []
-        for path, frame in zip(shown["path"], shown["frame"], strict=True):
-            slice_ = read_slice(raw / path, frame, str(modality))
-            pictures.append(intensity.view(slice_.pixels, slice_.unit, str(modality)))
+        pictures, labels = [], []
+        for path, of_file in shown.groupby("path", sort=False):
+            slices = read_slices(raw / str(path), str(modality))
+            pictures += [intensity.view(slices[n].pixels, slices[n].unit, str(modality)) for n in of_file["frame"]]
+            labels += [Path(str(slice_id)).name for slice_id in of_file["slice_id"]]
         name = f"{modality}_{(str(reason) or 'accepted').replace(' ', '_').replace('/', '_')}.png"
-        _draw_sheet(pictures, [Path(str(slice_id)).name for slice_id in shown["slice_id"]]).save(folder / name)
+        _draw_sheet(pictures, labels).save(folder / name)
         yield {"file": f"{SHEETS}/{name}", "modality": modality, "reason": reason or "accepted", "shown": len(shown), "of": len(mine)}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline import paths
 from pipeline.dataset import expectations, slice_arrays
-from pipeline.dataset.expectations import WARNING, Expectation
+from pipeline.dataset.expectations import WARNING, Expectation, among, between
 from pipeline.domain import MODALITIES, SPLITS
 from pipeline.errors import UserError
 from pipeline.params import Preprocess
@@ -45,21 +45,14 @@ def _split(index: pd.DataFrame, pairs_in: Sequence[str]) -> list[dict[str, Any]]
     pictures = index.groupby("sha256").agg(splits=("split", "nunique")).reset_index()
     parts = pd.DataFrame({"part": (index["split"] + " " + index["modality"]).unique()})
     every = [f"{split} {modality}" for split in SPLITS for modality in MODALITIES]
-    one_split = {"column": "splits", "max_value": 1}
-    allowed = {"column": "split", "value_set": list(pairs_in)}
     where = "pairs are for testing only" if tuple(pairs_in) == ("test",) else f"pairs are in {', '.join(pairs_in)} only"
-    paired = index[index["pair"] >= 0]
-    aligned = {"column": "offset", "max_value": REGISTERED}
+    aligned = between("offset", "the heads of a pair lie in one place", high=REGISTERED, severity=WARNING)
+    full = Expectation("ColumnDistinctValuesToContainSet", "no split is empty", {"column": "part", "value_set": every})
     return [
-        *expectations.check("groups", groups, [Expectation("ColumnValuesToBeBetween", "no group crosses splits", one_split)]),
-        *expectations.check("pictures", pictures, [Expectation("ColumnValuesToBeBetween", "no picture is in two splits", one_split)]),
-        *expectations.check("pairs", paired, [Expectation("ColumnValuesToBeInSet", where, allowed)]),
-        *expectations.check(
-            "pairs", paired, [Expectation("ColumnValuesToBeBetween", "the heads of a pair lie in one place", aligned, WARNING)]
-        ),
-        *expectations.check(
-            "parts", parts, [Expectation("ColumnDistinctValuesToContainSet", "no split is empty", {"column": "part", "value_set": every})]
-        ),
+        *expectations.check("groups", groups, [between("splits", "no group crosses splits", high=1)]),
+        *expectations.check("pictures", pictures, [between("splits", "no picture is in two splits", high=1)]),
+        *expectations.check("pairs", index[index["pair"] >= 0], [among("split", where, pairs_in), aligned]),
+        *expectations.check("parts", parts, [full]),
     ]
 
 
@@ -75,12 +68,11 @@ def _arrays(folder: Path, index: pd.DataFrame, preprocess: Preprocess, pairs_in:
         file = paths.slices(kind, modality).name
         array = slice_arrays.load_array(kind, modality, folder)
         lines.append({"file": file, "rows": len(array), "wanted_rows": wanted, "shape": str(array.shape[1:]), "type": str(array.dtype)})
-    shape, kind_of_pixels = str((preprocess.pixels, preprocess.pixels)), str(slice_arrays.STORED)
     same_rows = {"column_A": "rows", "column_B": "wanted_rows"}
     held = [
         Expectation("ColumnPairValuesToBeEqual", "an array has a row for each line of the index", same_rows),
-        Expectation("ColumnValuesToBeInSet", "pictures have preprocess.pixels", {"column": "shape", "value_set": [shape]}),
-        Expectation("ColumnValuesToBeInSet", "pixels have 16 bits", {"column": "type", "value_set": [kind_of_pixels]}),
+        among("shape", "pictures have preprocess.pixels", [str((preprocess.pixels, preprocess.pixels))]),
+        among("type", "pixels have 16 bits", [str(slice_arrays.STORED)]),
     ]
     return expectations.check("files", pd.DataFrame(lines), held)
 
@@ -88,13 +80,11 @@ def _arrays(folder: Path, index: pd.DataFrame, preprocess: Preprocess, pairs_in:
 def _slices(index: pd.DataFrame, stored: pd.DataFrame, preprocess: Preprocess) -> list[dict[str, Any]]:
     lines = index.assign(**{str(name): stored[name].to_numpy() for name in stored}, range=index["intensity_high"] - index["intensity_low"])
     framed = SMALLEST_HEAD * (1 - 2 * preprocess.margin) ** 2
-    bright = {"column": "stored_mean", "min_value": 0.02, "max_value": 0.9}
-    filled = {"column": "stored_head", "min_value": framed, "max_value": 1, "mostly": 0.9}
     held = [
-        Expectation("ColumnValuesToBeBetween", "intensities have a range", {"column": "range", "min_value": 0, "strict_min": True}),
-        Expectation("ColumnValuesToBeBetween", "no stored slice is black", {"column": "stored_largest", "min_value": 0.2}),
-        Expectation("ColumnValuesToBeBetween", "heads are neither black nor white", bright, WARNING),
-        Expectation("ColumnValuesToBeBetween", "heads fill their crop as the margin says", filled, WARNING),
+        between("range", "intensities have a range", low=0, strict_min=True),
+        between("stored_largest", "no stored slice is black", low=0.2),
+        between("stored_mean", "heads are neither black nor white", 0.02, 0.9, WARNING),
+        between("stored_head", "heads fill their crop as the margin says", framed, 1, WARNING, mostly=0.9),
     ]
     results = expectations.check("arrays", lines, held)
     for modality in MODALITIES:
@@ -103,7 +93,6 @@ def _slices(index: pd.DataFrame, stored: pd.DataFrame, preprocess: Preprocess) -
         if train.empty or test.empty:
             continue
         low, high = (float(bound) for bound in np.quantile(train["stored_mean"], BULK))
-        alike = {"column": "stored_mean", "min_value": low, "max_value": high}
-        meaning = f"{modality.upper()} test slices are as bright as training slices"
-        results += expectations.check(f"{modality.upper()} test", test, [Expectation("ColumnMedianToBeBetween", meaning, alike, WARNING)])
+        alike = between("stored_mean", f"{modality.upper()} test slices are as bright as training slices", low, high, WARNING, of="Median")
+        results += expectations.check(f"{modality.upper()} test", test, [alike])
     return results

@@ -6,7 +6,6 @@ needs it, so that a stage which only sees pictures starts half a second sooner.
 
 import os
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -88,15 +87,6 @@ def read_slices(path: Path, modality: str = "", ct_values: CtValues = "auto", li
     if read is None or _stack(path, format_):
         return read_stack(path, modality, ct_values, limits).slices
     return values.interpret_slices(read(path, limits), path, modality, ct_values, format_ is pictures)[0]
-
-
-def read_slice(path: Path, frame: int = 0, modality: str = "") -> Slice:
-    """Slice `frame` of the file, as in `read_slices`. The last file is kept, so that going through a volume reads it once."""
-    state = path.stat()
-    slices = _read_once(path, modality, state.st_mtime_ns, state.st_size)
-    if not 0 <= frame < len(slices):
-        raise Unreadable(f"{path}: no frame {frame}; it has {len(slices)}")
-    return slices[frame]
 
 
 def read_volume(path: Path, modality: str = "", ct_values: CtValues = "auto", limits: Limits = LIMITS) -> Volume:
@@ -275,8 +265,3 @@ def _sorted_out(folder: Path) -> tuple[list[tuple[Path, Format]], list[Unreadabl
             unknown.append((file, error))
     parts = {part for file, format_ in known if hasattr(format_, "data_beside") for part in format_.data_beside(file)}
     return [(file, format_) for file, format_ in known if file not in parts], [error for file, error in unknown if file not in parts]
-
-
-@lru_cache(maxsize=1)
-def _read_once(path: Path, modality: str, changed: int, size: int) -> tuple[Slice, ...]:
-    return tuple(read_slices(path, modality))

@@ -116,7 +116,7 @@ def test_every_stored_slice_can_be_traced_back_to_its_pixels(made: Path) -> None
     for line in index.iloc[:: len(index) // 12].to_dict("records"):
         box = prepare_slices.box_of(line)
         stored = slice_arrays.to_float(slice_arrays.load_array(line["split"], line["modality"], made / paths.SLICES)[line["row"]])
-        slice_ = table.read_slice(made / paths.RAW / line["path"], line["frame"])
+        slice_ = table.read_slices(made / paths.RAW / line["path"])[line["frame"]]
         source = slice_.pixels
         assert source.shape == (line["source_height"], line["source_width"])
         back = head.paste(stored, box, source.shape, slice_.scale)

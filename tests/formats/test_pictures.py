@@ -108,7 +108,7 @@ def test_pages_of_a_tiff_are_frames(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.stack([RAMP, 255 - RAMP]), photometric="minisblack")
     slices = table.read_slices(tmp_path / "a.tif")
     assert [one.frame for one in slices] == [0, 1]
-    np.testing.assert_array_equal(table.read_slice(tmp_path / "a.tif", 1).pixels, (255 - RAMP) / np.float32(255))
+    np.testing.assert_array_equal(table.read_slices(tmp_path / "a.tif")[1].pixels, (255 - RAMP) / np.float32(255))
     assert len({one.group_key for one in slices}) == 1
 
 
