@@ -34,7 +34,7 @@ def project(tmp_path: Path) -> Path:
     table = table[table["head_share"] > 0].assign(split="test", group=table["patient"])
     slices.mkdir(parents=True)
     slice_arrays.write_preprocessing(slices, params.preprocess)
-    index, _ = prepare_slices.fill(slices, table, params.preprocess, raw, workers=1)
+    prepare_slices.fill(slices, table, params.preprocess, raw, workers=1)
     for modality in ("ct", "mr"):
         shutil.copy(folder / paths.slices("test", modality), folder / paths.slices("train", modality))
     return folder
