@@ -8,6 +8,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +40,30 @@ _NRRD_BYTES = {
 }
 
 
+class Entries(NamedTuple):
+    """What a header says, as it is written there; `bytes` of a voxel, None for a type that is not read, and how voxels are stored."""
+
+    data: str
+    count: str
+    sides: str
+    steps: str
+    bytes: int | None
+    stored: str
+
+
 @dataclass(frozen=True)
 class Header:
-    """What matters of a header: sides, bytes of a voxel, how voxels are stored (raw, packed, text), their file ("" for the same)."""
+    """What matters of a header: sides, bytes of a voxel, how voxels are stored (raw, packed, text), their file ("" for the same).
 
+    `begin`: bytes before voxels in the same file.
+    """
+
+    nrrd: bool
     shape: tuple[int, ...]
     bytes: int
     stored: str
     data: str
+    begin: int
 
 
 def recognises(start: bytes) -> bool:
@@ -90,7 +107,7 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
     length = int(np.prod(shape)) * header.bytes
     check_unpacked(data, length // header.bytes)
     if header.stored == "packed":
-        packed.check_stream(data, _start_of_voxels(path) if data == path else 0, length)
+        packed.check_stream(data, header.begin if data == path else 0, length)
     elif header.stored == "raw" and data.stat().st_size < length:
         raise Truncated(f"{data}: shorter than its header says; copy it again")
     numbers, affine = _decode(path, header)
@@ -127,32 +144,8 @@ def _header(path: Path) -> Header:
     """The header of a file. Raises Unreadable."""
     with path.open("rb") as file:
         start = file.read(_LONGEST)
-    if start.startswith(b"NRRD"):
-        text = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0].decode("latin-1")
-        fields = {name.strip().lower(): value.strip() for name, value in re.findall(r"^([^#\n:]+):(?!=)[ \t]*(.*)$", text, re.MULTILINE)}
-        data, count = fields.get("data file", fields.get("datafile", "")), fields.get("dimension", "")
-        sides, kind, stored = fields.get("sizes", ""), fields.get("type", "").lower(), fields.get("encoding", "raw").lower()
-        steps = fields.get("space directions", fields.get("spacings", ""))
-        skipped = any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip"))
-        if stored not in _ENCODINGS:
-            raise Unreadable(f"{path}: voxels packed in a way that is not read; write the file with encoding raw or gzip")
-        stored = "text" if skipped else _ENCODINGS[stored]
-        length = _NRRD_BYTES.get(kind)
-        if "encoding" not in fields:  # SimpleITK ends with the whole process there, as below
-            raise Truncated(f"{path}: its header does not say how the voxels are stored; copy it again")
-    else:
-        text = re.split(rb"(?<=[\n])(?=.*[^\x09\x0a\x0d\x20-\x7e])", start, maxsplit=1)[0].decode("latin-1")
-        fields = {name.lower(): value.strip() for name, value in re.findall(r"^\s*(\w+)\s*=[ \t]*(.*)$", text, re.MULTILINE)}
-        data, count = fields.get("elementdatafile", ""), fields.get("ndims", "")
-        data = "" if data.upper() == "LOCAL" else data
-        sides, kind = fields.get("dimsize", ""), fields.get("elementtype", "")
-        steps = fields.get("elementspacing", fields.get("elementsize", ""))
-        stored = "packed" if fields.get("compresseddata", "").lower() == "true" else "raw"
-        length = _META_BYTES.get(kind.upper())
-        if fields.get("elementnumberofchannels", "1") != "1":
-            length = None
-        if "elementdatafile" not in fields:
-            raise Truncated(f"{path}: the file ends within its header; copy it again")
+    nrrd = start.startswith(b"NRRD")
+    data, count, sides, steps, length, stored = _read_nrrd(start, path) if nrrd else _read_meta(start, path)
     if length is None:
         raise Unreadable(f"{path}: voxels of a type that is not read; expected one whole or floating-point number each")
     if not re.fullmatch(r"\d{1,9}([ \t]+\d{1,9})*", sides):
@@ -166,7 +159,44 @@ def _header(path: Path) -> Header:
         raise Unreadable(f"{path}: voxels in several files; write the volume into one file")
     if data and Path(data).name != data:
         raise Unreadable(f"{path}: names a file of voxels in another folder; put both into one folder, and only the name into the header")
-    return Header(tuple(int(side) for side in sides.split()), length, stored, data)
+    # Voxels begin after NRRD's empty line, or MetaImage's last line of text.
+    ended = re.search(rb"\r?\n\r?\n" if nrrd else rb"(?im)^\s*ElementDataFile\s*=[^\n]*\n", start)
+    return Header(nrrd, tuple(int(side) for side in sides.split()), length, stored, data, ended.end() if ended else 0)
+
+
+def _read_nrrd(start: bytes, path: Path) -> Entries:
+    text = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0].decode("latin-1")
+    fields = {name.strip().lower(): value.strip() for name, value in re.findall(r"^([^#\n:]+):(?!=)[ \t]*(.*)$", text, re.MULTILINE)}
+    stored = fields.get("encoding", "raw").lower()
+    if stored not in _ENCODINGS:
+        raise Unreadable(f"{path}: voxels packed in a way that is not read; write the file with encoding raw or gzip")
+    if "encoding" not in fields:  # SimpleITK ends with the whole process there, as above
+        raise Truncated(f"{path}: its header does not say how the voxels are stored; copy it again")
+    skipped = any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip"))
+    return Entries(
+        fields.get("data file", fields.get("datafile", "")),
+        fields.get("dimension", ""),
+        fields.get("sizes", ""),
+        fields.get("space directions", fields.get("spacings", "")),
+        _NRRD_BYTES.get(fields.get("type", "").lower()),
+        "text" if skipped else _ENCODINGS[stored],
+    )
+
+
+def _read_meta(start: bytes, path: Path) -> Entries:
+    text = re.split(rb"(?<=[\n])(?=.*[^\x09\x0a\x0d\x20-\x7e])", start, maxsplit=1)[0].decode("latin-1")
+    fields = {name.lower(): value.strip() for name, value in re.findall(r"^\s*(\w+)\s*=[ \t]*(.*)$", text, re.MULTILINE)}
+    if "elementdatafile" not in fields:
+        raise Truncated(f"{path}: the file ends within its header; copy it again")
+    data, single = fields["elementdatafile"], fields.get("elementnumberofchannels", "1") == "1"
+    return Entries(
+        "" if data.upper() == "LOCAL" else data,
+        fields.get("ndims", ""),
+        fields.get("dimsize", ""),
+        fields.get("elementspacing", fields.get("elementsize", "")),
+        _META_BYTES.get(fields.get("elementtype", "").upper()) if single else None,
+        "packed" if fields.get("compresseddata", "").lower() == "true" else "raw",
+    )
 
 
 def _lengths(steps: str) -> list[float]:
@@ -181,14 +211,6 @@ def _lengths(steps: str) -> list[float]:
     return lengths
 
 
-def _start_of_voxels(path: Path) -> int:
-    """Where packed voxels begin in the file of their header: after NRRD's empty line, or MetaImage's last line of text."""
-    with path.open("rb") as file:
-        start = file.read(_LONGEST)
-    ended = re.search(rb"\r?\n\r?\n" if start.startswith(b"NRRD") else rb"(?im)^\s*ElementDataFile\s*=[^\n]*\n", start)
-    return ended.end() if ended else 0
-
-
 def _data_file(path: Path, data: str) -> Path:
     """The file that the header `path` names for its voxels; where both were renamed, the one with the header's name and that ending."""
     named, stem = path.parent / data, path.name[: -len(path.suffix)]
@@ -201,16 +223,14 @@ def _decode(path: Path, header: Header) -> tuple[NDArray[np.generic], NDArray[np
     """Numbers (I, J, K) and affine, by SimpleITK, which must be shown names that it knows."""
     import SimpleITK
 
-    with path.open("rb") as file:
-        nrrd = file.read(4) == b"NRRD"
-    ending = {(True, False): ".nrrd", (True, True): ".nhdr", (False, False): ".mha", (False, True): ".mhd"}[nrrd, bool(header.data)]
+    endings = (".nrrd", ".nhdr") if header.nrrd else (".mha", ".mhd")
     with tempfile.TemporaryDirectory(prefix="ctmr-itk-") as folder:
-        shown = Path(folder) / f"header{ending}"
+        shown = Path(folder) / f"header{endings[bool(header.data)]}"
         shown.symlink_to(path.resolve())
         if header.data:
             (Path(folder) / header.data).symlink_to(_data_file(path, header.data).resolve())
         reader = SimpleITK.ImageFileReader()
-        reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
+        reader.SetImageIO("NrrdImageIO" if header.nrrd else "MetaImageIO")
         reader.SetFileName(str(shown))
         SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
         try:

@@ -74,22 +74,12 @@ def read_numbers(file: BinaryIO, path: Path, kind: np.dtype, count: int, offset:
     check_unpacked(path, offset // 4 + count)
     if not isinstance(file, gzip.GzipFile) and offset + length > path.stat().st_size:
         raise Truncated(f"{path}: shorter than its header says; copy it again")
-    while at < offset:
-        skipped = len(file.read(min(_CHUNK, offset - at)))
-        if not skipped:
-            raise Truncated(f"{path}: shorter than its header says; copy it again")
-        at += skipped
-    numbers = np.empty(count, kind)
-    view = memoryview(numbers.view(np.uint8).data)
-    done = 0
-    while done < length:
-        some = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]
-        if not some:
-            raise Truncated(f"{path}: shorter than its header says; copy it again")
-        done += some
+    content = file.read(offset - at + length)
+    if len(content) < offset - at + length:
+        raise Truncated(f"{path}: shorter than its header says; copy it again")
     rest = 0
     while some := len(file.read(_CHUNK)):
         rest += some
         if rest > REST + length:
             raise Unreadable(f"{path}: much longer than its header says; damaged, or no volume")
-    return numbers
+    return np.frombuffer(content, kind, count, offset - at)

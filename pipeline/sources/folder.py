@@ -49,9 +49,7 @@ def look(data: Data, used: Provenance | None) -> News:
             fetch(data, folder)
             known = {"content": now, "sha256": provenance.digest(folder)}
         atomic.write_json(memory, known)
-    new = used is None or known["sha256"] != used.sha256
-    state = "has images, none in use yet" if used is None else "has changed" if new else "is unchanged"
-    return News(new, f"{data.folder} {state}")
+    return News.from_comparison(str(data.folder), used, used is not None and known["sha256"] == used.sha256)
 
 
 def copy_tree(root: Path, target: Path, title: str, pattern: str = patients.AUTO) -> dict[str, Any]:

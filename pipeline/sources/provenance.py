@@ -60,6 +60,12 @@ class News:
     sentence: str
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_comparison(cls, title: str, used: Provenance | None, same: bool) -> "News":
+        """Of a source without versions, which has the `same` as the data in use, or something else."""
+        state = "has images, none in use yet" if used is None else "is unchanged" if same else "has changed"
+        return cls(not same, f"{title} {state}")
+
 
 def read(file: Path = paths.SOURCE_JSON) -> Provenance | None:
     """Content of a source.json; None where there is none: data/raw is not on this machine. Raises UserError when it is damaged."""
@@ -79,8 +85,3 @@ def digest(folder: Path) -> str:
             with (folder / path).open("rb") as content:
                 whole.update(f"{path}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()
-
-
-def count_files(folder: Path) -> int:
-    """Files below `folder`."""
-    return sum(file.is_file() for file in folder.rglob("*")) if folder.is_dir() else 0

@@ -41,7 +41,7 @@ def download(data: Data, target: Path = paths.RAW, *, in_packs: bool = False) ->
     """
     with atomic.new_folder(target) as folder:
         fetched = _source(data).fetch(data, folder)
-        counts = {str(modality): provenance.count_files(folder / modality) for modality in MODALITIES}
+        counts = {str(modality): sum(file.is_file() for file in (folder / modality).rglob("*")) for modality in MODALITIES}
         empty = [name.upper() for name, count in counts.items() if count == 0]
         if empty:
             raise UserError(f"{fetched.title}: no {' and no '.join(empty)} images; both modalities are needed")
@@ -90,11 +90,5 @@ def _last_download(target: Path) -> Provenance | None:
 
     try:
         return Provenance.parse(json.loads(dvc.api.read(paths.SOURCE_JSON.as_posix(), encoding="utf-8")))
-    except (
-        DvcException,
-        DataIndexDirError,
-        OSError,
-        ValueError,
-        KeyError,
-    ):  # never downloaded, or no longer in the cache: nothing to compare
-        return None
+    except (DvcException, DataIndexDirError, OSError, ValueError, KeyError):
+        return None  # never downloaded, or no longer in the cache: nothing to compare

@@ -53,9 +53,7 @@ def look(data: Data, used: Provenance | None) -> News:
     """Compare names, sizes and marks of the objects with those of the data in use; nothing is fetched."""
     assert data.url is not None
     listing = listing_digest(data.url)
-    new = used is None or used.facts.get("listing") != listing
-    state = "has images, none in use yet" if used is None else "has changed" if new else "is unchanged"
-    return News(new, f"{title_of(data.url)} {state}")
+    return News.from_comparison(title_of(data.url), used, used is not None and used.facts.get("listing") == listing)
 
 
 def _copy_of(address: str) -> Path:
