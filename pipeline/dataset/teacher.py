@@ -12,6 +12,9 @@ from pipeline import paths
 from pipeline.dataset import slice_arrays
 from pipeline.parallel import in_parallel
 from pipeline.params import Preprocess
+from pipeline.phantom.atlas import load_atlas
+from pipeline.phantom.heads import simulate_shares
+from pipeline.phantom.shares import CHANNELS, grid_shape
 
 HEADS_PER_TASK = 16
 FIRST_SEED = 2**40  # far from the seeds of data.phantom, whose heads are the demo's data
@@ -29,8 +32,6 @@ def build(folder: Path, preprocess: Preprocess, workers: int | None = None, mean
     count = preprocess.teacher_pairs
     if not count:
         return
-    from pipeline.phantom.atlas import load_atlas
-
     load_atlas()  # read once here, and not in each of the processes
     _write(folder, "teacher", FIRST_SEED, count, preprocess, workers, meanwhile)
     held_out = min(MOST_HELD_OUT, max(4, count // 10))
@@ -47,8 +48,6 @@ def _write(
     meanwhile: Callable[[], object] | None,
 ) -> None:
     """Files of one `kind`; the seed of a row is `first_seed` + row."""
-    from pipeline.phantom.shares import CHANNELS, grid_shape
-
     file = slice_arrays.create(folder, f"{kind}_shares.npy", (count, CHANNELS, *grid_shape(preprocess.pixels)), np.dtype(np.uint8))
     ends = range(0, count, HEADS_PER_TASK)
     knobs = (first_seed, preprocess.pixels, preprocess.teacher_across)
@@ -62,8 +61,6 @@ def _write(
 
 def _simulate(task: tuple[range, int, int, float]) -> list[tuple[NDArray[np.uint8], dict[str, Any]]]:
     """Shares of some rows as they are stored, and their lines of the index."""
-    from pipeline.phantom.heads import simulate_shares
-
     rows, first_seed, pixels, across = task
     heads = []
     for row in rows:

@@ -59,15 +59,15 @@ _ALLOWED = {"BitsAllocated": (1, 8, 16, 32, 64), "PixelRepresentation": (0, 1), 
 _PAGE = re.compile(r"DOSE|PATIENT.?(INFO|PROTOCOL)|RESULT|REPORT|SUMMARY|SCREEN|PROTOCOL|SURVIEW|TABLE|GRAPH")
 
 
-def read_slices(path: Path, limits: Limits = LIMITS, frames: Sequence[int] | None = None) -> list[Slice]:
-    """Every frame of the file in its stored order as seen from the feet, or only `frames`, in their order.
+def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:
+    """Every frame of the file in its stored order as seen from the feet.
 
     Raises Unreadable: Truncated, NotAxial (sagittal, coronal, localizer), OtherModality, or for what has no picture or is damaged.
     """
     dataset = load(path)
     with nothing_quoted(path):
-        wanted = range(check_size(dataset, path, limits)) if frames is None else frames
-        return [_seen(dataset, frame, slice_, path) for frame, slice_ in zip(wanted, decode(dataset, wanted, path), strict=True)]
+        slices = decode(dataset, range(check_size(dataset, path, limits)), path)
+        return [_seen(dataset, frame, slice_, path) for frame, slice_ in enumerate(slices)]
 
 
 def decode(dataset: Dataset, frames: Sequence[int], path: Path) -> list[Slice]:

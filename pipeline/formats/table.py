@@ -75,22 +75,24 @@ def recognise(path: Path) -> Format:
     raise Unreadable(f"{path}: no {KNOWN} file, by its first bytes")
 
 
-def read_slices(path: Path, modality: str = "", ct_values: CtValues = "auto", limits: Limits = LIMITS) -> list[Slice]:
+def read_slices(path: Path, modality: str = "", limits: Limits = LIMITS) -> list[Slice]:
     """Every slice of the file: in stored order for single DICOM files and TIFF pages, from foot to head for volumes.
 
     The first file of a DICOM series stands for all of it (see `is_part`). `modality` is what the file should show ("ct", "mr"), where it
-    does not say; `ct_values` what the numbers of a CT are.
+    does not say.
     Raises Unreadable, a UserError with a `reason` (Truncated, NotAxial, OtherModality, UnknownValues say more).
     """
     path, format_ = _with_header(path)
     read = getattr(format_, "read_slices", None)
     if read is None or _stack(path, format_):
-        return read_stack(path, modality, ct_values, limits).slices
-    return values.interpret_slices(read(path, limits), path, modality, ct_values, format_ is pictures)[0]
+        return read_stack(path, modality, limits).slices
+    return values.interpret_slices(read(path, limits), path, modality, picture=format_ is pictures)[0]
 
 
 def read_volume(path: Path, modality: str = "", ct_values: CtValues = "auto", limits: Limits = LIMITS) -> Volume:
     """The volume in a file of any format, or in a folder with the files of one DICOM series; arguments as for `read_slices`.
+
+    `ct_values`: what the numbers of a CT are.
 
     Raises UserError: Unreadable as `read_slices`; for a folder without DICOM files or with several series of the same length, and for a
     series with several pictures in one place (echoes, time points), since that is no single volume.
@@ -104,13 +106,13 @@ def read_volume(path: Path, modality: str = "", ct_values: CtValues = "auto", li
     return values.interpret_volume(volume, modality, ct_values)
 
 
-def read_stack(path: Path, modality: str = "", ct_values: CtValues = "auto", limits: Limits = LIMITS) -> Volume:
+def read_stack(path: Path, modality: str = "", limits: Limits = LIMITS) -> Volume:
     """The volume that a file of a data folder stands for: its own, or that of the DICOM series that it is the first file of."""
     path, format_ = _with_header(path)
     files = _stack(path, format_)
     volume = dicom.read_series(path, files, limits) if files else format_.read_volume(path, limits)
     volume.check_spacing()
-    return values.interpret_volume(volume, modality, ct_values)
+    return values.interpret_volume(volume, modality)
 
 
 def files_of(path: Path) -> list[Path]:

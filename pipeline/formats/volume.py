@@ -86,7 +86,7 @@ class Volume:
         if self.even_planes is not None and sizes is not None:
             voxels = _interpolate(voxels, np.asarray(self.offsets), self.even_planes)
             sizes = (sizes[0], sizes[1], float(self.even_planes[1]))
-        turned = _turned(voxels, axes, signs)
+        turned = voxels.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
         spacing = self.spacing if sizes is None else (sizes[axes[1]], sizes[axes[0]])
         if self.voxels.shape[axes[2]] > 1 and 1 in turned.shape[:2]:
             raise NotAxial(f"{self.source}: a sagittal or coronal slice; only axial slices and whole volumes are used")
@@ -220,7 +220,3 @@ def _interpolate(voxels: NDArray[np.float32], places: NDArray[np.float64], wante
     before = np.clip(np.searchsorted(places, wanted, side="right") - 1, 0, len(places) - 2)
     share = np.float32((wanted - places[before]) / (places[before + 1] - places[before]))
     return np.asarray(voxels[:, :, before] * (1 - share) + voxels[:, :, before + 1] * share, np.float32)
-
-
-def _turned(voxels: NDArray[np.float32], axes: Sequence[int], signs: Sequence[int]) -> NDArray[np.float32]:
-    return voxels.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]

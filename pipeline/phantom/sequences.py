@@ -88,17 +88,14 @@ def draw_sequence(g: np.random.Generator, contrast: str | None = None) -> Sequen
 
 def draw_settings(protocol: Protocol, name: Contrast, g: np.random.Generator) -> Sequence:
     """An acquisition of one kind, its settings drawn from the kind's ranges; `name` is what it is weighted by."""
-    tr, te, ti, flip, spacing = (float(g.uniform(*limits)) for limits in _ranges(protocol))
+    ranges = (protocol.tr, protocol.te, protocol.ti, protocol.flip, protocol.spacing)
+    tr, te, ti, flip, spacing = (float(g.uniform(*limits)) for limits in ranges)
     if name is Contrast.FLAIR:
         ti *= null_time(tr, PROPERTIES[Tissue.CSF].t1)
     field = float(g.choice(FIELDS))
     agent = bool(g.random() < protocol.agent)
     fat = float(g.uniform(*FAT_LEFT)) if g.random() < protocol.suppressed else 1.0
     return Sequence(name, protocol.equation, tr, te, ti, flip, spacing, agent, field, fat)
-
-
-def _ranges(protocol: Protocol) -> tuple[Range, ...]:
-    return protocol.tr, protocol.te, protocol.ti, protocol.flip, protocol.spacing
 
 
 def null_time(tr: float, t1: float) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
@@ -126,8 +127,6 @@ def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], 
     reverse proxy, the user that it names in `user_header`. `allow_hosts`: further names by which the server may be called.
     Raises UserError when there is no model to serve or the port is taken.
     """
-    import uvicorn
-
     _check_port(host, port)
     access = choose_access(host, allow_hosts, user_header, os.environ.get(TOKEN))
     names = models_to_serve(models)

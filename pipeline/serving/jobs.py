@@ -138,7 +138,7 @@ class Jobs:
         job.state = "running"
 
         def report(done: int, total: int) -> None:
-            job.done, job.slices = done, total
+            job.done, job.slices = job.done + done, total
 
         try:
             finished = self.worker.translate(job.task, report)

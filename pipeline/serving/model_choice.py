@@ -66,7 +66,11 @@ def describe_choice(translator: Translator, model: str | None) -> str:
         what += ", taught by simulated heads alone"
     if model is not None:
         return what
-    return f"{what}; {_no_champion()}" if label.in_the_box else f"{what}, {CHAMPION} in {_registry()}"
+    if not label.in_the_box:
+        return f"{what}, {CHAMPION} in {_registry()}"
+    from pipeline.tracking import store
+
+    return f"{what}; " + ("there is no registry here" if store.existing_uri() is None else f"no {CHAMPION} in {_registry()}")
 
 
 def choose_folder(model: str | None) -> Path:
@@ -100,12 +104,6 @@ def _direction(to: str) -> Direction:
         return Direction.from_target(to)
     except ValueError:
         raise UserError(f"--to {to}: expected ct or mr") from None
-
-
-def _no_champion() -> str:
-    from pipeline.tracking import store
-
-    return "there is no registry here" if store.existing_uri() is None else f"no {CHAMPION} in {_registry()}"
 
 
 def _registry() -> str:

@@ -45,7 +45,10 @@ class TranslationModel(PythonModel):  # type: ignore[misc]
         if params.get("image"):
             slices, physical = _decode_image(self.translator, params["image"], ct_values)
         else:
-            physical, source = _is_physical(params.get("unit", "picture")), self.translator.source
+            unit, source = params.get("unit", "picture"), self.translator.source
+            if unit not in ("picture", "physical"):
+                raise UserError(f"params.unit = {unit}: expected picture (values in 0..1) or physical (as in DICOM and NIfTI)")
+            physical = unit == "physical"
             slices = _as_slices(np.asarray(model_input), "grey" if not physical else "hu" if source == "ct" else "raw")
             if physical:
                 slices, _ = interpret_slices(slices, "inputs", source, ct_values)
@@ -55,12 +58,6 @@ class TranslationModel(PythonModel):  # type: ignore[misc]
                 _check_picture_range(slices)
         translation = self.translator.translate_slices(slices, params.get("contrast") or None, hounsfield=physical)
         return np.stack(translation.images)
-
-
-def _is_physical(unit: str) -> bool:
-    if unit not in ("picture", "physical"):
-        raise UserError(f"params.unit = {unit}: expected picture (values in 0..1) or physical (as in DICOM and NIfTI)")
-    return unit == "physical"
 
 
 def _as_slices(pixels: np.ndarray, unit: Unit) -> list[Slice]:
@@ -74,9 +71,8 @@ def _as_slices(pixels: np.ndarray, unit: Unit) -> list[Slice]:
 def _check_picture_range(slices: list[Slice]) -> None:
     low, high = min(float(slice_.pixels.min()) for slice_ in slices), max(float(slice_.pixels.max()) for slice_ in slices)
     if not (low >= -0.001 and high <= 1.001):
-        raise UserError(
-            f"inputs from {low:g} to {high:g}: expected pictures in 0..1 (divide 8-bit values by 255), or params.unit = physical"
-        )
+        expected = "expected pictures in 0..1 (divide 8-bit values by 255), or params.unit = physical"
+        raise UserError(f"inputs from {low:g} to {high:g}: {expected}")
 
 
 def _decode_image(translator: Translator, image: str, ct_values: CtValues) -> tuple[list[Slice], bool]:

@@ -4,6 +4,8 @@ import os
 import time
 from pathlib import Path
 
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from pipeline.domain import Modality
 from pipeline.errors import UserError
 from pipeline.formats.table import look_into
@@ -65,8 +67,6 @@ def _translate_all(
 
     Translations of files that are named as BIDS says, of the data set `dataset` or alone, get their sidecars.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     summaries: list[Summary] = []
     failures: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -114,7 +114,8 @@ class Translator(SliceTranslator):
         """
         view = view_axially(volume)
         slices = view.volume.slices
-        fine = self._sees_three_planes and is_fine(view.volume, FINE * self._pixel_size)
+        taught = self.preprocess.teacher_pairs > 0 and self.preprocess.teacher_across > 0
+        fine = taught and is_fine(view.volume, FINE * self._pixel_size)
         count = THREE_PLANES * len(slices) if fine else len(slices)  # what three planes take is not known before the head is found
         left = count
 
@@ -139,10 +140,6 @@ class Translator(SliceTranslator):
     def _pixel_size(self) -> float:
         """Millimetres of a network's pixel, where files know theirs; 0 for models that frame every head by itself."""
         return (self.preprocess.field_of_view or 0.0) / self.preprocess.pixels
-
-    @property
-    def _sees_three_planes(self) -> bool:
-        return self.preprocess.teacher_pairs > 0 and self.preprocess.teacher_across > 0
 
     def _compare_planes(self, volume: Volume, axial: Translation, contrast: str | None, progress: Progress) -> Translation:
         """`axial` with each voxel the median of what axial, coronal and sagittal planes say, in the axial slices that have a head.

@@ -93,7 +93,7 @@ class Worker:
         raise UserError(answer.reason if isinstance(answer, Refused) else "the translating process did not start; try again")
 
     def translate(self, task: Task, report: Callable[[int, int], None]) -> Finished:
-        """Do `task`; `report` gets slices done and slices in all. Raises UserError for what the user can mend and for broken limits."""
+        """Do `task`; `report` gets slices done since its last call, and slices in all. Raises UserError for what the user can mend and for broken limits."""
         if self.process is None or not self.process.is_alive():
             self.start()
         assert self.connection is not None
@@ -194,16 +194,10 @@ def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bou
     volume = translator.read(source, task.ct_values, Limits(voxels=bounds.pixels))
     if len(volume.slices) > bounds.slices:
         raise UserError(f"{len(volume.slices)} slices; at most {bounds.slices} are taken here, use ctmr translate")
-    began, done = time.monotonic(), 0
-
-    def count(step: int, total: int) -> None:
-        nonlocal done
-        done += step
-        report(done, total)
-
+    began = time.monotonic()
     target = task.folder / "out" / result_name(volume, source, task.name)
     check_target(volume, source, target)
-    view, translation = translator.translate_volume(volume, task.contrast, count, task.with_uncertainty)
+    view, translation = translator.translate_volume(volume, task.contrast, report, task.with_uncertainty)
     output = pack(translator.write(view, translation, source, target, task.contrast))
     before, kind = source_levels(view.volume, translator.source)
     np.save(task.folder / "before.npy", before)

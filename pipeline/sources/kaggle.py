@@ -14,18 +14,22 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import filelock
+import requests
+from kagglehub.cache import get_cached_archive_path, get_cached_path
+from kagglehub.clients import build_kaggle_client, download_file
+from kagglehub.config import get_kaggle_credentials
+from kagglehub.exceptions import DataCorruptionError
+from kagglehub.handle import DatasetHandle, parse_dataset_handle
+from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest, ApiGetDatasetRequest
+from kagglesdk.kaggle_client import KaggleClient
 
 from pipeline import atomic
 from pipeline.errors import UserError
 from pipeline.params import Data
 from pipeline.sources import archive, folder, provenance
 from pipeline.sources.provenance import Fetched, News, Provenance
-
-if TYPE_CHECKING:
-    import requests
-    from kagglehub.handle import DatasetHandle
-    from kagglesdk.kaggle_client import KaggleClient
 
 ATTEMPTS = 5  # a connection that breaks midway is taken up again this often
 
@@ -52,9 +56,6 @@ def look(data: Data, used: Provenance | None) -> News:
 
 def current_version(handle: str) -> int:
     """The version of the data set `handle` that Kaggle has now. Raises UserError when it cannot be asked."""
-    import requests
-    from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
-
     title, request = f"Kaggle data set {handle}", ApiGetDatasetRequest()
     request.owner_slug, request.dataset_slug = handle.split("/")
     try:
@@ -68,10 +69,6 @@ def current_version(handle: str) -> int:
 
 def _bring(handle: str, version: int, title: str) -> Path:
     """The folder with the unpacked data set: the copy in the cache when it is whole, else a new one."""
-    import filelock
-    from kagglehub.cache import get_cached_archive_path, get_cached_path
-    from kagglehub.handle import parse_dataset_handle
-
     pinned = parse_dataset_handle(f"{handle}/versions/{version}")
     packed, unpacked = Path(get_cached_archive_path(pinned)), Path(get_cached_path(pinned))
     seal = packed.with_suffix(".sha256")
@@ -90,11 +87,8 @@ def _bring(handle: str, version: int, title: str) -> Path:
     return unpacked
 
 
-def _download(pinned: "DatasetHandle", packed: Path, unpacked: Path, title: str) -> None:
+def _download(pinned: DatasetHandle, packed: Path, unpacked: Path, title: str) -> None:
     """Download the archive to `packed`, going on from what is there already, and replace `unpacked` with its content."""
-    import requests
-    from kagglehub.exceptions import DataCorruptionError
-
     for attempt in range(1, ATTEMPTS + 1):
         before = _size(packed)
         last = attempt == ATTEMPTS
@@ -120,10 +114,7 @@ def _download(pinned: "DatasetHandle", packed: Path, unpacked: Path, title: str)
             raise UserError(f"{title}: the download failed ({why}); check proxy and network settings, then run again") from None
 
 
-def _request(pinned: "DatasetHandle", packed: Path, title: str) -> None:
-    from kagglehub.clients import download_file
-    from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
-
+def _request(pinned: DatasetHandle, packed: Path, title: str) -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds between lines of the progress bar in a log file
     request = ApiDownloadDatasetRequest()
@@ -149,11 +140,8 @@ def _unpack(packed: Path, unpacked: Path) -> None:
 
 
 @contextlib.contextmanager
-def _client(title: str) -> Iterator["KaggleClient"]:
+def _client(title: str) -> Iterator[KaggleClient]:
     """Kaggle's client, which keeps quiet. Raises UserError for a credentials file that is none."""
-    from kagglehub.clients import build_kaggle_client
-    from kagglehub.config import get_kaggle_credentials
-
     try:
         get_kaggle_credentials()
     except ValueError as error:
@@ -184,7 +172,7 @@ _REFUSALS = {
 }
 
 
-def _refused(title: str, error: "requests.HTTPError") -> UserError:
+def _refused(title: str, error: requests.HTTPError) -> UserError:
     """The error for an answer of Kaggle's: busy (429) and broken (5xx) servers may answer later, a refusal stands."""
     status = error.response.status_code if error.response is not None else 0
     line = _REFUSALS.get(status, f"Kaggle answered with status {status}; run again later")

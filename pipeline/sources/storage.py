@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
 
 from pipeline.addresses import mask_credentials
 from pipeline.errors import UserError
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 _EXTRAS = "pip install 'ctmr[storage]'"
 
@@ -38,16 +37,14 @@ def listing_digest(address: str) -> str:
 
 
 @contextmanager
-def opened(address: str) -> "Iterator[tuple[AbstractFileSystem, str]]":
+def opened(address: str) -> Iterator[tuple[AbstractFileSystem, str]]:
     """The storage and the place in it. Within the block, what the storage raises becomes a UserError, retryable where it may come back."""
     with _errors(title_of(address)):
         yield _open(address)
 
 
-def _open(address: str) -> "tuple[AbstractFileSystem, str]":
+def _open(address: str) -> tuple[AbstractFileSystem, str]:
     try:
-        from fsspec.core import url_to_fs
-
         storage, root = url_to_fs(address)
     except ImportError as error:
         raise UserError(f"{title_of(address)}: this needs a library that is not installed ({error.name}); {_EXTRAS}") from None
@@ -57,7 +54,7 @@ def _open(address: str) -> "tuple[AbstractFileSystem, str]":
     return storage, root
 
 
-def list_objects(storage: "AbstractFileSystem", root: str, title: str) -> list[Object]:
+def list_objects(storage: AbstractFileSystem, root: str, title: str) -> list[Object]:
     """Every object at `root`, by name; `root` itself where it is one. Raises UserError where there is none."""
     info = storage.info(root)
     found = {root: info} if info["type"] == "file" else storage.find(root, detail=True)

@@ -7,9 +7,9 @@ on where it broke. Credentials come from the usual places of each storage (envir
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import filelock
+from fsspec import AbstractFileSystem
 
 from pipeline import atomic
 from pipeline.errors import UserError
@@ -17,9 +17,6 @@ from pipeline.params import Data
 from pipeline.sources import archive, folder
 from pipeline.sources.provenance import Fetched, News, Provenance
 from pipeline.sources.storage import Object, digest, list_objects, listing_digest, opened, title_of
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 CACHE_VARIABLE = "CTMR_CACHE"
 BATCH = 64  # objects fetched at a time
@@ -61,7 +58,7 @@ def _copy_of(address: str) -> Path:
     return cache / hashlib.sha256(address.encode()).hexdigest()[:24]
 
 
-def _update(storage: "AbstractFileSystem", objects: list[Object], copy: Path) -> None:
+def _update(storage: AbstractFileSystem, objects: list[Object], copy: Path) -> None:
     """Bring the copy to what the storage holds: what is new is fetched, what is gone is removed. A mark beside a file says what it is."""
     wanted = {copy / item.name: item for item in objects}
     for file in [file for file in copy.rglob("*") if file.is_file()]:
@@ -84,7 +81,7 @@ def _update(storage: "AbstractFileSystem", objects: list[Object], copy: Path) ->
             _finish(_part(file, item), file, item)
 
 
-def _fetch_large(storage: "AbstractFileSystem", item: Object, part: Path) -> None:
+def _fetch_large(storage: AbstractFileSystem, item: Object, part: Path) -> None:
     """Append what is missing to `part`, which belongs to this very content of the object."""
     with storage.open(item.key, "rb") as remote, part.open("ab") as local:
         remote.seek(local.tell())
