@@ -93,7 +93,10 @@ class Worker:
         raise UserError(answer.reason if isinstance(answer, Refused) else "the translating process did not start; try again")
 
     def translate(self, task: Task, report: Callable[[int, int], None]) -> Finished:
-        """Do `task`; `report` gets slices done since its last call, and slices in all. Raises UserError for what the user can mend and for broken limits."""
+        """Do `task`; `report` gets slices done since its last call, and slices in all.
+
+        Raises UserError for what the user can mend and for broken limits.
+        """
         if self.process is None or not self.process.is_alive():
             self.start()
         assert self.connection is not None

@@ -128,13 +128,8 @@ def _unpacked(packed: IO[bytes]) -> IO[bytes]:
     """The plain tar inside; tarfile would do this too, but leaves no place for `_Sober` in between."""
     start = packed.read(6)
     packed.seek(0)
-    if start.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], gzip.open(packed))
-    if start.startswith(b"BZh"):
-        return cast(IO[bytes], bz2.open(packed))
-    if start == b"\xfd7zXZ\0":
-        return cast(IO[bytes], lzma.open(packed))
-    return packed
+    openers = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    return next((cast(IO[bytes], opener(packed)) for mark, opener in openers.items() if start.startswith(mark)), packed)
 
 
 class _Sober:
