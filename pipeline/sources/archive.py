@@ -128,7 +128,7 @@ def _unpacked(packed: IO[bytes]) -> IO[bytes]:
     """The plain tar inside; tarfile would do this too, but leaves no place for `_Sober` in between."""
     start = packed.read(6)
     packed.seek(0)
-    openers = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    openers: dict[bytes, Callable[[IO[bytes]], object]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
     return next((cast(IO[bytes], opener(packed)) for mark, opener in openers.items() if start.startswith(mark)), packed)
 
 
