@@ -143,7 +143,7 @@ def measure(slice_: Slice, modality: str) -> dict[str, Any]:
         "spread": float(picture.std()),
         "sharpness": float(ndimage.laplace(picture)[mask].std()) if inside.size else 0.0,
         "saturated": float((inside >= 0.995).mean()) if inside.size else 0.0,
-        "border": _border(picture),
+        "border": appearance.edge_brightness(picture),
         "colour": slice_.colour,
         "position": float("nan") if slice_.position is None else slice_.position,
         "head_share": float(mask.mean()),
@@ -152,23 +152,13 @@ def measure(slice_: Slice, modality: str) -> dict[str, Any]:
     if found is None:
         return facts
     in_pixels = outline.Outline(found.points / slice_.scale)
-    # Looks are described with one way of finding the head, else CT and MR would differ by that alone.
-    described = appearance.features(picture, in_pixels if modality == "mr" else outline.find_outline(picture, "mr") or in_pixels)
+    described = appearance.describe(picture, in_pixels, modality)
     facts["ct_likelihood"] = appearance.ct_likelihood(described)
     if modality == "mr":
         facts["marks"] = count_marks(picture, in_pixels)
         said = slice_.contrast
         facts["contrast"], facts["contrast_confidence"] = (said, 1.0) if said else appearance.mr_contrast(described)
     return facts
-
-
-def _border(picture: Picture) -> float:
-    """Median brightness near the picture's edges, but not at them, where white frames and rulers are."""
-    first, last = (max(1, round(share * min(picture.shape))) for share in (0.03, 0.06))
-    ring = np.zeros(picture.shape, bool)
-    ring[first:-first, first:-first] = True
-    ring[last:-last, last:-last] = False
-    return float(np.median(picture[ring])) if ring.any() else 0.0
 
 
 def count_marks(picture: Picture, found: outline.Outline) -> int:
@@ -213,6 +203,9 @@ def _measure_file(raw: Path, file: Path) -> list[Row]:
     dim = find_dim(slices, modality)
     rows = [replace(row, head_share=0.0, outline=[]) if noise else row for row, noise in zip(rows, dim, strict=True)]
     outlines = {number: outline.Outline(np.reshape(row.outline, (-1, 2))) for number, row in enumerate(rows) if row.outline}
+    impossible = integrity.doubt_size(slices, outlines)
+    if impossible:
+        return [replace(row, complaint=f"unreadable: {impossible}") for row in rows]
     findings = integrity.examine(slices, outlines, modality)
     faults = ", ".join(findings.faults)
     return [replace(row, faults=faults, below=number in findings.below) for number, row in enumerate(rows)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import special
 
-from pipeline.imaging.outline import Outline, Picture
+from pipeline.imaging.outline import Outline, Picture, find_outline
 
 WEIGHTS = Path(__file__).with_suffix(".json")
 SIDE = 96  # pixels that a head's bounding rectangle is brought to
@@ -48,6 +48,23 @@ def features(picture: Picture, found: Outline) -> NDArray[np.float64]:
     skews = [np.tanh(_skew(part)) for part in (middle, brain, core)]
     levels = np.concatenate([np.percentile(brain, LEVELS), np.percentile(middle, LEVELS), np.percentile(rim, (25, 50, 75, 95)), rings])
     return np.concatenate([shares, skews, levels / typical])
+
+
+def describe(picture: Picture, found: Outline, modality: str) -> NDArray[np.float64]:
+    """`features` of a picture with its head's outline in pixels, `found` as in a picture of `modality`.
+
+    Looks are described with one way of finding the head, else CT and MR would differ by that alone.
+    """
+    return features(picture, found if modality == "mr" else find_outline(picture, "mr") or found)
+
+
+def edge_brightness(picture: Picture) -> float:
+    """Median brightness near the picture's edges, but not at them, where white frames and rulers are."""
+    first, last = (max(1, round(share * min(picture.shape))) for share in (0.03, 0.06))
+    ring = np.zeros(picture.shape, bool)
+    ring[first:-first, first:-first] = True
+    ring[last:-last, last:-last] = False
+    return float(np.median(picture[ring])) if ring.any() else 0.0
 
 
 def ct_likelihood(described: NDArray[np.float64]) -> float:

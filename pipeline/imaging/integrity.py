@@ -19,6 +19,7 @@ from pipeline.domain import Modality
 from pipeline.formats.slices import Slice
 from pipeline.imaging.outline import Outline
 
+SIZES = (40.0, 350.0)  # mm across the widest slice of a head, from a newborn's few to a large one with its rest
 LEAST = 8  # slices with a head; fewer tell nothing of a volume
 SAMPLE = 16  # slices that are looked at
 UPPER = 85.0  # mm below the vertex: there an axial slice meets neither nose nor face
@@ -144,6 +145,18 @@ def examine(slices: Sequence[Slice], outlines: Mapping[int, Outline], modality: 
 def _share(planes: Sequence[_Plane], holds: Callable[[_Plane], bool]) -> float:
     """Share of `planes` of which it `holds`."""
     return float(np.mean([holds(plane) for plane in planes])) if planes else 0.0
+
+
+def doubt_size(slices: Sequence[Slice], outlines: Mapping[int, Outline]) -> str:
+    """Why a head cannot be as large as its volume's spacing makes it; "" where it can be, or where the spacing is unknown."""
+    widest = 0.0
+    for number, outline in outlines.items():
+        if slices[number].spacing is not None:
+            top, bottom, left, right = outline.bounds
+            widest = max(widest, bottom - top, right - left)
+    if not widest or SIZES[0] <= widest <= SIZES[1]:
+        return ""
+    return f"a head of {widest:.3g} mm by the spacing of its file, expected {SIZES[0]:g} to {SIZES[1]:g}; correct the spacing"
 
 
 def skull_share(planes: Sequence[_Plane]) -> float:

@@ -1,6 +1,6 @@
 """A generator with all that belongs to it: how a slice becomes its input and how its output becomes a slice again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Protocol
@@ -12,17 +12,20 @@ from pipeline.domain import CONTRASTS, Direction, Modality
 from pipeline.errors import UserError
 from pipeline.formats.slices import Slice
 from pipeline.formats.synthetic import Label
-from pipeline.imaging import head, intensity
-from pipeline.imaging.integrity import SENTENCES, examine
+from pipeline.imaging import appearance, head, intensity
+from pipeline.imaging.integrity import SENTENCES, doubt_size, examine
+from pipeline.imaging.outline import Outline
 from pipeline.imaging.prepare import NoHead, Prepared, find_outlines, prepare_volume
 from pipeline.imaging.surroundings import AIR
 from pipeline.models.uncertainty import estimate_uncertainty
-from pipeline.params import Preprocess
+from pipeline.params import Preprocess, Quality
 
 Images = NDArray[np.float32]
 Progress = Callable[[int, int], None]  # called with the number of slices finished since the last call, and of all
 
 BATCH = 8
+LOOKED_AT = 8  # slices of a volume whose looks are judged
+FIT = Quality()  # what is fit for training: there the rules are knobs, here they are as committed
 
 
 class Generator(Protocol):
@@ -87,16 +90,40 @@ class SliceTranslator:
         if not outlines:
             where = "the picture" if len(slices) == 1 else f"any of {len(slices)} slices"
             raise NoHead(f"no head found in {where}; expected axial {self.source.upper()} slices of a head")
+        if impossible := doubt_size(slices, outlines):
+            raise UserError(impossible)
+        doubts = self._look_at_pictures(slices, outlines)
         findings = examine(slices, outlines, self.source)
         without_head = [number for number in range(len(slices)) if number not in outlines]
         below = [number for number in findings.below if number in outlines]
         known = {number: outline for number, outline in outlines.items() if number not in below}
         inputs = prepare_volume(slices, self.source, self.preprocess, known)
         unit: Literal["hu", "grey"] = "hu" if self.target is Modality.CT and hounsfield else "grey"
-        warnings = [*(SENTENCES[fault] for fault in findings.faults), *self._warnings(slices, without_head, below)]
+        warnings = [*doubts, *(SENTENCES[fault] for fault in findings.faults), *self._warnings(slices, without_head, below)]
         translation = Translation([], unit, without_head, below, warnings)
         self._translate_prepared(slices, inputs, contrast, with_uncertainty, translation, progress)
         return translation
+
+    def _look_at_pictures(self, slices: Sequence[Slice], outlines: Mapping[int, Outline]) -> list[str]:
+        """What is to be said of pictures, by the rules that keep such from training. Raises UserError for inverted ones."""
+        looked_at = sorted(outlines)[:: max(1, len(outlines) // LOOKED_AT)]
+        edges, likelihoods = [], []
+        for slice_, outline in ((slices[number], outlines[number]) for number in looked_at):
+            picture = intensity.view(slice_.pixels, slice_.unit, self.source)
+            edges.append(appearance.edge_brightness(picture))
+            if not slice_.modality and slice_.unit != "hu":
+                described = appearance.describe(picture, Outline(outline.points / slice_.scale), self.source)
+                likelihoods.append(appearance.ct_likelihood(described))
+        if np.median(edges) > FIT.max_border:
+            raise UserError("bright all along its edges: black and white exchanged, or cut within the head; expected a head before black")
+        doubts = []
+        coloured = sum(slice_.colour > FIT.max_colour for slice_ in slices)
+        if coloured:
+            doubts.append(f"{coloured} of {len(slices)} slices are coloured (drawings, a colour map); there the result is wrong")
+        ct = float(np.median(likelihoods)) if likelihoods else 0.5
+        if (ct if self.source is Modality.MR else 1 - ct) > FIT.wrong_modality:
+            doubts.append(f"looks like {self.target.upper()} rather than {self.source.upper()}; if it is, the result means nothing")
+        return doubts
 
     def _translate_prepared(
         self,

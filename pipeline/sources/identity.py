@@ -1,8 +1,8 @@
 """Names of patients in names of files: scanners export to folders such as DOE_JOHN, and a file's name travels into every report.
 
 A part of a path that tells what a DICOM header of the same source says of a person (name, id, date of birth, address, institution, ...)
-is replaced by a keyed hash. It tells it however it is written: together or apart, in any order, with initials, accents or not, dates in
-any order. Names that no header explains stay: they are the user's own.
+is replaced by a keyed hash. It tells it however it is written: together or apart, in any order, with initials, accents or not, in the
+letters of another script, dates in any order. So are unique identifiers. Names that no header explains stay: they are the user's own.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pipeline import privacy
 from pipeline.formats.silence import silent
 from pipeline.parallel import in_parallel
+from pipeline.sources.dates import read_dates
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -32,6 +33,8 @@ _TEXTS = (
     "PatientAddress", "PatientTelephoneNumbers", "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName",
     "RegionOfResidence", "CountryOfResidence", "Occupation",
 )  # fmt: skip
+_DATES = ("PatientBirthDate", "PatientBirthDateInAlternativeCalendar")
+_UID = re.compile(r"(?<!\d)(?<!\d\.)([0-2]\.\d+(\.\d+){3,}|2\.25\.\d{15,})")  # of a study, series or image: scanners name files after them
 # Words that stand in headers and in anybody's folders alike, and tell nothing: those of layouts, of imaging, of made-up patients.
 _COMMON_WORDS = """
     ct mr mri cta mra cbct pet t1 t2 t1w t2w flair pd pdw dwi adc dicom dcm nifti nii png image images img series scan scans study slice
@@ -42,10 +45,15 @@ _COMMON_WORDS = """
     university department dept radiology institute center centre medical imaging street
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
-_MONTHS = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6, "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12}
 _SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
-_WITHOUT_STROKE = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
-_DATE_SIGNS = frozenset("年月日년월일")
+_WITHOUT_STROKE = {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
+# As passports write them, once accents are off. Katakana become hiragana.
+_CYRILLIC = dict(zip("абвгдежзиклмнопрстуфхцчшщъыьэюяіґє",
+                     [*"abvgde", "zh", *"ziklmnoprstuf", "kh", "ts", "ch", "sh", "shch", "", "y", "", "e", "yu", "ya", *"ige"],
+                     strict=True))  # fmt: skip
+_GREEK = dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω", [*"avgdezi", "th", *"iklmnxoprsstyf", "ch", "ps", "o"], strict=True))
+_KANA = {chr(letter): chr(letter - 0x60) for letter in range(0x30A1, 0x30F7)}
+_PLAIN_LETTERS = str.maketrans({**_WITHOUT_STROKE, **_CYRILLIC, **_GREEK, **_KANA})
 _UNDECLARED = ("utf-8", "gb18030", "shift_jis", "euc_kr", "cp1251")  # encodings of names whose header does not say which
 _SHORTEST = 4  # letters from which a word is found within others: "ann" is in "planning"
 FILES_PER_TASK = 64
@@ -71,11 +79,11 @@ class Identity:
         tokens = _tokens(part)
         together = "".join(letter for letter in plain if letter.isalnum())
         pairs = {"".join(pair) for two in itertools.pairwise(tokens) for pair in (two, two[::-1])}
-        chunks = {*tokens, *pairs, *_split(plain), together}
+        chunks = {*tokens, *pairs, *_split(plain), together, _without_zeros(together)}
         return (
             any(word in chunks or (_is_long(word) and word in together) for word in self.words)
             or any(_spells(chunks, name) for name in self.names)
-            or any(date in self.dates for date in _dates(tokens))
+            or any(date in self.dates for date in read_dates(tokens, _COMMON))
         )
 
 
@@ -101,6 +109,7 @@ class Names:
         return _hashed(name) if self._tells(name) else name
 
     def _part(self, part: str) -> str:
+        part = _UID.sub(lambda found: f"u-{privacy.pseudonym('uid', found.group())[:12]}", part)
         if not self._tells(part):
             return part
         suffixes = "".join(PurePosixPath(part).suffixes[-2:]) if part.lower().endswith(".gz") else PurePosixPath(part).suffix
@@ -167,7 +176,9 @@ def _identity(dataset: "Dataset") -> Identity:
         words |= set(_id_words(_text(dataset, name)))
     for name in _TEXTS:
         words |= {word for word in _split(_plain(_text(dataset, name))) if _is_long(word) and word not in _COMMON}
-    return Identity(frozenset(words), frozenset(names), frozenset(_dates_of_birth(_text(dataset, "PatientBirthDate"))))
+    return Identity(
+        frozenset(words), frozenset(names), frozenset(date for name in _DATES for date in _dates_of_birth(_text(dataset, name)))
+    )
 
 
 def _decodings(name: "PersonName") -> set[str]:
@@ -199,6 +210,8 @@ def _id_words(text: str) -> Iterator[str]:
     whole = "".join(letter for letter in _plain(text) if letter.isalnum())
     if whole and whole not in _COMMON and (len(whole) > 2 or not whole.isascii()):
         yield whole
+        if not whole.isdecimal() and len(_without_zeros(whole)) > 2:
+            yield _without_zeros(whole)
         for number in re.findall(r"\d+", "".join(re.split(r"[\W_]+", text))):
             if len(number.lstrip("0")) >= _SHORTEST:
                 yield number.lstrip("0")
@@ -221,27 +234,12 @@ def _dates_of_birth(text: str) -> Iterator[tuple[int, int, int]]:
     if len(digits) == 8 and not re.match(r"\d\d?\D", text):
         yield int(digits[:4]), int(digits[4:6]), int(digits[6:8])
     else:
-        yield from _dates(_tokens(text))
+        yield from read_dates(_tokens(text), _COMMON)
 
 
-def _dates(tokens: list[str]) -> Iterator[tuple[int, int, int]]:
-    """Every date that tokens in a row can be read as: year, month and day in the usual orders, apart or together, months by name too."""
-    tokens = [token for token in tokens if token not in _DATE_SIGNS]
-    triples = [tokens[i : i + 3] for i in range(len(tokens) - 2)]
-    triples += [[month, run[:2], run[2:]] for month, run in itertools.pairwise(tokens) if run.isdigit() and len(run) in (4, 6)]
-    for token in tokens:
-        if token.isdigit() and len(token) >= 8:
-            for start in range(len(token) - 7):
-                run = token[start : start + 8]
-                triples += [[run[:4], run[4:6], run[6:]], [run[:2], run[2:4], run[4:]]]
-        if token.isdigit() and len(token) == 6:
-            triples.append([token[:2], token[2:4], token[4:]])
-    for first, second, third in triples:
-        for year, month, day in ((first, second, third), (third, second, first), (third, first, second)):
-            number = _MONTHS.get(month[:3]) if month.isalpha() else int(month) if month.isdecimal() else None
-            if number and year.isdecimal() and day.isdecimal() and len(year) in (2, 4):
-                for century in (0,) if len(year) == 4 else (1900, 2000):
-                    yield century + int(year), number, int(day)
+def _without_zeros(text: str) -> str:
+    """`text` without zeros before its numbers: k00471b is k471b."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", text)
 
 
 def _tokens(part: str) -> list[str]:
@@ -262,4 +260,4 @@ def _split(text: str) -> list[str]:
 def _plain(text: str) -> str:
     """Lower case without accents: Müller, MULLER and mu\u0308ller are one name."""
     letters = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(letter for letter in letters if not unicodedata.combining(letter)).translate(_WITHOUT_STROKE).strip()
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).replace("ου", "ou").translate(_PLAIN_LETTERS).strip()

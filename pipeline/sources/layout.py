@@ -2,7 +2,7 @@
 
 Known layouts, at any depth and in any case:
 - Kaggle's `trainA trainB testA testB` (A = CT, B = MR);
-- folders `ct` with `mr` or `mri`, with `train` and `test` optionally just below or just above them;
+- folders `ct` with `mr` or `mri`, with `train` and `test` (or `training`, `testing`) optionally just below or just above them;
 - BIDS: `sub-*/[ses-*/]anat/*_T1w...` and `ct/*_ct...`;
 - a folder per patient with files called ct and mr (SynthRAD), or whose names begin or end so: `p01/p01_mr.nii.gz`.
 Folders around that which tell files apart (one per patient, say) are kept below the modality, so that names need not be unique.
@@ -26,7 +26,7 @@ from pipeline.sources.patients import Place
 KAGGLE_FOLDERS = {"traina": ("ct", "train"), "trainb": ("mr", "train"), "testa": ("ct", "test"), "testb": ("mr", "test")}
 MODALITY_WORDS = {"ct": "ct", "mr": "mr", "mri": "mr"}
 CONTRAST_WORDS = {"t1": "t1", "t1w": "t1", "mprage": "t1", "t2": "t2", "t2w": "t2", "flair": "flair", "pd": "pd", "pdw": "pd"}
-SPLIT_FOLDERS = ("train", "test")
+SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 LONGEST_NAME = 255  # bytes of a file's name
 COLUMNS = ("path", "patient", "contrast")
 
@@ -160,9 +160,9 @@ def _sort_in(parts: tuple[str, ...]) -> tuple[str, str, tuple[str, ...], tuple[s
         if part.lower() in MODALITY_WORDS:
             modality, above, below = MODALITY_WORDS[part.lower()], parts[:i], parts[i + 1 :]
             if len(below) > 1 and below[0].lower() in SPLIT_FOLDERS:
-                return modality, below[0].lower(), above, below[1:]
+                return modality, SPLIT_FOLDERS[below[0].lower()], above, below[1:]
             if above and above[-1].lower() in SPLIT_FOLDERS:
-                return modality, above[-1].lower(), above[:-1], below
+                return modality, SPLIT_FOLDERS[above[-1].lower()], above[:-1], below
             return modality, "", above, below
     return _sort_by_name(parts)
 
@@ -179,7 +179,7 @@ def _sort_by_name(parts: tuple[str, ...]) -> tuple[str, str, tuple[str, ...], tu
     above, split = parts[:-1], ""
     for i, part in enumerate(above):
         if part.lower() in SPLIT_FOLDERS:
-            above, split = above[:i] + above[i + 1 :], part.lower()
+            above, split = above[:i] + above[i + 1 :], SPLIT_FOLDERS[part.lower()]
             break
     return modality, split, above, parts[-1:]
 

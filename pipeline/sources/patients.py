@@ -4,14 +4,17 @@ Names are looked at as they are in data/raw, where those of persons have become 
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import UserError
 
 AUTO = "auto"
 FEWEST = 3  # patients that a modality must have for folders that are not named after patients to count as such: one for each split
+MOST_EXAMINATIONS = 10  # folders of a patient, on average; one with more is a centre's, and what lies in it are patients
 
 _PATIENT = re.compile(r"(p|pat|patient|pt|subj|subject|sub|s|case|id|pid|participant|proband)[-_ ]?\d+\w*|p-[0-9a-f]{12}", re.IGNORECASE)
 _PATIENT_FILE = re.compile(
@@ -22,15 +25,12 @@ _BIDS = re.compile(r"sub-[0-9a-zA-Z]+")
 # Folders that stand for other things than patients, with or without a number.
 _OTHER = re.compile(
     r"(images?|imgs?|slices?|scans?|series|stacks?|volumes?|dicom|dcm|nifti|nii|png|jpe?g|tiff?|raw|data|dataset|sets?|batch|part|fold|site|"
-    r"centre|center|hospital|scanner|ses|session|visit|day|month|year|axial|brain|head|pelvis|anat|t1w?|t2w?|flair|pdw?|mprage|run|acq)"
-    r"[-_ ]?\w{0,4}|\d{1,3}mm|(19|20)\d\d([-_.]?\d\d){0,2}",
+    r"centre|center|hospital|scanner|ses|session|visit|day|month|week|year|baseline|follow|fu|tp|timepoint|pre|post|preop|postop|before|after|"
+    r"axial|brain|head|pelvis|anat|t1w?|t2w?|flair|pdw?|mprage|run|acq)[-_ ]?\w{0,4}|\d{1,3}mm|(19|20)\d\d([-_.]?\d\d){0,2}",
     re.IGNORECASE,
 )
-# Of these, folders in which the same name is the same patient: contrasts, sessions, dates. At two sites it may be another.
-_SAME_PATIENT = re.compile(
-    r"(t1w?|t2w?|flair|pdw?|mprage|ses|session|visit|day|month|year|run|acq|series|scan)[-_ ]?\w{0,4}|(19|20)\d\d([-_.]?\d\d){0,2}",
-    re.IGNORECASE,
-)
+# Of these, folders around patients in which the same name may be another patient; elsewhere it is the same one.
+_SITE = re.compile(r"(site|centre|center|hospital|clinic|scanner|cohort)[-_ ]?\w*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,20 @@ def tell(places: list[Place], pattern: str = AUTO) -> tuple[list[str], str]:
         return [""] * len(places), "patients: not looked for (data.patient = none)"
     if pattern != AUTO:
         return _by_pattern(places, pattern)
+    around = _count_around(places)
+    any_folder = partial(_any_folder, around=around)
     rules: list[tuple[str, Callable[[Place], str], bool]] = [
         ("sub-... of BIDS", _bids, True),
-        ("folders with files called ct and mr", _own_folder, True),
+        ("folders with files called ct and mr", partial(_own_folder, around=around), True),
         ("folders named after patients", _patient_folder, True),
         ("names of files that begin with a patient", _patient_file, True),
-        ("folders above or below ct and mr", _any_folder, False),
+        ("folders above or below ct and mr", any_folder, False),
         ("names of files that begin with a patient", _short_patient_file, False),
     ]
     for name, rule, certain in rules:
-        patients = [rule(place) for place in places]
+        patients = _one_writing([rule(place) for place in places])
         if any(patients) and rule is _patient_folder:  # then the other folders at that place are patients as well
-            patients = [patient or _any_folder(place) for patient, place in zip(patients, places, strict=True)]
+            patients = _one_writing([patient or any_folder(place) for patient, place in zip(patients, places, strict=True)])
         if any(patients) and (certain or _enough(places, patients)):
             return patients, _sentence(patients, name)
     return [""] * len(places), "patients: paths do not tell them (data.patient may: a regular expression)"
@@ -111,9 +113,11 @@ def _folders(place: Place) -> tuple[str, ...]:
     return place.target.parts[len(place.target.parts) - 1 - count : -1]
 
 
-def _own_folder(place: Place) -> str:
-    """`p01/ct.mha` and `p01/mr.mha`: the folder."""
-    return "/".join(_folders(place)) if place.above and is_own(place.below) else ""
+def _own_folder(place: Place, around: int) -> str:
+    """`p01/ct.mha` and `p01/mr.mha`: the patient of the folder that the files lie in, however few patients there are."""
+    if not (place.above and is_own(place.below)):
+        return ""
+    return _patient_folder(place) or _any_folder(place, around) or _key(_folders(place))
 
 
 def is_own(below: tuple[str, ...]) -> bool:
@@ -142,15 +146,47 @@ def _short_patient_file(place: Place) -> str:
 
 
 def _key(folders: tuple[str, ...]) -> str:
-    """The name of a patient by the path to the last of `folders`, without those in which the same name is the same patient."""
+    """The name of a patient by the path to the last of `folders`: the sites around it, and its own name."""
     *above, own = folders
-    return "/".join((*(folder for folder in above if not _SAME_PATIENT.fullmatch(folder)), own))
+    return "/".join((*(folder for folder in above if _SITE.fullmatch(folder)), own))
 
 
-def _any_folder(place: Place) -> str:
-    """The path to the innermost folder above the modality, else to the first below it, that stands for nothing else."""
-    folders, above = _folders(place), len(place.above)
-    for i in (*reversed(range(above)), *range(above, len(folders))):
+def _any_folder(place: Place, around: int) -> str:
+    """The first folder that stands for nothing else, above the modality but for those `around` patients, else below it."""
+    folders = _folders(place)
+    for i in range(min(around, max(len(place.above) - 1, 0)), len(folders)):
         if not _OTHER.fullmatch(folders[i]):
             return _key(folders[: i + 1])
     return ""
+
+
+def _count_around(places: list[Place]) -> int:
+    """How many folders above the modality lie around those of patients.
+
+    Of `Anna/first/ct` and `first/Anna/ct`, where names recur, there are more patients than names of examinations. Where they do not
+    recur (`Anna/12345`, `Vienna/12345`), a folder with many others is none of a patient's.
+    """
+    around = 0
+    while True:
+        deeper = [(place.modality, _folders(place)[: around + 2]) for place in places if len(place.above) > around + 1]
+        if not deeper:
+            return around
+        counts = []
+        for modality in {modality for modality, _ in deeper}:
+            pairs = {folders[around:] for kind, folders in deeper if kind == modality}
+            outer, inner = ({pair[i] for pair in pairs if not _OTHER.fullmatch(pair[i])} for i in (0, 1))
+            most = len(inner) if len(inner) < len(pairs) else len(pairs) / MOST_EXAMINATIONS
+            counts.append(len(outer) >= FEWEST and len(outer) > most)
+        if all(counts) or not any(_OTHER.fullmatch(folders[around]) is None for _, folders in deeper):
+            return around
+        around += 1
+
+
+def _one_writing(patients: list[str]) -> list[str]:
+    """Names that differ only in case, spaces, leading zeros or how accents are stored become one, as it comes first."""
+    first: dict[str, str] = {}
+    return [first.setdefault(_plain(patient), patient) for patient in patients]
+
+
+def _plain(patient: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)|[-_ ]+", "", unicodedata.normalize("NFKC", patient).casefold())

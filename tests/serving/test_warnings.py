@@ -5,12 +5,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
+from pipeline.errors import UserError
 from pipeline.formats.synthetic import Label
 from pipeline.imaging.integrity import SENTENCES, Fault
 from pipeline.params import Preprocess
 from pipeline.serving.translator import Translator
 from tests.imaging.formula import affine_of, depth, head
+from tests.serving.examinations import heads
 from tests.serving.test_orientations import Fixed
 
 
@@ -55,3 +58,36 @@ def test_a_model_knows_the_range_that_it_was_taught() -> None:
     assert Translator(Fixed(), "mr_to_ct", Preprocess(), **facts).known_range == (-1000, 3000)
     pictures_only = Preprocess(teacher_pairs=0, ct_window={"level": 40, "width": 80})
     assert Translator(Fixed(), "mr_to_ct", pictures_only, **facts).known_range == (0, 80)
+
+
+def test_pictures_that_are_unfit_for_training_are_said_or_refused(tmp_path: Path) -> None:
+    ct, mr = (np.rint(picture * 255).astype(np.uint8) for picture in (_window(heads()[0][1]), heads()[1][1]))
+    colours = np.stack([mr, np.zeros_like(mr), 255 - mr], axis=2)
+    for name, picture, direction, said in (
+        ("mr", mr, "mr_to_ct", []),
+        ("ct", ct, "ct_to_mr", []),
+        ("mr as ct", mr, "ct_to_mr", ["looks like MR rather than CT; if it is, the result means nothing"]),
+        ("ct as mr", ct, "mr_to_ct", ["looks like CT rather than MR; if it is, the result means nothing"]),
+        ("colours", colours, "mr_to_ct", ["1 of 1 slices are coloured (drawings, a colour map); there the result is wrong"]),
+    ):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        translator = Translator(Fixed(), direction, Preprocess(pixels=64), conditional=False, label=Label("a"))
+        assert translator.translate(tmp_path / f"{name}.png", tmp_path / "out.png").warnings == said, name
+    Image.fromarray(255 - ct).save(tmp_path / "inverted.png")
+    with pytest.raises(UserError, match="black and white exchanged"):
+        Translator(Fixed(), "ct_to_mr", Preprocess(pixels=64), conditional=False, label=Label("a")).translate(
+            tmp_path / "inverted.png", tmp_path / "out.png"
+        )
+
+
+def _window(ct: np.ndarray) -> np.ndarray:
+    return np.clip(ct / 80, 0, 1)
+
+
+@pytest.mark.parametrize("factor", [0.1, 4])
+def test_a_spacing_in_another_unit_is_refused(factor: float, to_ct: Translator, tmp_path: Path) -> None:
+    affine, shape = affine_of((0, 1, 2), (-1, -1, 1), (3.0, 3.0, 5.0))
+    voxels = head(*places(affine, shape)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine @ np.diag([factor, factor, factor, 1])), tmp_path / "mr.nii.gz")
+    with pytest.raises(UserError, match=r"a head of [\d.]+ mm by the spacing of its file, expected 40 to 350; correct the spacing"):
+        to_ct.translate(tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz")

@@ -45,6 +45,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Names:
         "scan_of_Anna", "drannamueller", "山田太郎", "太郎山田", "山田", "患者山田太郎_01", "やまだたろう",
         "12-345", "12345", "12_345", "p12345", "0012345_1", "ID 12 345",
         "19610203", "1961-02-03", "03.02.1961", "3-2-1961", "02_03_1961", "610203", "03Feb1961", "3 February 61", "born-19610203T1",
+        "3.II.1961", "3-Fév-1961", "3_helmikuuta_1961", "1961年2月3日", "昭和36年2月3日", "S36.2.3", "2504-02-03", "ヤマダ", "ﾔﾏﾀﾞ_太郎",
         "Musterstadt", "acc0077123", "77123", "LiWei", "Wei_Li", "Li", "wli",
     ],
 )  # fmt: skip
@@ -60,7 +61,7 @@ def test_what_tells_of_a_person_is_replaced(names: Names, part: str) -> None:
     "part",
     [
         "scan1", "patient_01", "planning", "annotated", "IM0001", "1962-02-03", "12399", "sub-01", "axial_T1", "Klinikum", "lists",
-        "20240203", "山",
+        "20240203", "山", "1961_t1_03", "s36_scan_2", "2019-03-07_T1",
     ],
 )  # fmt: skip
 def test_what_tells_nothing_stays(names: Names, part: str) -> None:
@@ -92,6 +93,7 @@ def test_names_of_two_signs(tmp_path: Path) -> None:
     ("name", "parts"),
     [
         ("DoeJohn", ["John_Doe", "doe_john", "JOHNDOE"]), ("山田太郎", ["山田_太郎", "太郎_山田"]), ("Doe, John", ["johndoe", "DOE"]),
+        ("Иванов^Пётр", ["Ivanov", "petr_ivanov"]), ("Shevchenko^Yuliya", ["Шевченко", "Юлия"]), ("Παπαδόπουλος^Γιώργος", ["papadopoulos"]),
         ("Łukasz^Żak", ["lukasz", "Zak_Lukasz"]), ("Ørsted^Åse", ["Orsted", "oersted", "ase"]), ("홍^길동", ["홍길동", "길동홍"]),
     ],
 )  # fmt: skip
@@ -144,3 +146,26 @@ def test_what_is_no_dicom_file_tells_nothing(tmp_path: Path) -> None:
     for content in (b"", b"\x08\0", b"\x89PNG" + bytes(200), b"\x08\0" + bytes(4000)):
         (tmp_path / "file").write_bytes(content)
         assert not identity_of(tmp_path / "file").words
+
+
+@pytest.mark.parametrize(
+    ("identity", "parts"), [("K-00471-B", ["K471B", "k-471-b", "K_00471_B"]), ("P.0815x", ["p815X"]), ("0012", ["0012", "12"])]
+)
+def test_an_id_is_found_with_and_without_its_zeros(identity: str, parts: list[str], tmp_path: Path) -> None:
+    told = identity_of(write(tmp_path / "1.dcm", PatientID=identity))
+    assert [part for part in parts if not told.is_told_by(part)] == (["12"] if identity == "0012" else [])
+
+
+def test_unique_identifiers_of_studies_and_images_are_replaced() -> None:
+    study, image = "1.2.826.0.1.3680043.8.498.123", "2.25.329800735698586629295641978511506172918"
+    place = Names([]).path(PurePosixPath("ct", study, f"CT.{image}.dcm"))
+    assert study not in str(place)
+    assert image not in str(place)
+    assert place == Names([]).path(PurePosixPath("ct", study, f"CT.{image}.dcm"))
+    assert place.parts[1] != place.parts[2]
+    assert Names([]).path(PurePosixPath("ct/v1.2.3/4.5.6.7.dcm")) == PurePosixPath("ct/v1.2.3/4.5.6.7.dcm")
+
+
+def test_a_birthday_in_another_calendar_tells_as_well(tmp_path: Path) -> None:
+    told = identity_of(write(tmp_path / "1.dcm", PatientBirthDate="", PatientBirthDateInAlternativeCalendar="1339-11-14"))
+    assert told.is_told_by("13391114")

@@ -57,6 +57,14 @@ LAYOUTS = {
     "split above": ["train/ct/subject{n}/1.png", "train/mr/subject{n}/1.png"],
     "split and modality below": ["P{n}/ct/train/1.png", "P{n}/mr/train/1.png"],
     "file names": ["ct/patient{n}_001.png", "ct/patient{n}_002.png", "mr/patient{n}_001.png"],
+    "visits above": ["baseline/P{n}/ct/a.png", "followup/P{n}/ct/b.png", "baseline/P{n}/mr/a.png"],
+    "visits below": ["Anna{n}/pre-op/ct/a.png", "Anna{n}/post-op/ct/b.png", "Anna{n}/pre-op/mr/a.png"],
+    "visits around names alone": ["old/Anna{n}/ct/a.png", "new/Anna{n}/ct/b.png", "old/Anna{n}/mr/a.png"],
+    "visits with names of their own": ["Anna{n}/CRANIO/ct/a.png", "Anna{n}/CONTROL/ct/b.png", "Anna{n}/CRANIO/mr/a.png"],
+    "examinations by number": ["Anna{n}/8{n}01/ct/a.png", "Anna{n}/8{n}02/ct/b.png", "Anna{n}/8{n}03/mr/a.png"],
+    "examinations with ct and mr": ["Anna{n}/8{n}01/ct.nii.gz", "Anna{n}/8{n}02/ct.nii.gz", "Anna{n}/8{n}01/mr.nii.gz"],
+    "written differently": ["ct/Patient 0{n}/1.png", "mr/patient_{n}/1.png", "mr/PATIENT_{n}/2.png"],
+    "accents stored differently": ["ct/Ren\u00e9{n}/1.png", "mr/Rene\u0301{n}/1.png", "mr/REN\u00c9 {n}/2.png"],
     "dicom": ["P{n}/ct/series1/IM1", "P{n}/ct/series1/IM2", "P{n}/mr/series9/IM1"],
 }  # fmt: skip
 
@@ -91,6 +99,13 @@ def test_all_files_of_a_patient_are_one_patient(name: str, tmp_path: Path) -> No
 def test_folders_that_say_nothing_of_patients(names: list[str], tmp_path: Path) -> None:
     assert patients(make(tmp_path / "mine", *names)) == {}
     assert "paths do not tell them" in json.loads((tmp_path / "raw/source.json").read_text())["layout"]
+
+
+def test_a_centre_with_many_patients_is_none_of_them(tmp_path: Path) -> None:
+    names = [
+        f"{city}/{city[0]}{n:03d}/{modality}/1.png" for city in ("Graz", "Linz", "Wels") for n in range(11) for modality in ("ct", "mr")
+    ]
+    assert len(set(patients(make(tmp_path / "mine", *names)).values())) == 33
 
 
 def test_the_same_number_at_two_sites_is_two_patients(tmp_path: Path) -> None:
