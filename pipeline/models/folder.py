@@ -26,7 +26,9 @@ def load_preprocess(folder: Path) -> Preprocess:
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """Content of model.json. Raises FileNotFoundError and ValueError."""
-    facts: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    if not isinstance(facts, dict):
+        raise ValueError("no JSON object")
     return facts
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -28,7 +29,7 @@ def load_generator(folder: Path, direction: str, device: str = "cpu") -> Generat
         facts = read_facts(folder)
         generator = build_generator(Model.model_validate(facts["model"]), direction)
         generator.load_state_dict(load_file(folder / facts["directions"][direction]["weights"], device=device))
-    except (FileNotFoundError, KeyError, ValueError, RuntimeError) as error:
+    except (FileNotFoundError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise refuse(folder, direction, error) from None
     return speed_up(generator, device).eval()
 

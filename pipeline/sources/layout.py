@@ -107,10 +107,23 @@ def write_table(rows: Iterable[tuple[str, str, str]], file: Path) -> None:
 
 def read_table(file: Path) -> dict[str, tuple[str, str]]:
     """(patient, contrast) of files by their place in data/raw, as `write_table` wrote them; empty without such a file."""
-    if not file.is_file():
-        return {}
-    with file.open(newline="", encoding="utf-8") as lines:
-        return {line["path"]: (line["patient"], line["contrast"]) for line in csv.DictReader(lines)}
+    return {line["path"]: (line["patient"], line["contrast"]) for line in read_lines(file, COLUMNS)}
+
+
+def read_lines(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    """The lines of a table of data/raw, which have `columns`; none without such a file. Raises UserError where it is damaged."""
+    if not file.exists():
+        return []
+    try:
+        with file.open(newline="", encoding="utf-8") as table:
+            reader = csv.DictReader(table)
+            lines = list(reader)
+            whole = set(columns) <= set(reader.fieldnames or ()) and all(line[column] is not None for line in lines for column in columns)
+    except (csv.Error, UnicodeDecodeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{file}: damaged; run dvc repro --force download")
+    return lines
 
 
 def walk(root: Path, lost: list[Path] | None = None) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.domain import CONTRASTS, MODALITIES
 from pipeline.errors import UserError
 from pipeline.formats.table import image_of
-from pipeline.sources.layout import Layout, walk
+from pipeline.sources.layout import Layout, read_lines, walk
 from pipeline.sources.patients import Place
 
 COLUMNS = ("ct", "mr", "contrast", "group", "place")
@@ -48,11 +48,7 @@ def write(pairs: list[Pair], folder: Path) -> None:
 
 def read(folder: Path) -> list[Pair]:
     """The lines of pairs.csv in `folder`; none where there is no such file."""
-    file = folder / NAME
-    if not file.is_file():
-        return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        return [{"contrast": "", "group": "", "place": "test", **line} for line in csv.DictReader(lines)]
+    return [{"contrast": "", "group": "", "place": "test", **line} for line in read_lines(folder / NAME, ("ct", "mr"))]
 
 
 def _read_foreign(table: Path, layout: Layout, rename_group: Callable[[str], str]) -> list[Pair]:

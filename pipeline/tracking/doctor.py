@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.addresses import mask_credentials
-from pipeline.errors import UserError
+from pipeline.errors import UserError, describe_os_error
 from pipeline.tracking import folder_checks, store, store_checks
 from pipeline.tracking.folder_checks import Finding
 
@@ -69,3 +69,5 @@ def _run(check: Check, fix: bool) -> Iterator[Examined]:
                 yield Examined(finding)
     except UserError as error:
         yield Examined(Finding(str(error), SEE_ABOVE))
+    except OSError as error:  # a check that cannot go on keeps no other from its word
+        yield Examined(Finding(describe_os_error(error) or str(error), "mend that, then run ctmr doctor again"))

@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import json
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import paths
 from pipeline.atomic import write_json
 from pipeline.domain import Direction
+from pipeline.models.folder import read_facts, refuse
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -49,10 +49,13 @@ def log_model(run: "Run", direction: Direction, models: Path) -> Any:
 def _one_direction(models: Path, direction: Direction, target: Path) -> Path:
     """A folder like models/, with the weights of one direction only and nothing about the run."""
     target.mkdir(parents=True)
-    facts = json.loads((models / paths.MODEL_JSON.name).read_text(encoding="utf-8"))
-    facts["directions"] = {direction: facts["directions"][direction]}
-    weights = facts["directions"][direction]["weights"]
-    shutil.copyfile(models / weights, target / weights)
+    try:
+        facts = read_facts(models)
+        facts["directions"] = {direction: facts["directions"][direction]}
+        weights = facts["directions"][direction]["weights"]
+        shutil.copyfile(models / weights, target / weights)
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise refuse(models, direction, error) from None
     write_json(target / paths.MODEL_JSON.name, facts)
     return target
 

@@ -141,7 +141,10 @@ def _entry(direction: Direction, registered: Registered, data_digest: str) -> di
 
 def _read(path: Path, stage: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        return content
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run dvc repro {stage} first, or dvc pull") from None
     except ValueError:

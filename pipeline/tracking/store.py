@@ -51,7 +51,7 @@ def existing_uri() -> str | None:
             return None
     uri = tracking_uri()
     file = database_file(uri)
-    return uri if file is None or file.is_file() else None
+    return uri if file is None or file.exists() else None
 
 
 def is_server(uri: str) -> bool:
@@ -146,7 +146,7 @@ def check_database(file: Path) -> None:
         if "locked" not in str(error):
             raise UserError(f"{file}: cannot be read ({error}); check its owner and mode") from None
         raise UserError(f"{file}: locked by another program for {PATIENCE:.0f} s; try again when that has ended") from None
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, IsADirectoryError):
         whole = False
     if not whole:
         raise Damaged(f"{file}: no whole SQLite database; restore a backup, or let ctmr doctor --fix put it aside")

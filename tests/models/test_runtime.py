@@ -131,9 +131,11 @@ def test_half_precision_weights_are_read_as_torch_reads_them(tmp_path: Path) -> 
     expected = translate(load_generator(tmp_path, "mr_to_ct"), images)
     assert apart(load_onnx(tmp_path, "mr_to_ct").translate(images), expected) < TOLERANCE
     assert apart(translate(network, images), expected) > TOLERANCE
-    (tmp_path / "w.safetensors").write_bytes(b"cut off")
-    with pytest.raises(UserError, match="no usable model for mr_to_ct"):
-        load_onnx(tmp_path, "mr_to_ct")
+    for damaged, content in (("w.safetensors", b"cut off"), ("model.json", b"[]")):
+        (tmp_path / damaged).write_bytes(content)
+        for load in (load_onnx, load_generator):
+            with pytest.raises(UserError, match="no usable model for mr_to_ct"):
+                load(tmp_path, "mr_to_ct")
 
 
 def test_weights_that_do_not_fit_are_named() -> None:

@@ -146,6 +146,14 @@ def test_a_patient_with_both_volumes_gives_a_pair(name: str, tmp_path: Path) -> 
     assert len({pair["group"] for pair in found}) == len(N)
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xff\x80", b"path,patient,contrast\nct/a", b"\x00"])
+def test_a_damaged_table_of_files_is_one_line(tmp_path: Path, damage: bytes) -> None:
+    for name, read in (("files.csv", lambda: layout.read_table(tmp_path / "files.csv")), ("pairs.csv", lambda: pairs.read(tmp_path))):
+        (tmp_path / name).write_bytes(damage)
+        with pytest.raises(UserError, match=rf"{name}: damaged; run dvc repro --force download"):
+            read()
+
+
 def test_names_of_files_say_the_contrast(tmp_path: Path) -> None:
     for n in N:
         make(tmp_path / "mine", *(file.format(n=n) for file in LAYOUTS["contrasts"]))

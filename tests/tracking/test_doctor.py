@@ -124,7 +124,12 @@ def empty(file: Path) -> None:
     os.truncate(file, 0)
 
 
-@pytest.mark.parametrize("damage", [cut_off, make_garbage, empty, make_half])
+def make_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize("damage", [cut_off, make_garbage, empty, make_half, make_folder])
 def test_a_damaged_database_is_one_line_and_is_put_aside(
     registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
@@ -250,6 +255,13 @@ def test_damaged_records_are_put_aside_and_damaged_locks_removed(project: Path, 
     assert all(examined.mended for examined in examine(fix=True))
     assert examine() == []
     assert not any(file.exists() for file in files)
+
+
+def test_a_check_that_the_system_stops_keeps_no_other_from_its_word(project: Path) -> None:
+    (paths.RETRAIN_REPORT / "2026/record.json").mkdir(parents=True)
+    (project / ".dvc/tmp/rwlock").parent.mkdir(parents=True, exist_ok=True)
+    (project / ".dvc/tmp/rwlock").touch()
+    assert [str(examined).partition(":")[0] for examined in examine()] == ["problem", "problem"]
 
 
 def test_a_worktree_that_git_forgot_is_removed(project: Path) -> None:
