@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
@@ -58,11 +59,9 @@ def check(name: str, table: pd.DataFrame, expectations: list[Expectation]) -> li
     load()
     import great_expectations as gx
     import great_expectations.expectations as gxe
-    from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    batch = context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+    source = _context().data_sources.add_or_update_pandas("checked")  # with none of the last call's tables
+    batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
     suite = gx.ExpectationSuite(name=name)
     for number, expected in enumerate(expectations):
         kind = getattr(gxe, f"Expect{expected.kind}")
@@ -75,6 +74,17 @@ def check(name: str, table: pd.DataFrame, expectations: list[Expectation]) -> li
 def failed(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The results that fail the stage."""
     return [result for result in results if not result["success"] and result["severity"] == FAILING]
+
+
+@cache
+def _context() -> Any:
+    """Great Expectations' memory of what it is set to; making it takes as long as a check."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    return context
 
 
 class _Postponing(MetaPathFinder):

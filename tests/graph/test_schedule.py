@@ -48,7 +48,7 @@ def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C goes to all that the terminal's job has started
         process.wait(60)
     assert not server.healthy()
-    assert _left(project) == []
+    until(lambda: _left(project) == [], "the end of all that was started", 60)
     printed = (tmp_path / "printed").read_text()
     assert "Traceback" not in printed
     assert "the schedule is stopped" in printed

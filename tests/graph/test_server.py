@@ -201,12 +201,12 @@ def project(prefect: None, tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("command", [[sys.executable, "-m", "stages.train"], [BIN / "dvc", "repro"]], ids=["stage", "dvc repro"])
-def test_while_a_person_trains_a_retraining_is_skipped(project: Path, command: list[str | Path]) -> None:
-    env = jobs.environment(project) | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_SITE_CACHE_DIR": str(project.parent / "site")}
+def test_while_a_person_trains_a_retraining_is_skipped(project: Path) -> None:
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    env = jobs.environment(project) | jobs.AWAY | {"PATH": path, "DVC_SITE_CACHE_DIR": str(project.parent / "site")}
     printed = project.parent / "printed"
     with printed.open("wb") as log:
-        by_hand = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=log, start_new_session=True)
+        by_hand = subprocess.Popen([BIN / "dvc", "repro"], cwd=project, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         until(lambda: by_hand.poll() is not None or workspace.is_training(project), "training", 200)
         state = retrain(project, return_state=True)

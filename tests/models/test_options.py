@@ -18,6 +18,7 @@ WINDOWS = torch.tensor([WHOLE, window_of_hu(0, 80)])
 DISCRIMINATORS = ("patch", "pixel")
 LOSSES = ("lsgan", "vanilla", "wgan_gp", "hinge")
 NORMS = ("instance", "batch", "none")
+SOME = {"instance": [("patch", "lsgan"), ("pixel", "wgan_gp")], "batch": [("patch", "hinge")], "none": [("pixel", "vanilla")]}
 
 
 def chosen(size: int = 32, **knobs: object) -> params.Params:
@@ -52,11 +53,11 @@ def one_thread():
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("generator", SIZES)
 def test_two_steps_of_every_combination(generator: str, norm: str) -> None:
-    """Of the smallest generator with all; of the larger ones, which give pictures alike, with each discriminator and each loss."""
+    """Of the smallest generator with all; of the larger ones, which give pictures alike, each discriminator and loss with some norm."""
     size = SIZES[generator]
     batch, pairs = inputs(size)
     every = itertools.product(DISCRIMINATORS, LOSSES)
-    for discriminator, gan_loss in every if generator == "resnet_6" else zip(itertools.cycle(DISCRIMINATORS), LOSSES, strict=False):
+    for discriminator, gan_loss in every if generator == "resnet_6" else SOME[norm]:
         if (norm, gan_loss) == ("batch", "wgan_gp"):
             continue  # refused, see below
         knobs = {"generator": generator, "norm": norm, "discriminator": discriminator, "gan_loss": gan_loss}

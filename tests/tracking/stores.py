@@ -18,8 +18,16 @@ SOURCE = Path(__file__).parents[2]
 MAKE = "import sys; from pipeline.tracking import store; store.client(store.sqlite_uri(store.Path(sys.argv[1])))"
 
 
+SERVED = "mlflow-artifacts:/1"  # where files of the experiment go through the server
+
+
 def make_store(project: Path) -> None:
     """mlruns/mlflow.db of the folder `project`, as the first stage that tracks anything makes it."""
+    make_database(project / paths.MLRUNS / "mlflow.db")
+
+
+def make_database(file: Path, artifacts: str | None = None) -> str:
+    """An empty store in `file` whose runs keep their files at `artifacts`, default: beside it; gives its address."""
     made = Path(tempfile.gettempdir()) / f"ctmr-tests-mlflow-{version('mlflow')}.db"
     with FileLock(f"{made}.lock"):
         if not made.exists():
@@ -28,10 +36,10 @@ def make_store(project: Path) -> None:
                 subprocess.run([sys.executable, "-c", MAKE, str(file)], cwd=SOURCE, capture_output=True, check=True)
                 shutil.copyfile(file, f"{made}.new")
             Path(f"{made}.new").replace(made)
-    file = project / paths.MLRUNS / "mlflow.db"
     file.parent.mkdir(exist_ok=True)
     shutil.copyfile(made, file)
     with closing(sqlite3.connect(file)) as database, database:
-        place = artifact_folder(sqlite_uri(file)).as_uri()
+        place = artifacts or artifact_folder(sqlite_uri(file)).as_uri()
         changed = database.execute("UPDATE experiments SET artifact_location = ? WHERE name = ?", (place, EXPERIMENT))
         assert changed.rowcount == 1
+    return sqlite_uri(file)

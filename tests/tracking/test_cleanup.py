@@ -1,4 +1,4 @@
-"""What prune takes out of the MLflow store is gone, files too; the rest stays as it is. On SQLite, and on a server with PostgreSQL."""
+"""What prune takes out of the MLflow store is gone, files too; the rest stays as it is. In a file, and on a server."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from pipeline.serving.translator import Translator
 from pipeline.tracking import cleanup, registry, store
 from pipeline.tracking.registration import register
 from pipeline.tracking.registry import MODEL_NAMES, WEIGHTS
-from tests.tracking import projects, servers
+from tests.tracking import projects, servers, stores
 
 ALL = params.load(projects.SOURCE / paths.PARAMS)
 
@@ -29,19 +29,17 @@ class Place:
         return {file.relative_to(self.artifacts).as_posix(): file.stat().st_size for file in files}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["file", "server"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    folder = projects.make(tmp_path / "project", with_store=request.param == "sqlite")
+    folder = projects.make(tmp_path / "project", with_store=request.param == "file")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     artifacts = folder / "mlruns/artifacts"
     with ExitStack() as running:
-        if request.param == "postgresql":
-            if servers.POSTGRES is None:
-                pytest.skip("PostgreSQL absent: apt-get install postgresql")
+        if request.param == "server":
             artifacts = tmp_path / "artifacts"
             artifacts.mkdir()
-            database = running.enter_context(servers.postgresql())
+            database = stores.make_database(tmp_path / "mlflow.db", stores.SERVED)
             monkeypatch.setenv("MLFLOW_TRACKING_URI", running.enter_context(servers.mlflow_server(database, artifacts)))
         register(ALL)
         for seed in (1, 2):

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import params
 from pipeline.tracking import runs, store
-from tests.tracking import projects, servers
+from tests.tracking import projects, servers, stores
 
 STEPS = 5
 
@@ -47,7 +47,7 @@ def test_what_waited_is_sent_when_the_server_comes_up(port: int, tmp_path: Path,
     picture[:] = 0  # training draws into the same array again
     logged(run, 0)
     (artifacts := tmp_path / "artifacts").mkdir()
-    with servers.mlflow_server(f"sqlite:///{tmp_path}/late.db", artifacts, port) as address:
+    with servers.mlflow_server(stores.make_database(tmp_path / "late.db", stores.SERVED), artifacts, port) as address:
         logged(run, STEPS)
         assert run.id.startswith("unsent-")  # it is not tried again at every step
         monkeypatch.setattr(time, "monotonic", lambda: clock() + 2 * runs.AGAIN)

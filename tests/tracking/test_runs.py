@@ -14,7 +14,7 @@ from pipeline import params, paths
 from pipeline.errors import UserError
 from pipeline.tracking import doctor, evaluation_log, facts, runs, store
 from pipeline.tracking.runs import Run, attach, begin, write_run_json
-from tests.tracking import projects
+from tests.tracking import projects, stores
 from tests.tracking.test_late import wait_for
 
 
@@ -116,7 +116,7 @@ def test_training_goes_on_in_its_run_and_evaluation_joins_it(run: Run) -> None:
 
 
 def test_on_another_machine_a_new_run_names_the_original(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", stores.make_database(tmp_path / "other.db"))
     there = attach()
     assert there.id != run.id
     tags = store.client(there.uri).get_run(there.id).data.tags
@@ -155,7 +155,7 @@ def test_what_the_store_did_not_take_is_sent_at_the_end(folder: Path, monkeypatc
 
 
 def test_a_run_of_a_killed_process_is_ended_by_the_next_start(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/stale.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", stores.make_database(tmp_path / "stale.db"))
     script = """
 import os, signal
 from pipeline import params
