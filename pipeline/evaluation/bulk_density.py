@@ -9,6 +9,7 @@ Volume = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 AIR, WATER, BONE = -1000.0, 0.0, 800.0  # HU
+HEAD = -400.0  # HU of a CT, between air and fat: higher voxels belong to the head
 LABELS = {"all_water": "All water", "water_and_bone": "Water, and bone where MR is dark"}
 HEAD_SHARE = 0.4  # of Otsu's threshold between air and tissue; brighter MR voxels belong to the head
 

@@ -76,7 +76,7 @@ def evaluate(
                 file = folder / f"{direction}.png"
                 lines = draw_lines(examples, direction, slices, models)
                 Image.fromarray(draw_page(examples, lines, direction, "mae" in metrics["test"][direction])).save(file)
-                galleries[direction] = report_page.Gallery(lines, [example.caption for example in examples])
+                galleries[direction] = [(example.caption, line) for example, line in zip(examples, lines, strict=True)]
         rank_errors(rows).to_csv(folder / "errors.csv", index=False)
         page = report_page.render(metrics, galleries, data)
         (folder / paths.REPORT_HTML.name).write_text(page, encoding="utf-8")

@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,7 @@ LEVELS = {"low": "Low (skull base, face)", "middle": "Middle", "top": "Top (near
 LESIONS = {"bleed": "Bleed", "infarct": "Infarct", "tumour": "Tumour with oedema", "hole": "Resection hole"}
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Lines of pictures, RGB, and the caption of each."""
-
-    lines: list[NDArray[np.uint8]]
-    captions: list[str]
+Gallery = list[tuple[str, NDArray[np.uint8]]]  # lines of pictures, RGB, each with its caption
 
 
 def render(metrics: Mapping[str, Any], galleries: Mapping[Direction, Gallery], data: str | None = None) -> str:
@@ -56,7 +50,6 @@ def _direction(direction: Direction, metrics: Mapping[str, Any], galleries: Mapp
     parts = [(f"MR contrast {name.upper()}", scores) for name, scores in metrics["per_contrast"][direction].items()]
     parts += [(LEVELS[name], scores) for name, scores in metrics["per_level"][direction].items() if "mae" in scores]
     undefined = metrics["undefined"].get(direction, {}).get("model", {})
-    gallery = galleries.get(direction)
     return {
         "title": direction.arrow,
         "slices": test["slices"],
@@ -70,7 +63,7 @@ def _direction(direction: Direction, metrics: Mapping[str, Any], galleries: Mapp
             if name in test and name not in COMPARED
         ],
         "undefined": ", ".join(f"{SCORES[name].label} ({count})" for name, count in undefined.items()),
-        "examples": list(zip(gallery.captions, _strips(gallery), strict=True)) if gallery else [],
+        "examples": [(caption, _inline(_as_png(line))) for caption, line in galleries.get(direction, [])],
         "third": "truth" if "mae" in test else "there and back",
     }
 
@@ -133,14 +126,10 @@ def _cells(scores: Mapping[str, float]) -> list[str]:
     return [score_cell(scores, name) for name in COMPARED]
 
 
-def _strips(gallery: Gallery) -> list[str]:
-    """The lines of pictures, each as the address of a picture."""
-    strips = []
-    for line in gallery.lines:
-        buffer = io.BytesIO()
-        Image.fromarray(line).save(buffer, "PNG")
-        strips.append(_inline(buffer.getvalue()))
-    return strips
+def _as_png(picture: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _inline(png: bytes) -> str:

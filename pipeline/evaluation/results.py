@@ -1,6 +1,6 @@
 """From rows to figures: what metrics.json holds. Means over groups with intervals, and comparisons with the baselines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ def to_metrics(results: list[DirectionScores], rows: "pd.DataFrame") -> dict[str
         for method in _baselines(rows, result.direction):
             baseline = _of_method(rows, result.direction, method)
             metrics["baselines"].setdefault(method, {})[direction] = summarise(baseline)
-            metrics["difference"].setdefault(method, {})[direction] = _differences(model, baseline, comparisons)
+            metrics["difference"].setdefault(method, {})[direction] = differences(model, baseline, comparisons)
     return metrics
 
 
@@ -98,13 +98,15 @@ def _count_undefined(result: DirectionScores) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _differences(model: "pd.DataFrame", baseline: "pd.DataFrame", comparisons: int) -> dict[str, Any]:
-    """Model minus baseline on the same slices, score by score, with the verdict; `comparisons` verdicts are shown together."""
-    both = model.merge(baseline, on="slice_id", suffixes=("", "_baseline"))
+def differences(
+    model: "pd.DataFrame", baseline: "pd.DataFrame", comparisons: int, key: str = "slice_id", scores: Sequence[str] = COMPARED
+) -> dict[str, Any]:
+    """Model minus baseline on what has the same `key`, score by score, with the verdict; `comparisons` verdicts are shown together."""
+    both = model.merge(baseline, on=key, suffixes=("", "_baseline"))
     content: dict[str, Any] = {}
-    for name in COMPARED:
-        differences = (both[name] - both[f"{name}_baseline"]).to_numpy()
-        comparison = compare(differences, both["group"].tolist(), lower_is_better=SCORES[name].lower_is_better, comparisons=comparisons)
+    for name in scores:
+        values = (both[name] - both[f"{name}_baseline"]).to_numpy(np.float64)
+        comparison = compare(values, both["group"].tolist(), lower_is_better=SCORES[name].lower_is_better, comparisons=comparisons)
         if comparison is not None:
             content |= comparison.difference.as_scores(name) | {f"{name}_verdict": comparison.verdict.value}
     return content

@@ -53,11 +53,10 @@ class Appearance:
     squares: Any = 0.0
     textures: list[texture.Features] = field(default_factory=list)
 
-    def add(self, images: Images, textures: texture.Features) -> None:
-        self.count += len(images)
-        self.total = self.total + images.sum(0, dtype=np.float64)
-        self.squares = self.squares + np.square(images, dtype=np.float64).sum(0)
-        self.textures.append(textures)
+    @classmethod
+    def measure(cls, images: Images) -> "Appearance":
+        squares = np.square(images, dtype=np.float64).sum(0)
+        return cls(len(images), images.sum(0, dtype=np.float64), squares, [texture.features(images)])
 
     def merge(self, other: "Appearance") -> None:
         self.count += other.count
@@ -82,9 +81,8 @@ class Appearance:
 
 @dataclass(frozen=True)
 class Networks:
-    """One direction: its generator, the one that leads back, the baselines by name, and the model in the box, where it can be compared."""
+    """Of one direction: its generator, the one that leads back, baselines by name, and the model in the box, where it can be compared."""
 
-    direction: Direction
     there: Generator
     back: Generator
     baselines: Mapping[str, Callable[[Images], Images]]
@@ -195,7 +193,7 @@ def _load_networks(direction: Direction, stores: Stores, _run: str) -> Networks:
     torch.set_num_threads(1)  # on a cluster's worker as here: sums in another order would show in the last digits
     there, back = load_generator(stores.models, direction), load_generator(stores.models, direction.opposite)
     box = load_other_model(stores.box, direction, slice_arrays.load_preprocessing(stores.slices)) if stores.box else None
-    return Networks(direction, there, back, baselines(direction, stores.training), box)
+    return Networks(there, back, baselines(direction, stores.training), box)
 
 
 def score_chunk(chunk: Chunk) -> ChunkScores:
@@ -212,45 +210,40 @@ def score_chunk(chunk: Chunk) -> ChunkScores:
     if networks.box and batch.has_truth.any():
         others[BOX] = display(networks.box(batch.images, batch.contrast, chunk.at_once), direction.target, window)
     batch = batch.as_displayed(direction, window)
+    if batch.has_truth.any():
+        others |= {name: method(batch.images) for name, method in networks.baselines.items()}
     predictions, returned = display(predictions, direction.target, window), display(returned, direction.source, window)
-    scores = ChunkScores(score_batch(networks, batch, predictions, returned, uncertainties, others), Appearance(), Appearance())
-    scores.real.add(batch.images, texture.features(batch.images))
-    scores.predicted.add(predictions, texture.features(predictions))
-    return scores
+    rows = score_batch(direction, batch, predictions, returned, uncertainties, others)
+    return ChunkScores(rows, Appearance.measure(batch.images), Appearance.measure(predictions))
 
 
 def score_batch(
-    networks: Networks,
+    direction: Direction,
     batch: Batch,
     predictions: Images,
     returned: Images,
     uncertainties: Mapping[int, Images],
     others: Mapping[str, Images],
 ) -> list[dict[str, Any]]:
-    """A row a slice and method of one batch, all as displayed. `uncertainties`: of some of its slices, by their place in it. `others`:
-    translations by other models, by name, which are scored against truth like the baselines."""
+    """A row a slice and method of one batch, all as displayed. `uncertainties`: of some of its slices, by their place in it.
+
+    `others`: translations by baselines and other models, by name, which are scored against truth alone.
+    """
     rows = []
-    rivals = dict(others)
-    if batch.has_truth.any():
-        rivals |= {name: method(batch.images) for name, method in networks.baselines.items()}
     for i, row in enumerate(batch.rows.to_dict("records")):
         truth = batch.truth[i] if batch.has_truth[i] else None
-        ct = batch.images[i] if networks.direction.source is Modality.CT else truth
+        ct = batch.images[i] if direction.source is Modality.CT else truth
         facts = {
-            "direction": networks.direction.value,
+            "direction": direction.value,
             "slice_id": row["slice_id"],
             "group": str(row["group"]),
             "contrast": batch.contrast[i],
             "level": level_of(ct) if ct is not None else "",
         }
         width = float(batch.window_width[i])
-        outcomes = {
-            MODEL: Translation(networks.direction, batch.images[i], predictions[i], truth, returned[i], uncertainties.get(i), width)
-        }
-        outcomes |= {
-            name: Translation(networks.direction, batch.images[i], images[i], truth, window_width=width) for name, images in rivals.items()
-        }
-        scores = {method: score_translation(outcome) for method, outcome in outcomes.items()}
+        model = Translation(direction, batch.images[i], predictions[i], truth, returned[i], uncertainties.get(i), width)
+        rivals = {name: Translation(direction, batch.images[i], images[i], truth, window_width=width) for name, images in others.items()}
+        scores = {method: score_translation(outcome) for method, outcome in {MODEL: model, **rivals}.items()}
         rows += [{**facts, "method": method, **values} for method, values in scores.items() if values]
     return rows
 

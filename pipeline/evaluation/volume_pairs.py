@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from pipeline.domain import MODALITIES, SCORES, Modality
+from pipeline.domain import MODALITIES, Modality
 from pipeline.errors import UserError
-from pipeline.evaluation.alignment import COARSE, estimate_shift
-from pipeline.evaluation.bulk_density import BULK_DENSITIES, largest_piece
+from pipeline.evaluation.bulk_density import BULK_DENSITIES, HEAD, largest_piece
 from pipeline.evaluation.bulk_density import LABELS as BULK_LABELS
-from pipeline.evaluation.intervals import compare
-from pipeline.evaluation.plausibility import HEAD
-from pipeline.evaluation.results import summarise
+from pipeline.evaluation.results import differences, summarise
 from pipeline.evaluation.scoring import MODEL
 from pipeline.evaluation.volume_scores import VOLUME_SCORES, VolumeTranslation, score_volume
 from pipeline.formats.slices import LIMITS
@@ -33,6 +31,9 @@ MEAN = "mean_picture"
 LABELS = {MEAN: "Mean picture of the training CT", **BULK_LABELS}  # of the baselines, in the order in which people see them
 LEAST_PLANES = 8  # fewer are slices, which are scored as such
 LEAST_OVERLAP = 0.5  # share of the body that the MR must show
+SHIFTS = (-12, -9, -6, -3, 0, 3, 6, 9, 12)  # mm by which a volume is moved to see whether it fits better there
+COARSE = 3.0  # mm, voxels in which that is judged
+BINS = 32
 MISALIGNED = 2 * COARSE  # mm
 APART = "no common frame of reference by their headers: right only where both were registered to each other"
 
@@ -63,18 +64,10 @@ class VolumeScores:
         metrics: dict[str, Any] = {
             "test": summarise(model) | {"pairs": len(model), "groups": int(model["group"].nunique())},
             "baselines": {method: summarise(rows) for method, rows in methods.items()},
-            "difference": {},
             "warnings": self.warnings,
         }
-        for method, rows in methods.items():
-            both = model.merge(rows, on="pair", suffixes=("", "_baseline"))
-            differences = (both[ERROR] - both[f"{ERROR}_baseline"]).to_numpy(np.float64)
-            lower = SCORES[ERROR].lower_is_better
-            comparison = compare(differences, both["group"].tolist(), lower_is_better=lower, comparisons=len(methods))
-            if comparison is not None:
-                verdict = {f"{ERROR}_verdict": comparison.verdict.value}
-                metrics["difference"][method] = comparison.difference.as_scores(ERROR) | verdict
-        return metrics
+        compared = {method: differences(model, rows, len(methods), key="pair", scores=(ERROR,)) for method, rows in methods.items()}
+        return metrics | {"difference": {method: content for method, content in compared.items() if content}}
 
 
 def find_volume_pairs(raw: Path, slices: "pd.DataFrame") -> list[VolumePair]:
@@ -147,3 +140,26 @@ def _on_grid(voxels: NDArray[np.float32], volume: Volume, target: Volume) -> tup
     if not inside.any():
         raise UserError(f"{volume.source} and {target.source} do not overlap in millimetres; register them first")
     return result.voxels, inside
+
+
+def estimate_shift(mr: NDArray[np.floating], ct: NDArray[np.floating], mask: NDArray[np.bool_], voxel_size: tuple[float, ...]) -> float:
+    """By how many mm along one of its axes the MR would fit the CT better than where it lies, in steps of COARSE; 0 where it fits best.
+
+    Fit is mutual information (Maes et al., IEEE Transactions on Medical Imaging 16(2), 1997) over `mask`, all on the same voxels.
+    """
+    zoom = [size / COARSE for size in voxel_size]
+    one, other = (ndimage.zoom(ndimage.gaussian_filter(np.float32(each), [0.5 / z for z in zoom]), zoom, order=1) for each in (mr, ct))
+    inside = ndimage.binary_dilation(ndimage.zoom(mask.astype(np.uint8), zoom, order=0) > 0, iterations=2)
+    fits = [(_mutual_information(np.roll(one, round(shift / COARSE), axis), other, inside), shift) for axis in range(3) for shift in SHIFTS]
+    return float(abs(max(fits)[1]))
+
+
+def _mutual_information(one: NDArray[np.float32], other: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+    joint = np.histogram2d(_clip(one[inside]), _clip(other[inside]), bins=BINS)[0] / inside.sum()
+    product = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    some = joint > 0
+    return float((joint[some] * np.log(joint[some] / product[some])).sum())
+
+
+def _clip(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(values, *np.percentile(values, [0.5, 99.5]))

@@ -61,20 +61,6 @@ def _surface(mask: Mask) -> Mask:
     return mask & ~ndimage.binary_erosion(mask)
 
 
-def flicker(hounsfield: Hounsfield, mask: Mask, voxel_size: tuple[float, float, float], axis: int = 2) -> float:
-    """Mean step of HU along `axis`, the one from foot to head, over the mean step in the planes across it, per mm, inside `mask`.
-
-    1: neighbouring planes agree as neighbouring pixels of a plane do. NaN where the volume is flat or `mask` has no neighbours.
-    """
-    steps = []
-    for each in range(3):
-        both = np.take(mask, range(1, mask.shape[each]), each) & np.take(mask, range(mask.shape[each] - 1), each)
-        change = np.abs(np.diff(np.float64(hounsfield), axis=each))[both]
-        steps.append(change.mean() / voxel_size[each] if change.size else np.nan)
-    in_plane = np.mean([step for each, step in enumerate(steps) if each != axis])
-    return float(steps[axis] / in_plane) if in_plane else float("nan")
-
-
 VOLUME_SCORES: Mapping[str, Callable[[VolumeTranslation], float]] = {
     "volume_mae_hu": lambda t: synthrad.mae(t.prediction, t.truth, t.mask),
     "volume_psnr": lambda t: min(PERFECT_PSNR, synthrad.psnr(t.prediction, t.truth, t.mask)),

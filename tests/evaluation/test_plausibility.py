@@ -1,13 +1,15 @@
 """Measures of a synthetic CT on a head built by hand, and on what is wrong with it."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
-from pipeline.evaluation.plausibility import WANTED, Plausibility, measure_plausibility
+from benchmarks.plausibility import WANTED, Plausibility, flicker, measure_plausibility
 
 SIZE = (2.0, 2.0, 2.0)  # mm
+ONE_MM = (1.0, 1.0, 1.0)
 
 
 def head() -> np.ndarray:
@@ -57,3 +59,15 @@ def test_each_fault_is_named() -> None:
 def test_air_alone_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no head"):
         measure_plausibility(np.full((20, 20, 20), -1000.0), SIZE)
+
+
+def test_flicker_by_hand() -> None:
+    i, j, k = np.indices((20, 20, 20)).astype(float)
+    mask = np.ones((20, 20, 20), bool)
+    assert flicker(10 * i + 10 * j + 10 * k, mask, ONE_MM) == pytest.approx(1)
+    assert flicker(10 * i + 10 * j + 30 * k, mask, ONE_MM) == pytest.approx(3)
+    assert flicker(10 * i + 10 * j + 30 * k, mask, (1, 1, 3)) == pytest.approx(1)
+    assert flicker(30 * i + 10 * j + 10 * k, mask, ONE_MM, axis=0) == pytest.approx(3)
+    striped = np.where(k % 2 == 0, 1000.0, 0.0)
+    mask[:, :, 1::2] = False
+    assert math.isnan(flicker(striped, mask, ONE_MM))  # no two neighbours along k lie inside

@@ -1,4 +1,4 @@
-"""Scores of CT volumes by hand: tissues, bone, distances in mm, water-equivalent paths, flicker."""
+"""Scores of CT volumes by hand: tissues, bone, distances in mm, water-equivalent paths."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.domain import SCORES
-from pipeline.evaluation.volume_scores import VOLUME_SCORES, VolumeTranslation, flicker, hausdorff_95, score_volume
+from pipeline.evaluation.volume_scores import VOLUME_SCORES, VolumeTranslation, hausdorff_95, score_volume
 from pipeline.evaluation.water_path import relative_electron_density, spread_directions, water_paths
 
 ONE_MM = (1.0, 1.0, 1.0)
@@ -89,15 +89,3 @@ def test_directions_are_spread_evenly() -> None:
     assert np.linalg.norm(directions, axis=1) == pytest.approx(1)
     assert directions.mean(axis=0) == pytest.approx(0, abs=0.01)
     assert directions.T @ directions / 500 == pytest.approx(np.eye(3) / 3, abs=0.01)
-
-
-def test_flicker_by_hand() -> None:
-    i, j, k = np.indices((20, 20, 20)).astype(float)
-    mask = np.ones((20, 20, 20), bool)
-    assert flicker(10 * i + 10 * j + 10 * k, mask, ONE_MM) == pytest.approx(1)
-    assert flicker(10 * i + 10 * j + 30 * k, mask, ONE_MM) == pytest.approx(3)
-    assert flicker(10 * i + 10 * j + 30 * k, mask, (1, 1, 3)) == pytest.approx(1)
-    assert flicker(30 * i + 10 * j + 10 * k, mask, ONE_MM, axis=0) == pytest.approx(3)
-    striped = np.where(k % 2 == 0, 1000.0, 0.0)
-    mask[:, :, 1::2] = False
-    assert math.isnan(flicker(striped, mask, ONE_MM))  # no two neighbours along k lie inside
