@@ -4,7 +4,7 @@ import gc
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -48,38 +48,31 @@ def params_(schema: Annotated[bool, typer.Option("--schema", help="Print the JSO
 
 
 _MODE = typer.Option(help="if_changed | always | warm_start (go on from the champions' weights).")
+_Mode = Annotated[Literal["if_changed", "always", "warm_start"], _MODE]
 _SET = typer.Option("--set", metavar="KEY=VALUE", help="Change one knob for this retraining only; repeatable.")
-_NOTIFY = typer.Option(help="Whom to tell: an http(s) address, or TYPE/NAME of a Prefect block; repeatable.")
-_TIMEOUT = typer.Option("--timeout", metavar="STAGE=MINUTES", help="Longest time for a stage; repeatable.")
+_Set = Annotated[list[str] | None, _SET]
+_Notify = Annotated[list[str] | None, typer.Option(help="Whom to tell: an http(s) address, or TYPE/NAME of a Prefect block; repeatable.")]
+_Branch = Annotated[str | None, typer.Option(help="Commit each retraining on this branch as well.")]
+_Timeout = Annotated[list[str] | None, typer.Option("--timeout", metavar="STAGE=MINUTES", help="Longest time for a stage; repeatable.")]
 _KEEP = typer.Option(help="How many of the newest retrainings stay whole; ctmr prune for the older ones afterwards. Default: all.")
+_Keep = Annotated[int | None, _KEEP]
 _PORT = typer.Option(min=1, max=65535, help="Port on this machine.")
-_BRANCH = typer.Option(help="Commit each retraining on this branch as well.")
 
 
 @app.command()
 def retrain(
-    mode: Annotated[Literal["if_changed", "always", "warm_start"], _MODE] = "if_changed",
-    set_: Annotated[list[str] | None, _SET] = None,
-    notify: Annotated[list[str] | None, _NOTIFY] = None,
-    branch: Annotated[str | None, _BRANCH] = None,
-    timeout: Annotated[list[str] | None, _TIMEOUT] = None,
-    keep: Annotated[int | None, _KEEP] = None,
+    mode: _Mode = "if_changed",
+    set_: _Set = None,
+    notify: _Notify = None,
+    branch: _Branch = None,
+    timeout: _Timeout = None,
+    keep: _Keep = None,
 ) -> None:
     """Retrain in a worktree of its own where data, params or code changed; no server has to be started."""
-    from pipeline.retraining.settings import check_settings
+    parameters = _parameters(mode, set_, notify, branch, timeout, keep)
+    from pipeline.retraining.flow import retrain_here
 
-    check_settings()
-    from pipeline.retraining.flow import parse_minutes, retrain_here
-
-    retrain_here(
-        paths.project_root(),
-        mode=mode,
-        settings=set_,
-        notify=notify,
-        branch=branch,
-        timeout_minutes=parse_minutes(timeout, paths.project_root()),
-        keep=keep,
-    )
+    retrain_here(paths.project_root(), **parameters)
 
 
 @app.command()
@@ -87,29 +80,29 @@ def schedule(
     cron: Annotated[str, typer.Option(help="When, as minute hour day month weekday.")] = "0 3 * * 1",
     timezone: Annotated[str, typer.Option(help="Where that time is meant, such as Europe/Vienna.")] = "UTC",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of our Prefect server, unless PREFECT_API_URL names one.")] = 4200,
-    mode: Annotated[Literal["if_changed", "always", "warm_start"], _MODE] = "if_changed",
-    set_: Annotated[list[str] | None, _SET] = None,
-    notify: Annotated[list[str] | None, _NOTIFY] = None,
-    branch: Annotated[str | None, _BRANCH] = None,
-    timeout: Annotated[list[str] | None, _TIMEOUT] = None,
-    keep: Annotated[int | None, _KEEP] = None,
+    mode: _Mode = "if_changed",
+    set_: _Set = None,
+    notify: _Notify = None,
+    branch: _Branch = None,
+    timeout: _Timeout = None,
+    keep: _Keep = None,
 ) -> None:
     """Retrain by schedule on this machine until stopped; a run that is due while another still goes is skipped."""
-    from pipeline.retraining.settings import check_settings
+    parameters = _parameters(mode, set_, notify, branch, timeout, keep)
+    from pipeline.retraining.schedule import serve_schedule
+
+    serve_schedule(paths.project_root(), cron, timezone, port, **parameters)
+
+
+def _parameters(mode: _Mode, set_: _Set, notify: _Notify, branch: _Branch, timeout: _Timeout, keep: _Keep) -> dict[str, Any]:
+    """What the flow `retrain` is called with. Raises UserError where Prefect's settings or --timeout cannot be read."""
+    from pipeline.retraining import check_settings
 
     check_settings()
     from pipeline.retraining.flow import parse_minutes
-    from pipeline.retraining.schedule import serve_schedule
 
-    parameters = {
-        "mode": mode,
-        "settings": set_,
-        "notify": notify,
-        "branch": branch,
-        "timeout_minutes": parse_minutes(timeout, paths.project_root()),
-        "keep": keep,
-    }
-    serve_schedule(paths.project_root(), cron, timezone, port, **parameters)
+    minutes = parse_minutes(timeout, paths.project_root())
+    return {"mode": mode, "settings": set_, "notify": notify, "branch": branch, "timeout_minutes": minutes, "keep": keep}
 
 
 @app.command()
@@ -117,7 +110,7 @@ def deploy(
     clones: Annotated[bool, typer.Option("--clones", help="For workers on any host: each clones this commit from git's remote.")] = False,
 ) -> None:
     """Put the deployments of prefect.yaml, and a pool for them, on the server that PREFECT_API_URL names."""
-    from pipeline.retraining.settings import check_settings
+    from pipeline.retraining import check_settings
 
     check_settings()
     from pipeline.retraining.server import deploy as deploy_to_server

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class OnWorker(Generic[Task, Result]):
             raise UserError(f"a worker on {os.uname().nodename} has no {error.filename}; all hosts must see the same data") from None
 
 
-class Submitter:
+class Submitter(Executor):
     """Dask's own executor, as far as `in_order` needs one.
 
     Client.get_executor() was tried: with distributed 2026.8 a future of it never ends where the task's last worker dies while its
@@ -53,9 +54,9 @@ class Submitter:
     def __init__(self, client: "Client") -> None:
         self.client = client
 
-    def submit(self, function: Callable[[Task], Result], task: Task) -> Any:
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Any:
         """A future with `result` and `cancel`."""
-        return self.client.submit(function, task, pure=False)
+        return self.client.submit(fn, *args, **kwargs, pure=False)
 
 
 def run(

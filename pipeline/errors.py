@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,15 @@ from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
 
-from pipeline.addresses import mask_credentials
-
 ERROR_FILE = "CTMR_ERROR_FILE"  # environment variable: the file in which a process that ends on a UserError leaves its facts
+
+
+def mask_credentials(text: str) -> str:
+    """`text` with user, password and secret parameters of every address in it as ***: addresses are shown, logged and kept in reports."""
+    user_and_password = r"(?<=://)(?:[^/\s:@]*:(?!\d+(?:/|\s|$))\S*@|[^/\s]*@)"  # a password may hold / and @, a port may not
+    text = re.sub(user_and_password, "***@", text)
+    text = re.sub(r"(?i)([?&#;][\w-]*(?:pass|pwd|secret|token|key|sig|auth|credential)[\w-]*=)[^&#;\s]+", r"\1***", text)
+    return re.sub(r"(?i)(?<!\S)((?:password|passwd|pwd|secret|token)=)[^&#;\s]+", r"\1***", text)  # libpq's host=db password=...
 
 
 class UserError(Exception):

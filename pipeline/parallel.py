@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pipeline.errors import UserError
 from pipeline.processes import SIGNALS, die_with_parent
@@ -114,15 +114,8 @@ def _begin_worker() -> None:
     die_with_parent()
 
 
-class Submits(Protocol):
-    """What hands out a task: any executor of concurrent.futures."""
-
-    def submit(self, function: Callable[[Task], Result], task: Task, /) -> "Future[Result]":
-        """A future with `result` and `cancel`."""
-
-
 def in_order(
-    executor: Submits,
+    executor: Executor,
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
     ahead: int,
@@ -141,9 +134,8 @@ def in_order(
             yield result
     finally:
         if isinstance(executor, ProcessPoolExecutor):
-            executor.shutdown(
-                cancel_futures=True
-            )  # by the pool's own thread, which a future cancelled beside it would end when workers die
+            # By the pool's own thread, which a future cancelled beside it would end when workers die.
+            executor.shutdown(cancel_futures=True)
         for future in handed_out:
             future.cancel()
 

@@ -10,19 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.sections import (
-    Data,
-    Evaluate,
-    Floors,
-    Kaggle,
-    Phantom,
-    Preprocess,
-    Quality,
-    Register,
-    Section,
-    Split,
-    Window,
-)  # fmt: skip
+from pipeline.sections import Data, Evaluate, Floors, Kaggle, Phantom, Preprocess, Quality, Register, Section, Split, Window
 from pipeline.training_sections import Model, Teacher, Train
 
 __all__ = [
@@ -114,10 +102,10 @@ def _complaint(error: ValidationError, source: str) -> str:
     return f"{where}{value}: {what[0].lower()}{what[1:]}"
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, reader: YAML | None = None) -> Any:
     """Content of a YAML 1.2 file, as DVC reads it: 2e-4 is a number, yes is a word. Raises UserError when it is missing or not YAML."""
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return (reader or YAML(typ="safe")).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run this in the project's folder") from None
     except (YAMLError, UnicodeDecodeError) as error:

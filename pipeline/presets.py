@@ -90,7 +90,9 @@ def apply(names: Sequence[str], settings: Sequence[str] = (), target: Path = pat
     A setting is "dotted.key=value". Raises UserError, leaving `target` as it was, when a preset or a key doesn't exist or the result
     isn't valid.
     """
-    content = _read(target)
+    content = params.read_yaml(target, _yaml())
+    if not isinstance(content, CommentedMap):
+        raise UserError(f"{target}: expected sections such as data: and train:, found {type(content).__name__}")
     wanted = complete(names, folder) if names else {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -111,18 +113,6 @@ def write_complete(chosen: params.Params, target: Path) -> None:
     """Write every knob of `chosen` to `target`, as YAML that `params.load` reads."""
     with target.open("w", encoding="utf-8") as file:
         _yaml().dump(chosen.model_dump(mode="json", by_alias=True), file)
-
-
-def _read(path: Path) -> CommentedMap:
-    try:
-        content = _yaml().load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run this in the project's folder") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(content, CommentedMap):
-        raise UserError(f"{path}: expected sections such as data: and train:, found {type(content).__name__}")
-    return content
 
 
 def _value(key: str, text: str, setting: str) -> Any:

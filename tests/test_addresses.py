@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli, params
-from pipeline.addresses import mask_credentials
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mask_credentials
 from pipeline.tracking import facts
 from tests.tracking import projects
 

@@ -14,10 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline import paths, privacy
-from pipeline.addresses import mask_credentials
 from pipeline.atomic import write_json
 from pipeline.domain import DIRECTIONS, MODALITIES, Interval, error_score
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mask_credentials
 from pipeline.retraining.workspace import Workspace, check_repository, git
 from pipeline.tables import print_table
 

@@ -19,8 +19,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
-from pipeline.addresses import mask_credentials
-from pipeline.errors import UserError, say
+from pipeline.errors import UserError, mask_credentials, say
 from pipeline.processes import begin_service, group
 from pipeline.retraining import own_server, server, workspace
 from pipeline.retraining.flow import retrain

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.addresses import mask_credentials
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mask_credentials
 from pipeline.retraining import graph
 
 GIT_REMOTE = "origin"

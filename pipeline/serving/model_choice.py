@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from pipeline import paths
-from pipeline.addresses import mask_credentials
 from pipeline.domain import Direction, Modality
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mask_credentials
 from pipeline.formats.slices import UnknownValues
 from pipeline.formats.table import read_volume
 from pipeline.serving.translator import Translator

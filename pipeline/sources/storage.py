@@ -9,8 +9,7 @@ from pathlib import PurePosixPath
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
-from pipeline.addresses import mask_credentials
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mask_credentials
 
 _EXTRAS = "pip install 'ctmr[storage]'"
 

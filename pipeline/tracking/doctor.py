@@ -4,8 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.addresses import mask_credentials
-from pipeline.errors import UserError, describe_os_error
+from pipeline.errors import UserError, describe_os_error, mask_credentials
 from pipeline.tracking import folder_checks, store, store_checks
 from pipeline.tracking.folder_checks import Finding
 

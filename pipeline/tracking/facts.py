@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from pipeline import paths, presets, privacy
-from pipeline.addresses import mask_credentials
+from pipeline.errors import mask_credentials
 from pipeline.params import Params
 from pipeline.params import flatten as flatten_section
 from pipeline.sources import provenance

@@ -7,10 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline import paths, presets
-from pipeline.addresses import mask_credentials
 from pipeline.atomic import new_file
 from pipeline.domain import SCORES
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mask_credentials
 from pipeline.tables import print_table
 from pipeline.tracking import promotion, registry, store
 from pipeline.tracking.box_registration import ORIGIN

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 from pipeline import paths
-from pipeline.addresses import mask_credentials
-from pipeline.errors import UserError, say
+from pipeline.errors import UserError, mask_credentials, say
 from pipeline.processes import group
 from pipeline.tracking import store
 

@@ -82,7 +82,7 @@ SETTINGS = {
 @pytest.mark.parametrize(("content", "said"), SETTINGS.values(), ids=SETTINGS)
 def test_prefect_s_own_settings_that_are_damaged_are_one_line(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "profiles.toml").write_bytes(content)
-    code = "from pipeline.errors import user_errors\nfrom pipeline.retraining.settings import check_settings\n"
+    code = "from pipeline.errors import user_errors\nfrom pipeline.retraining import check_settings\n"
     code += "with user_errors(): check_settings()"
     env = {**os.environ, "PREFECT_HOME": str(tmp_path)}
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
