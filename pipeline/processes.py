@@ -66,6 +66,16 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**ours, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}", **(extra or {})}
 
 
+def ask_git(*arguments: str, folder: Path = Path()) -> str:
+    """What git says in `folder`; "" where there is no git, no repository or no answer."""
+    try:
+        command = ["git", "-C", str(folder), *arguments]
+        ended = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return ended.stdout.strip() if ended.returncode == 0 else ""
+
+
 @contextmanager
 def group(
     command: Sequence[str],

@@ -40,12 +40,6 @@ def gather_weights() -> Path | None:
     return target
 
 
-def trained_digests() -> dict[str, str]:
-    """Digest of each generator's weights in models/, by the name under which it is registered."""
-    facts = json.loads(paths.MODEL_JSON.read_text(encoding="utf-8"))["directions"]
-    return {direction.model_name: facts[direction]["sha256"] for direction in DIRECTIONS}
-
-
 def promote_challengers(wanted: dict[str, str]) -> None:
     """Make the challenger with the weights of this digest champion, for each model in `wanted`.
 

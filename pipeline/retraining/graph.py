@@ -23,6 +23,7 @@ import psutil
 import yaml
 
 from pipeline.errors import ERROR_FILE, UserError, read_error
+from pipeline.params import flatten
 from pipeline.processes import group, read_lines, stop_group
 
 if TYPE_CHECKING:
@@ -93,13 +94,9 @@ def read_cached_json(folder: Path, file: Path) -> dict[str, Any]:
 def read_locked_param(folder: Path, stage: str, key: str) -> Any:
     """The value of a param, by its dotted name, that `stage` last ran with; None where dvc.lock has none."""
     with open_graph(folder) as dvc:
-        for dependency in load_stage(dvc, stage).deps:
-            value = dependency.hash_info.value
-            if isinstance(value, dict):  # of params, by the names in dvc.yaml: train, or train.start_from
-                for name, content in value.items():
-                    if key == name or key.startswith(f"{name}."):
-                        return content if key == name else _inside(content, key.removeprefix(f"{name}."))
-    return None
+        values = [dependency.hash_info.value for dependency in load_stage(dvc, stage).deps]
+    # Those of params are dicts, by the names in dvc.yaml: train, or train.start_from.
+    return next((flatten(value)[key] for value in values if isinstance(value, dict) and key in flatten(value)), None)
 
 
 def checkout(folder: Path) -> list[str]:
@@ -151,7 +148,9 @@ def run_stage(
                 if watch:
                     watch.cancel()
         if late:
-            raise _too_late(stage, timeout or 0, list(lines))
+            minutes = (timeout or 0) / 60
+            advice = f'raise timeout_minutes, such as {{"{stage}": {2 * minutes:g}}}'
+            raise StageFailed(stage, f"took longer than {minutes:g} minutes and was stopped; {advice}", list(lines))
         facts = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
         if facts.get("outcome") is None:
             own = read_error(error)
@@ -177,12 +176,6 @@ def open_graph(folder: Path) -> Iterator["Repo"]:
         raise GraphUnreadable(f"{folder}: {_reason(error)}") from error
 
 
-def _inside(content: Any, key: str) -> Any:
-    for part in key.split("."):
-        content = content.get(part) if isinstance(content, dict) else None
-    return content
-
-
 def load_stage(dvc: "Repo", name: str) -> Any:
     """DVC's view of a stage. Raises DvcException when the graph has none of this name."""
     return dvc.stage.load_one(path=str(Path(dvc.root_dir) / "dvc.yaml"), name=name)
@@ -193,12 +186,6 @@ def _has_work(stage: Any, before: list[Any]) -> bool:
     if stage.always_changed:
         return stage.changed_stage() or any(dep.status() for dep in stage.deps) or not all(out.hash_info for out in stage.outs)
     return bool(stage.changed(allow_missing=True, upstream=before))
-
-
-def _too_late(stage: str, timeout: float, lines: list[str]) -> StageFailed:
-    minutes = timeout / 60
-    advice = f'raise timeout_minutes, such as {{"{stage}": {2 * minutes:g}}}'
-    return StageFailed(stage, f"took longer than {minutes:g} minutes and was stopped; {advice}", lines)
 
 
 def _with_this_package() -> str:

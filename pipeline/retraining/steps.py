@@ -11,6 +11,7 @@ from prefect import get_run_logger, task
 from prefect.states import State
 
 from pipeline import params, paths, presets
+from pipeline.domain import DIRECTIONS
 from pipeline.errors import UserError
 from pipeline.retraining import champion, graph, history, sharing, summary, tell, workspace
 from pipeline.retraining.graph import GraphUnreadable, StageFailed, StageResult
@@ -158,7 +159,8 @@ class Retraining:
     def _intend_to_register(self, work: Workspace) -> None:
         """Write down what is about to be registered: a promotion of which nobody saw the end is reported by the next retraining."""
         record = self.record
-        record.champions, record.weights = registry.champions(), champion.trained_digests()
+        record.champions = registry.champions()
+        record.weights = {direction.model_name: registry.weights_digest(direction) for direction in DIRECTIONS}
         summary.read_data(work.folder, record)
         record.registering = True
         self.hide()

@@ -109,7 +109,8 @@ def markdown(record: Record, stages: list[str], picture: str = "", links: dict[s
     """The whole summary; `picture` is the address of the sample grid, `links` name where to read on."""
     parts = [f"# {record.name}: {_outcome(record)}\n\n{_facts(record)}"]
     if record.error:
-        parts.append("## What went wrong\n" + record.error + "\n" + _quoted(record.last_lines))
+        lines = "\n".join(["", "```", *record.last_lines, "```"]) if record.last_lines else ""
+        parts.append(f"## What went wrong\n{record.error}\n{lines}")
     if record.decisions:
         parts.append("## Decision\n" + "\n".join(_decisions(record)))
     if record.scores:
@@ -189,7 +190,3 @@ def _score_table(record: Record) -> str:
         figures = (str(Interval.from_scores(scores, name)) if name in scores else "–" for name in names)
         rows.append(f"| {Direction(direction).arrow} | " + " | ".join(figures) + " |")
     return "\n".join(rows)
-
-
-def _quoted(lines: list[str]) -> str:
-    return "\n```\n" + "\n".join(lines) + "\n```" if lines else ""

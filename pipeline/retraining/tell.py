@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
-from prefect.context import FlowRunContext
 from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
+from prefect.runtime import flow_run
 
 from pipeline import atomic
 from pipeline.errors import say
@@ -98,7 +99,7 @@ def notify(record: Record, text: str, targets: list[str], log: Callable[[str], N
     for number, target in enumerate(targets, 1):
         try:
             if target.startswith(("http://", "https://")):
-                _post(target, content)
+                httpx.post(target, json=content, timeout=WEBHOOK_SECONDS).raise_for_status()
             else:
                 _notify_block(target, subject, text, content)
         except Exception as error:  # whatever a chat service or a block raises, the retraining is done
@@ -111,10 +112,7 @@ def ask_for_approval(record: Record, limit: timedelta) -> tuple[bool, str]:
 
     The flow pauses with the comparison in view.
     """
-    context = FlowRunContext.get()
-    assert context is not None
-    assert context.flow_run is not None
-    run_id, late = context.flow_run.id, threading.Event()
+    run_id, late = UUID(str(flow_run.id)), threading.Event()
 
     def answer_late() -> None:
         late.set()
@@ -158,12 +156,6 @@ def _embed(picture: Path) -> str:
         content = io.BytesIO()
         image.convert("L").save(content, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
-
-
-def _post(address: str, content: dict[str, Any]) -> None:
-    import httpx
-
-    httpx.post(address, json=content, timeout=WEBHOOK_SECONDS).raise_for_status()
 
 
 def _notify_block(name: str, subject: str, text: str, content: dict[str, Any]) -> None:

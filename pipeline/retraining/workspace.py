@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import psutil
 from filelock import FileLock, Timeout
 
-from pipeline import paths
+from pipeline import paths, processes
 from pipeline.errors import UserError, say
 from pipeline.processes import environment
 
@@ -126,13 +126,11 @@ def is_training(repo: Path) -> bool:
     file = repo / paths.TRAINING_LOCK
     if not file.is_file():
         return False
-    lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        with processes.hold_lock(file, "training", wait=0):
+            return False
+    except UserError:
         return True
-    lock.release()
-    return False
 
 
 def share_checkpoints(workspace: Workspace) -> None:

@@ -72,7 +72,7 @@ def _register(uri: str, box: Path) -> "dict[Direction, ModelVersion | None]":
         for key, value in {ORIGIN: IN_THE_BOX, "git.commit": facts.get("commit", "")}.items():
             client.set_model_version_tag(version.name, version.version, key, value)
         versions[direction] = version
-    run.log_folder(box, "box")
+    run.log_files(box, "box")
     run.finish()
     return versions
 

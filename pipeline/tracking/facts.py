@@ -15,6 +15,7 @@ from pipeline import paths, presets, privacy
 from pipeline.errors import mask_credentials
 from pipeline.params import Params
 from pipeline.params import flatten as flatten_section
+from pipeline.processes import ask_git
 from pipeline.sources import provenance
 
 Flat = dict[str, Any]
@@ -46,11 +47,11 @@ def run_name(knobs: Flat, preset: str, now: datetime) -> str:
 
 def tags(knobs: Flat) -> dict[str, str]:
     """Git commit (or why there is none), whether the tree was dirty, digest of DVC's lock for the data, preset, device, DVC experiment."""
-    commit = _git("rev-parse", "--verify", "HEAD")
+    commit = ask_git("rev-parse", "--verify", "HEAD")
     found = {
         "mlflow.source.git.commit": commit,
         "git.commit": commit or f"none: {why_no_commit()}",
-        "git.branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
+        "git.branch": ask_git("rev-parse", "--abbrev-ref", "HEAD"),
         "git.dirty": _dirty() if commit else "",
         "dvc.lock.data": lock_digest(*_BEFORE_TRAINING),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
@@ -116,12 +117,4 @@ def why_no_commit() -> str:
 
 def _dirty() -> str:
     """Whether files that git knows differ from the commit, DVC's lock apart, which the graph itself rewrites."""
-    return str(bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{paths.DVC_LOCK}"))).lower()
-
-
-def _git(*arguments: str) -> str:
-    try:
-        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return ended.stdout.strip() if ended.returncode == 0 else ""
+    return str(bool(ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{paths.DVC_LOCK}"))).lower()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import paths
 from pipeline.atomic import new_file
-from pipeline.processes import environment
+from pipeline.processes import ask_git
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -56,7 +55,7 @@ def cache() -> Iterator[Finding]:
             elif _md5(copy) != digest.removesuffix(".dir"):
                 what = "list of the files in" if is_list else "copy of"
                 told = "replaces it by the whole file in use" if whole else "removes it; then dvc pull, or dvc repro makes it again"
-                mend = partial(_keep, in_use, copy) if whole else partial(_remove, copy)
+                mend = partial(_keep, in_use, copy) if whole else copy.unlink
                 yield Finding(f"DVC's {what} {name} was altered in its cache ({copy})", f"ctmr doctor --fix {told}", mend)
 
 
@@ -84,7 +83,7 @@ def locks() -> Iterator[Finding]:
     for folder in (home, home / paths.RETRAIN_WORK / "workspace"):
         file = folder / ".dvc/tmp/rwlock"
         if file.is_file() and not _is_object(file):
-            yield Finding(f"{file}: damaged", "ctmr doctor --fix removes it", partial(_remove, file))
+            yield Finding(f"{file}: damaged", "ctmr doctor --fix removes it", file.unlink)
 
 
 def worktree() -> Iterator[Finding]:
@@ -92,12 +91,9 @@ def worktree() -> Iterator[Finding]:
     folder = paths.home() / paths.RETRAIN_WORK / "workspace"
     if not folder.is_dir():
         return
-    command = ["git", "-C", str(folder), "rev-parse", "--show-toplevel"]
-    answer = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    if answer.returncode or Path(answer.stdout.strip()).resolve() != folder.resolve():
-        yield Finding(
-            f"{folder}: no git worktree any more", "run ctmr doctor --fix; retraining makes it anew", lambda: shutil.rmtree(folder)
-        )
+    if Path(ask_git("rev-parse", "--show-toplevel", folder=folder)).resolve() != folder.resolve():
+        remedy = "run ctmr doctor --fix; retraining makes it anew"
+        yield Finding(f"{folder}: no git worktree any more", remedy, partial(shutil.rmtree, folder))
 
 
 ALL: tuple[Callable[[], Iterator[Finding]], ...] = (lock_file, cache, outputs, records, locks, worktree)
@@ -143,14 +139,10 @@ def _md5(file: Path) -> str:
 
 def _keep(whole: Path, copy: Path) -> None:
     """Put a whole file into DVC's cache, read-only as DVC keeps it."""
-    _remove(copy)
+    copy.unlink(missing_ok=True)  # read-only
     with new_file(copy) as beside:
         shutil.copyfile(whole, beside)
         beside.chmod(0o444)
-
-
-def _remove(file: Path) -> None:
-    file.unlink(missing_ok=True)
 
 
 def _name(place: Path) -> str:

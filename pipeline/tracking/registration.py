@@ -63,17 +63,26 @@ def register(params: Params) -> dict[Direction, Registered]:
         for direction in DIRECTIONS:
             scores = promotion.test_scores(metrics, direction)
             version = registry.register(run, direction, scores, card.markdown({}), data_digest)
-            if not _is_decided(version, basis := promotion.basis(metrics, drift, params.register_.model_dump())):
+            basis = promotion.basis(metrics, drift, params.register_.model_dump())
+            if registry.decision(version) is None or json.loads(version.tags[DECISION])["basis"] != basis:
                 _decide(run.uri, direction, version, metrics, drift, params, basis)
             _carry_out(run.uri, f"{version.name}/{version.version}", basis)
         registered = {direction: _look_up(run.uri, direction) for direction in DIRECTIONS}
     with new_folder(paths.REGISTER_REPORT) as folder:
-        entries = {direction.model_name: _entry(direction, result, data_digest) for direction, result in registered.items()}
+        entries = {
+            direction.model_name: {
+                "weights": registry.weights_digest(direction),
+                "data": data_digest,
+                "decision": result.decision.to_json(),
+                "champion": result.champion_weights,
+            }
+            for direction, result in registered.items()
+        }
         write_json(folder / paths.VERSIONS_JSON.name, entries)
         (folder / paths.MODEL_CARD.name).write_text(card.markdown(registered), encoding="utf-8")
-    run.log_folder(paths.REGISTER_REPORT, "register")
+    run.log_files(paths.REGISTER_REPORT, "register")
     if paths.STATISTICS_JSON.is_file():
-        run.log_file(paths.STATISTICS_JSON, registry.STATISTICS)
+        run.log_files(paths.STATISTICS_JSON, registry.STATISTICS)
     run.set_tags({"dvc.lock": facts.lock_digest()})
     run.finish()
     for direction in DIRECTIONS:  # so that the first translation need not wait for MLflow
@@ -82,19 +91,15 @@ def register(params: Params) -> dict[Direction, Registered]:
     return registered
 
 
-def _is_decided(version: "ModelVersion", basis: str) -> bool:
-    """Whether `version` was judged on the same facts by the same rule: a repetition decides nothing anew."""
-    return registry.decision(version) is not None and json.loads(version.tags[DECISION])["basis"] == basis
-
-
 def _decide(uri: str, direction: Direction, version: "ModelVersion", metrics: Any, drift: Any, params: Params, basis: str) -> None:
     """Make `version` challenger, hold it against its rivals, write the decision into its tags."""
     client = store.client(uri)
     client.set_registered_model_alias(version.name, registry.CHALLENGER, version.version)
-    rivals = {role: rival for role in (CHAMPION, BEST) if (rival := registry.alias(uri, version.name, role)) is not None}
-    if CHAMPION in rivals and BEST in rivals and str(rivals[CHAMPION].version) == str(rivals[BEST].version):
-        del rivals[BEST]
-    rivals = {role: rival for role, rival in rivals.items() if str(rival.version) != str(version.version)}
+    rivals: dict[str, ModelVersion] = {}
+    for role in (CHAMPION, BEST):
+        rival = registry.alias(uri, version.name, role)
+        if rival is not None and str(rival.version) not in {str(other.version) for other in (version, *rivals.values())}:
+            rivals[role] = rival
     comparisons: dict[str, promotion.Comparison] = {}
     if rivals:
         from pipeline.tracking import contest  # which imports torch
@@ -128,15 +133,6 @@ def _look_up(uri: str, direction: Direction) -> Registered:
         raise UserError(f"{name}: its version was changed or deleted by another program just now; run dvc repro register again")
     number, weights = (str(champion.version), champion.tags.get(WEIGHTS, "")) if champion is not None else ("", "")
     return Registered(str(version.version), decision, json.loads(version.tags[DECISION])["decided"], number, weights)
-
-
-def _entry(direction: Direction, registered: Registered, data_digest: str) -> dict[str, Any]:
-    return {
-        "weights": registry.weights_digest(direction),
-        "data": data_digest,
-        "decision": registered.decision.to_json(),
-        "champion": registered.champion_weights,
-    }
 
 
 def _read(path: Path, stage: str) -> Any:

@@ -54,11 +54,6 @@ class Run:
     _operations: list[Any] = field(default_factory=list)
     _next: float = 0.0  # time.monotonic() before which nothing is sent
 
-    @property
-    def address(self) -> str:
-        """The UI's address after host and port: comparison of all runs, with curves, images and scores."""
-        return store.comparison_address(self.experiment)
-
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Curves: `values` at `step` (images seen)."""
         from mlflow.entities import Metric
@@ -77,17 +72,14 @@ class Run:
         self._tags |= tags
         self._send()
 
-    def log_folder(self, path: Path, artifact_path: str | None = None) -> None:
-        """Every file below `path` as an artifact; waits until they are copied. Said, and left out, where the store does not take them."""
-        self._send(now=True)
-        if not self.begin_with:
-            self._attempt("log_artifacts", str(path), artifact_path)
+    def log_files(self, path: Path, artifact_path: str | None = None) -> None:
+        """A file, or every one below a folder, as artifacts; waits until they are copied.
 
-    def log_file(self, path: Path, artifact_path: str | None = None) -> None:
-        """One file as an artifact; otherwise as `log_folder`."""
+        Said, and left out, where the store does not take them.
+        """
         self._send(now=True)
         if not self.begin_with:
-            self._attempt("log_artifact", str(path), artifact_path)
+            self._attempt("log_artifacts" if path.is_dir() else "log_artifact", str(path), artifact_path)
 
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
         """Send what is left and close the run. Curves that cannot be sent stay in reports/train, from where evaluation sends them."""

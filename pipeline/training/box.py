@@ -9,12 +9,10 @@ params.yaml and origin.json beside them, which say what made them; pipeline/box/
 
 import argparse
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +25,7 @@ from pipeline.dataset import slice_arrays, teacher
 from pipeline.errors import user_errors
 from pipeline.models.fast.precision import be_deterministic, choose_precision, is_deterministic
 from pipeline.params import Params
-from pipeline.processes import Stop
+from pipeline.processes import Stop, ask_git
 from pipeline.training.digest import job_digest
 from pipeline.training.job import write_models
 from pipeline.training.loop import Data, Interrupted, Training, choose_device
@@ -49,15 +47,6 @@ class SampleFolder:
 
     def log_image(self, array: NDArray[np.uint8], key: str, step: int = 0) -> None:
         Image.fromarray(array).save(self.folder / f"{key}.png")
-
-    def log_folder(self, path: Path, artifact_path: str | None = None) -> None:
-        """There is nowhere to copy it."""
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """There is no run to tag."""
-
-    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
-        """There is no run to close."""
 
 
 def train_box(chosen: Params, models: Path, work: Path, stop: Stop) -> tuple[int, int]:
@@ -91,11 +80,12 @@ def train_box(chosen: Params, models: Path, work: Path, stop: Stop) -> tuple[int
 def write_origin(models: Path, chosen: Params, step: int, steps: int, commit: str | None = None) -> None:
     """Write beside the weights in `models` what made them: every param, and origin.json with the git commit of the code (that of this
     copy unless `commit` is given; "changed": files differed from it), the steps done of those planned, torch and the kind of CPU."""
+    here = Path(__file__).parent
     write_json(
         models / paths.BOX_ORIGIN.name,
         {
-            "commit": commit or _git("rev-parse", "HEAD"),
-            "changed": commit is None and bool(_git("status", "--porcelain", "--untracked-files=no")),
+            "commit": commit or ask_git("rev-parse", "HEAD", folder=here),
+            "changed": commit is None and bool(ask_git("status", "--porcelain", "--untracked-files=no", folder=here)),
             "steps": step,
             "planned_steps": steps,
             "torch": torch.__version__,
@@ -103,15 +93,6 @@ def write_origin(models: Path, chosen: Params, step: int, steps: int, commit: st
         },
     )
     presets.write_complete(chosen, models / paths.PARAMS.name)
-
-
-def _git(*arguments: str) -> str:
-    """What git says of this copy of the code; "" where there is no git or no repository."""
-    try:
-        ended = subprocess.run(["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return ended.stdout.strip() if ended.returncode == 0 else ""
 
 
 def main() -> None:

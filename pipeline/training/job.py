@@ -2,9 +2,9 @@
 
 import hashlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import torch
 
@@ -27,14 +27,23 @@ from pipeline.training.progress import show_progress
 if TYPE_CHECKING:
     import pandas as pd
 
-SomeTracker = TypeVar("SomeTracker", bound=Tracker)
+
+class Run(Tracker, Protocol):
+    """What is told of a training beside its curves: the report, facts, and how it ended."""
+
+    def log_files(self, path: Path, artifact_path: str | None = None) -> None: ...
+    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None: ...
+
+
+SomeRun = TypeVar("SomeRun", bound=Run)
 
 
 def train(
     params: Params,
     stop: Stop,
-    start_run: Callable[[Params, str | None], SomeTracker],
-    write_run: Callable[[SomeTracker, Path], None],
+    start_run: Callable[[Params, str | None], SomeRun],
+    write_run: Callable[[SomeRun, Path], None],
 ) -> None:
     """Train and write models/ and reports/train. Raises UserError on a mendable fault; an interrupted job resumes when run again.
 
@@ -87,7 +96,7 @@ def load_training(params: Params, ranks: Ranks) -> Training:
     return Training(params, folder, device, Data.load(params.preprocess.teacher_pairs > 0, with_pairs=with_pairs), ranks)
 
 
-def run_training(training: Training, tracker: Tracker, stop: Stop) -> None:
+def run_training(training: Training, tracker: Run, stop: Stop) -> None:
     """Train to the end in the first process, which alone tracks and shows how it goes."""
     if training.step:
         print(f"going on from step {training.step} of {training.steps}", flush=True)
@@ -102,14 +111,14 @@ def run_training(training: Training, tracker: Tracker, stop: Stop) -> None:
         print(f"ended at step {training.step} of {training.steps}: train.stop_after validations brought nothing better", flush=True)
 
 
-def write_outputs(training: Training, tracker: SomeTracker, write_run: Callable[[SomeTracker, Path], None]) -> None:
+def write_outputs(training: Training, tracker: SomeRun, write_run: Callable[[SomeRun, Path], None]) -> None:
     """The stage's outputs, each complete or not at all."""
     training.save()
     mark_finished(training.folder)
     training.use_best()
     with new_folder(paths.TRAIN_REPORT) as report:
         write_report(report, training)
-        tracker.log_folder(report, "train")
+        tracker.log_files(report, "train")
     with new_folder(paths.MODELS, durable=True) as models:
         write_models(models, training)
         write_run(tracker, models / paths.RUN_JSON.name)

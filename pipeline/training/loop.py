@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -46,9 +46,6 @@ class Tracker(Protocol):
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None: ...
     def log_image(self, array: NDArray[np.uint8], key: str, step: int = 0) -> None: ...
-    def log_folder(self, path: Path, artifact_path: str | None = None) -> None: ...
-    def set_tags(self, tags: Mapping[str, str]) -> None: ...
-    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None: ...
 
 
 @dataclass(frozen=True)

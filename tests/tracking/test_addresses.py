@@ -26,7 +26,7 @@ def test_a_fresh_browser_sees_runs_side_by_side_and_one_run(tmp_path: Path, monk
     run.finish()
     (tmp_path / "served").mkdir()
     with mlflow_server(run.uri, tmp_path / "served") as server, sync_playwright() as playwright:
-        for address in (run.address, store.run_address(run.experiment, run.id)):
+        for address in (store.comparison_address(run.experiment), store.run_address(run.experiment, run.id)):
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)  # each with a profile of its own, empty
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
             page.goto(f"{server}{address}")

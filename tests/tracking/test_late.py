@@ -54,7 +54,7 @@ def test_what_waited_is_sent_when_the_server_comes_up(port: int, tmp_path: Path,
         logged(run, 2 * STEPS)
         (written := Path("reports/train")).mkdir(parents=True)
         (written / "curves.csv").write_text("images,train/cycle\n")
-        run.log_folder(written, "train")
+        run.log_files(written, "train")
         run.finish()
         client = store.client(address)
         history = client.get_metric_history(run.id, "train/cycle")
@@ -69,6 +69,6 @@ def test_what_waited_is_sent_when_the_server_comes_up(port: int, tmp_path: Path,
 def test_away_to_the_end_is_said_and_nothing_fails(port: int, capsys) -> None:
     run = runs.start_run(params.load(), resume=None)
     logged(run, 0)
-    run.log_folder(Path("presets"))
+    run.log_files(Path("presets"))
     run.finish()
     assert "MLflow was away to the end" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def run(folder: Path) -> Run:
         run.log_image(np.full((16, 16), step, np.uint8), "samples", step)
     (folder / "tables").mkdir()
     (folder / "tables/per_slice.csv").write_text("slice,mae\na,0.1\n")
-    run.log_folder(folder / "tables", "tables")
+    run.log_files(folder / "tables", "tables")
     write_run_json(run)
     run.finish()
     return run
@@ -65,7 +65,7 @@ def test_a_run_says_what_it_was(run: Run) -> None:
     assert data.dataset.digest == facts.data_digest()
     assert "train_ct" in data.dataset.profile
     assert "phantom 64px, resnet_6 × 8, 32 images, seed 0" in run.name
-    assert "workflowType=machine_learning" in run.address
+    assert "workflowType=machine_learning" in store.comparison_address(run.experiment)
     experiment = store.client(run.uri).get_experiment(run.experiment)
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
