@@ -31,7 +31,7 @@ from pipeline.models.generator import build_generator
 from pipeline.models.inference import translate
 from pipeline.params import Params
 from pipeline.training.data import Slices
-from pipeline.training.feed import Feed
+from pipeline.training.feed import Data, Feed
 from pipeline.training.simulated_pairs import SimulatedHeads
 
 REFERENCE = "reference float32"
@@ -174,7 +174,7 @@ def bfloat16(plan: Plan, wanted: bool = True) -> torch.autocast:
 
 def new_feed(made: Params, slices: Path, device: torch.device) -> Feed:
     """Slices and simulated heads, held on the card."""
-    return Feed(Slices("train", slices), SimulatedHeads("teacher", slices), made.train, 0, device, ALONE)
+    return Feed(Data(Slices("train", slices), None, SimulatedHeads("teacher", slices), None), made.train, device, ALONE)
 
 
 def measure_volume(plan: Plan) -> Iterator[Row]:

@@ -26,7 +26,8 @@ from pipeline.models.learner import Learner
 from pipeline.models.window import WHOLE
 from pipeline.params import Model
 from pipeline.processes import Stop
-from pipeline.training.loop import Data, Training
+from pipeline.training.feed import Data
+from pipeline.training.loop import Training
 
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
 CPU = torch.device("cpu")

@@ -22,8 +22,8 @@ if __name__ == "__main__":
 from benchmarks.gpu_checks import Untracked
 from pipeline import params, paths, presets
 from pipeline.processes import Stop
-from pipeline.training.feed import Inputs
-from pipeline.training.loop import Data, Training
+from pipeline.training.feed import Data, Inputs
+from pipeline.training.loop import Training
 
 WARM_UP = 5  # first steps of each phase, which fill caches
 

@@ -2,26 +2,29 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.errors import UserError
 from pipeline.params import Model, Preprocess
 
+SomeSection = TypeVar("SomeSection", Model, Preprocess)
+
 
 def load_model(folder: Path) -> Model:
     """What the networks in `folder` are. Raises UserError when model.json does not say it."""
-    try:
-        return Model.model_validate(read_facts(folder)["model"])
-    except (FileNotFoundError, KeyError, ValueError) as error:
-        raise UserError(f"{folder}: no usable model.json ({error}); name a folder with trained models") from None
+    return _load_section(Model, folder, "model")
 
 
 def load_preprocess(folder: Path) -> Preprocess:
     """How the slices were prepared that the models in `folder` were trained on. Raises UserError when model.json does not say it."""
+    return _load_section(Preprocess, folder, "preprocess")
+
+
+def _load_section(kind: type[SomeSection], folder: Path, name: str) -> SomeSection:
     try:
-        return Preprocess.model_validate(read_facts(folder)["preprocess"])
+        return kind.model_validate(read_facts(folder)[name])
     except (FileNotFoundError, KeyError, ValueError) as error:
-        raise UserError(f"{folder}: no usable model.json ({error}); run dvc repro, or name a folder with --model") from None
+        raise UserError(f"{folder}: no usable model.json ({error}); run dvc repro, or name a folder with trained models") from None
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

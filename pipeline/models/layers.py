@@ -1,9 +1,18 @@
 """What generators and discriminators choose by params: norm, upsampling, first weights, and how the contrast comes in."""
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
 
 NORMS: dict[str, type[nn.Module]] = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d, "none": nn.Identity}
-SPREAD = 0.02  # standard deviation or gain of the first weights (arXiv 1703.10593, section 7.1)
+SPREAD = 0.02  # standard deviation of the first weights (arXiv 1703.10593, section 7.1)
+FIRST_WEIGHTS: dict[str, Callable[[Tensor], object]] = {
+    "normal": partial(nn.init.normal_, mean=0.0, std=SPREAD),
+    "xavier": nn.init.xavier_normal_,
+    "kaiming": nn.init.kaiming_normal_,
+    "orthogonal": nn.init.orthogonal_,
+}
 
 
 def make_norm(kind: str, width: int) -> nn.Module:
@@ -39,13 +48,6 @@ def initialise(module: nn.Module, kind: str) -> None:
     if isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, SPREAD)
     elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        if kind == "normal":
-            nn.init.normal_(module.weight, 0.0, SPREAD)
-        elif kind == "xavier":
-            nn.init.xavier_normal_(module.weight)
-        elif kind == "kaiming":
-            nn.init.kaiming_normal_(module.weight)
-        else:
-            nn.init.orthogonal_(module.weight)
+        FIRST_WEIGHTS[kind](module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -26,9 +26,10 @@ from pipeline.errors import user_errors
 from pipeline.models.fast.precision import be_deterministic, choose_precision, is_deterministic
 from pipeline.params import Params
 from pipeline.processes import Stop, ask_git
-from pipeline.training.digest import job_digest
+from pipeline.training.checkpoint import job_digest
+from pipeline.training.feed import Data
 from pipeline.training.job import write_models
-from pipeline.training.loop import Data, Interrupted, Training, choose_device
+from pipeline.training.loop import Interrupted, Training, choose_device
 from pipeline.training.progress import show_progress
 
 PRESET = paths.IN_THE_BOX

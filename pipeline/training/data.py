@@ -4,36 +4,34 @@ They are made on the device that trains, in float32: random numbers are drawn th
 read a step ahead. What must come from the host comes from pinned memory, so that no step waits for it.
 """
 
-from collections.abc import Sequence
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline import paths
 from pipeline.dataset import slice_arrays
-from pipeline.domain import CONTRASTS, MODALITIES
+from pipeline.domain import MODALITIES, encode_contrast
 from pipeline.errors import UserError
 from pipeline.imaging.intensity import CT_HIGHEST, CT_LOWEST, ct_to_unit
 from pipeline.models.cyclegan import Batch
 from pipeline.models.fast import generator_on, send
 from pipeline.models.window import show_through_window
 from pipeline.params import Train
-from pipeline.training.augment import crop, move
 from pipeline.training.render import draw_windows
 from pipeline.training.simulated_pairs import draw_rows, draw_seed
 from pipeline.training.tissue_values import normal, uniform
 
 LEVEL_SCATTER, WIDTH_SCATTER = 4.0, 0.1  # HU, and of the logarithm: how far the windows of files scatter around the usual one
 WINDOWED = 0.5  # share of slices with Hounsfield units that are seen through a window
+TURN = 7.0  # degrees; this and the next two are standard deviations
+SCALE = 0.05
+SHIFT = 0.03  # share of the picture's half side
 CPU = torch.device("cpu")
-
-
-def encode_contrasts(names: Sequence[str]) -> Tensor:
-    """(N, 4): 1 at the named contrast, all zeros where it is unknown."""
-    return torch.tensor([[float(name == known) for known in CONTRASTS] for name in names]).reshape(-1, len(CONTRASTS))
 
 
 class Slices:
@@ -46,7 +44,7 @@ class Slices:
         index = slice_arrays.load_index(folder)
         ct, mr = (index[(index["split"] == split) & (index["modality"] == modality)].sort_values("row") for modality in MODALITIES)
         self.contrast_names: list[str] = mr["contrast"].tolist()
-        self.contrast = encode_contrasts(self.contrast_names)
+        self.contrast = torch.tensor([encode_contrast(name) for name in self.contrast_names])
         self.ct_window = torch.from_numpy(ct[["intensity_low", "intensity_high"]].to_numpy(np.float32, copy=True))  # (N, 2) HU
         self.display_window = slice_arrays.load_preprocessing(folder).ct_window
         self.device = CPU
@@ -127,3 +125,30 @@ def vary(images: tuple[Tensor, ...], train: Train, random: torch.Generator) -> t
     if train.crop:
         images = crop(images, train.crop, random)
     return move(images, random) if train.affine else images
+
+
+def move(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, ...]:
+    """Turn, scale and shift `images`, (N, 1, H, W) in [-1, 1], all alike but each line of a batch otherwise; outside is black."""
+    count = len(images[0])
+    angle = normal((count,), random) * math.radians(TURN)
+    down, across = (1 + normal((2, count), random) * SCALE).unbind()
+    matrix = torch.zeros(count, 2, 3, device=random.device)
+    matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * across, -angle.sin() * across
+    matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * down, angle.cos() * down
+    matrix[:, :, 2] = normal((count, 2), random) * SHIFT
+    return tuple(_resample(image, matrix) for image in images)
+
+
+def crop(images: tuple[Tensor, ...], share: float, random: torch.Generator) -> tuple[Tensor, ...]:
+    """A random part of `images`, (N, 1, H, W) in [-1, 1], the same in all, up to `share` of a side smaller, enlarged to the old size."""
+    count = len(images[0])
+    side = 1 - share * uniform((count,), random)
+    matrix = torch.zeros(count, 2, 3, device=random.device)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = side
+    matrix[:, :, 2] = (2 * uniform((count, 2), random) - 1) * (1 - side)[:, None]
+    return tuple(_resample(image, matrix) for image in images)
+
+
+def _resample(images: Tensor, matrix: Tensor) -> Tensor:
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    return functional.grid_sample(images + 1, grid, align_corners=False) - 1

@@ -1,11 +1,13 @@
 """What each step of a training is given, made on the device that trains or a step ahead."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from pipeline import paths
 from pipeline.models.cyclegan import Batch, Pairs
 from pipeline.models.fast.ranks import Ranks
 from pipeline.params import Train
@@ -18,33 +20,42 @@ Inputs = tuple[Batch | None, Pairs | None, Pairs | None]
 GPU_SHARE = 4  # a quarter of a GPU's free memory may go to slices
 
 
-class Feed:
-    """What each step is given: unpaired slices, simulated pairs and registered ones, where there are some.
+@dataclass(frozen=True)
+class Data:
+    """Slices to train and to validate on, and simulated pairs for both; either may be missing, but not both. `pairs`: registered ones."""
 
-    Unpaired slices begin with the step `unpaired_from`, registered pairs with `registered_from`.
-    """
+    train: Slices | None
+    val: Slices | None
+    teacher: SimulatedHeads | None
+    teacher_val: SimulatedHeads | None
+    pairs: PairedSlices | None = None
+    pairs_val: PairedSlices | None = None
+
+    @classmethod
+    def load(cls, with_teacher: bool, folder: Path = paths.SLICES, with_slices: bool = True, with_pairs: bool = False) -> "Data":
+        train, val = (Slices(kind, folder) if with_slices else None for kind in ("train", "val"))
+        teacher, teacher_val = (SimulatedHeads(kind, folder) if with_teacher else None for kind in ("teacher", paths.HELD_OUT))
+        slices = {"train": train, "val": val} if with_pairs else {}
+        pairs = {split: PairedSlices(some, split, folder) for split, some in slices.items() if some}
+        return cls(train, val, teacher, teacher_val, pairs.get("train") or None, pairs.get("val") or None)
+
+
+class Feed:
+    """What each step is given of `data`: simulated pairs always, registered ones from the step `registered_from` on, unpaired slices from
+    `unpaired_from` on."""
 
     def __init__(
-        self,
-        unpaired: Slices | None,
-        pairs: SimulatedHeads | None,
-        train: Train,
-        unpaired_from: int,
-        device: torch.device,
-        ranks: Ranks,
-        registered: PairedSlices | None = None,
-        registered_from: int = 0,
+        self, data: Data, train: Train, device: torch.device, ranks: Ranks, registered_from: int = 0, unpaired_from: int = 0
     ) -> None:
-        self.unpaired, self.train, self.unpaired_from, self.ranks = unpaired, train, unpaired_from, ranks
-        self.pairs = pairs if train.teacher.weight else None
-        self.registered, self.registered_from = registered, registered_from
+        self.train, self.ranks, self.registered_from, self.unpaired_from = train, ranks, registered_from, unpaired_from
+        self.unpaired, self.registered = data.train, data.pairs
+        self.pairs = data.teacher if train.teacher.weight else None
         self._ahead: ThreadPoolExecutor | None = None
         self._next: dict[int, Future[Inputs]] = {}
         if device.type != "cpu":
             room = whole = torch.cuda.mem_get_info(device)[0] // GPU_SHARE
-            room = unpaired.hold(device, room) if unpaired else room
-            room = self.pairs.hold(device, room) if self.pairs else room
-            room = self.registered.hold(device, room) if self.registered else room
+            for kind in (self.unpaired, self.pairs, self.registered):
+                room = kind.hold(device, room) if kind else room
             if room == whole:
                 self._ahead = ThreadPoolExecutor(1, thread_name_prefix="feed")
 

@@ -20,8 +20,9 @@ from pipeline.models.generator import save_weights
 from pipeline.params import Params
 from pipeline.processes import Stop, hold_lock
 from pipeline.training import launch
-from pipeline.training.digest import forget_finished, job_digest, mark_finished
-from pipeline.training.loop import Data, Tracker, Training, choose_device
+from pipeline.training.checkpoint import forget_finished, job_digest, mark_finished
+from pipeline.training.feed import Data
+from pipeline.training.loop import Tracker, Training, choose_device
 from pipeline.training.progress import show_progress
 
 if TYPE_CHECKING:

@@ -22,12 +22,9 @@ from pipeline.models.learner import Learner
 from pipeline.params import Params, Train
 from pipeline.processes import Stop
 from pipeline.training.checkpoint import parse_checkpoint, read_latest_checkpoint, save_checkpoint
-from pipeline.training.data import Slices
-from pipeline.training.feed import Feed
-from pipeline.training.paired_slices import PairedSlices
+from pipeline.training.feed import Data, Feed
 from pipeline.training.progress import measure_machine
 from pipeline.training.schedule import is_exhausted, linear_rate, scheduled_rate
-from pipeline.training.simulated_pairs import SimulatedHeads
 from pipeline.training.validation import SCORE, draw_samples, validate
 
 LOG_STEPS = 25
@@ -46,26 +43,6 @@ class Tracker(Protocol):
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None: ...
     def log_image(self, array: NDArray[np.uint8], key: str, step: int = 0) -> None: ...
-
-
-@dataclass(frozen=True)
-class Data:
-    """Slices to train and to validate on, and simulated pairs for both; either may be missing, but not both. `pairs`: registered ones."""
-
-    train: Slices | None
-    val: Slices | None
-    teacher: SimulatedHeads | None
-    teacher_val: SimulatedHeads | None
-    pairs: PairedSlices | None = None
-    pairs_val: PairedSlices | None = None
-
-    @classmethod
-    def load(cls, with_teacher: bool, folder: Path = paths.SLICES, with_slices: bool = True, with_pairs: bool = False) -> "Data":
-        train, val = (Slices(kind, folder) if with_slices else None for kind in ("train", "val"))
-        teacher, teacher_val = (SimulatedHeads(kind, folder) if with_teacher else None for kind in ("teacher", paths.HELD_OUT))
-        slices = {"train": train, "val": val} if with_pairs else {}
-        pairs = {split: PairedSlices(some, split, folder) for split, some in slices.items() if some}
-        return cls(train, val, teacher, teacher_val, pairs.get("train") or None, pairs.get("val") or None)
 
 
 @dataclass
@@ -104,8 +81,7 @@ class Training:
         self.teacher_steps = -(-train.teacher.images // train.batch_size)
         self.supervised_steps = self.teacher_steps + -(-train.pairs.images // train.batch_size)
         self.steps = self.supervised_steps + -(-images // train.batch_size)
-        data, starts = self.data, (self.supervised_steps, self.teacher_steps)
-        self.feed = Feed(data.train, data.teacher, train, starts[0], self.device, self.ranks, data.pairs, starts[1])
+        self.feed = Feed(self.data, train, self.device, self.ranks, self.teacher_steps, self.supervised_steps)
         # Only the first process has checkpoints: the others may be on hosts that share no files with it.
         if content := self.ranks.bytes_from_first(read_latest_checkpoint(self.folder) if self.ranks.first else b""):
             state = parse_checkpoint(content)
@@ -167,9 +143,8 @@ class Training:
 
     def _take_step(self) -> dict[str, torch.Tensor]:
         train = self.params.train
-        batch, pairs, registered = self.feed.inputs(
-            self.step
-        )  # made in float32: in bfloat16 the grid of a turn would be off by half a pixel
+        # Made in float32: in bfloat16 the grid of a turn would be off by half a pixel.
+        batch, pairs, registered = self.feed.inputs(self.step)
         if batch is None:
             last = train.learning_rate if self.steps > self.supervised_steps else 0.0
             rate = linear_rate(self.step, self.supervised_steps, train.decay_from, train.teacher.learning_rate, last)

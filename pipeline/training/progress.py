@@ -21,14 +21,8 @@ MIB = 2**20
 def show_progress(steps: Iterator[int], training: "Training") -> None:
     """Run through `steps` and show how they go."""
     console = Console()
-    columns = (
-        TextColumn("train"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-    )
+    counts = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("train"), *counts, TextColumn("{task.fields[state]}"))
     every = max(1, training.steps // PLAIN_LINES)
     first, start = training.step, time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

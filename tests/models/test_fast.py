@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from benchmarks.plain_step import as_pytorch
 from pipeline.models.cyclegan import Batch, CycleGAN, Loss
 from pipeline.models.fast import speed_up, winograd
-from pipeline.models.fast.adam import Adam
 from pipeline.models.fast.precision import allow_tf32
 from pipeline.models.fast.thin import ThinConv2d
-from pipeline.models.fast.update import Minimiser
+from pipeline.models.fast.update import Adam, Minimiser
 from pipeline.models.fast.winograd import WideConv2d
 from pipeline.models.generator import build_generator
 from pipeline.models.learner import Learner

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.training.augment import crop, move
+from pipeline.training.data import crop, move
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from pipeline.models.inference import load_generator
 from pipeline.params import Params
 from pipeline.processes import Stop
 from pipeline.training.box import train_box
-from pipeline.training.digest import job_digest
-from pipeline.training.loop import Data, Training
+from pipeline.training.checkpoint import job_digest
+from pipeline.training.feed import Data
+from pipeline.training.loop import Training
 from tests.training import jobs
 
 CPU = torch.device("cpu")

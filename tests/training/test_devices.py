@@ -11,7 +11,8 @@ from pipeline import params
 from pipeline.domain import DIRECTIONS
 from pipeline.models.inference import load_generator, translate
 from pipeline.processes import Stop
-from pipeline.training.loop import Data, Training
+from pipeline.training.feed import Data
+from pipeline.training.loop import Training
 from tests.training import jobs
 from tests.training.test_loop import Recorder
 from tests.training.test_resume import wait_for

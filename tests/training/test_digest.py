@@ -12,7 +12,7 @@ import yaml
 
 from pipeline import paths
 from pipeline.params import Params
-from pipeline.training import digest
+from pipeline.training import checkpoint
 from tests.training import jobs
 
 CPU = torch.device("cpu")
@@ -29,21 +29,21 @@ def test_what_shapes_the_weights_changes_the_digest(project: Path, monkeypatch: 
     (project / "start").mkdir()
     (project / "start/ct_to_mr.safetensors").write_bytes(b"weights")
     warm = with_train(start_from="start")
-    digests = {"as it is": digest.job_digest(jobs.PARAMS, CPU, "float32"), "warm": digest.job_digest(warm, CPU, "float32")}
+    digests = {"as it is": checkpoint.job_digest(jobs.PARAMS, CPU, "float32"), "warm": checkpoint.job_digest(warm, CPU, "float32")}
     (project / "start/ct_to_mr.safetensors").write_bytes(b"other weights")
-    digests["starting weights"] = digest.job_digest(warm, CPU, "float32")
-    digests["precision"] = digest.job_digest(jobs.PARAMS, CPU, "bfloat16")
-    digests["params"] = digest.job_digest(with_train(seed=5), CPU, "float32")
+    digests["starting weights"] = checkpoint.job_digest(warm, CPU, "float32")
+    digests["precision"] = checkpoint.job_digest(jobs.PARAMS, CPU, "bfloat16")
+    digests["params"] = checkpoint.job_digest(with_train(seed=5), CPU, "float32")
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
-    digests["threads"] = digest.job_digest(jobs.PARAMS, CPU, "float32")
+    digests["threads"] = checkpoint.job_digest(jobs.PARAMS, CPU, "float32")
     torch.set_num_threads(threads)
     with monkeypatch.context() as other:
         other.setattr(torch, "__version__", "9.9")
-        digests["torch"] = digest.job_digest(jobs.PARAMS, CPU, "float32")
+        digests["torch"] = checkpoint.job_digest(jobs.PARAMS, CPU, "float32")
     for split in ("train", "val", "teacher_val"):
         np.save(project / paths.slices(split, "mr"), np.full((3, 32, 32), len(digests), np.uint8))
-        digests[split] = digest.job_digest(jobs.PARAMS, CPU, "float32")
+        digests[split] = checkpoint.job_digest(jobs.PARAMS, CPU, "float32")
     assert len(set(digests.values())) == len(digests), digests
 
 
@@ -52,19 +52,19 @@ def test_all_code_that_train_runs_is_in_the_digest(project: Path, tmp_path: Path
     for name in ("pipeline", "stages"):
         shutil.copytree(jobs.SOURCE / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(jobs.SOURCE / "dvc.yaml", code)
-    monkeypatch.setattr(digest, "CODE", code)
-    before = digest.job_digest(jobs.PARAMS, CPU, "float32")
+    monkeypatch.setattr(checkpoint, "CODE", code)
+    before = checkpoint.job_digest(jobs.PARAMS, CPU, "float32")
     for name in ("pipeline/dataset/slice_arrays.py", "pipeline/models/losses.py", "pipeline/training/loop.py", "stages/train.py"):
         (code / name).write_text((code / name).read_text() + "# changed\n")
-        after = digest.job_digest(jobs.PARAMS, CPU, "float32")
+        after = checkpoint.job_digest(jobs.PARAMS, CPU, "float32")
         assert after != before, name
         before = after
     (code / "pipeline/evaluation/report.py").write_text("")
-    assert digest.job_digest(jobs.PARAMS, CPU, "float32") == before
+    assert checkpoint.job_digest(jobs.PARAMS, CPU, "float32") == before
 
 
 def test_where_it_is_written_and_how_often_it_saves_shapes_nothing(project: Path) -> None:
-    assert digest.job_digest(with_train(checkpoint_seconds=1.0), CPU, "float32") == digest.job_digest(jobs.PARAMS, CPU, "float32")
+    assert checkpoint.job_digest(with_train(checkpoint_seconds=1.0), CPU, "float32") == checkpoint.job_digest(jobs.PARAMS, CPU, "float32")
 
 
 @pytest.mark.timeout(600)

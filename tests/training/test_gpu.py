@@ -14,7 +14,7 @@ from pipeline.models.fast.ranks import ALONE
 from pipeline.models.learner import Learner
 from pipeline.training import data, paired_slices, simulated_pairs
 from pipeline.training.data import Slices
-from pipeline.training.feed import Feed
+from pipeline.training.feed import Data, Feed
 from pipeline.training.paired_slices import PairedSlices
 from pipeline.training.simulated_pairs import SimulatedHeads
 from tests.training import jobs
@@ -73,7 +73,7 @@ def new_learner(**train: object) -> Learner:
 def test_no_step_copies_from_the_host_and_waits(gan_loss: str, tmp_path: Path) -> None:
     folder = jobs.make(tmp_path / "job") / "data/slices"
     train = jobs.PARAMS.train.model_copy(update={"gan_loss": gan_loss, "crop": 0.2, "affine": True})
-    feed = Feed(Slices("train", folder), SimulatedHeads("teacher", folder), train, 0, GPU, ALONE)
+    feed = Feed(Data(Slices("train", folder), None, SimulatedHeads("teacher", folder), None), train, GPU, ALONE)
     learner = new_learner(gan_loss=gan_loss)
     feed.inputs(0)  # the simulator's tables go to the device once
     for step in range(3):
@@ -92,7 +92,7 @@ def test_registered_pairs_come_without_waiting(room: int, tmp_path: Path, monkey
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, room))
     slices = Slices("train", folder)
     train = jobs.PARAMS.train.model_copy(update={"pairs": jobs.PARAMS.train.pairs.model_copy(update={"tolerance": 1})})
-    feed = Feed(slices, None, train, 0, GPU, ALONE, PairedSlices(slices, "train", folder))
+    feed = Feed(Data(slices, None, None, None, PairedSlices(slices, "train", folder)), train, GPU, ALONE)
     learner = new_learner(pairs=train.pairs)
     with Copies() as copies:
         batch, _, registered = feed.inputs(0)
@@ -121,7 +121,7 @@ def test_the_counter_sees_a_copy_that_waits() -> None:
 
 def test_a_training_goes_on_on_the_gpu_from_a_checkpoint_that_was_loaded_to_the_cpu(tmp_path: Path) -> None:
     folder = jobs.make(tmp_path / "job") / "data/slices"
-    feed = Feed(Slices("train", folder), None, jobs.PARAMS.train, 0, GPU, ALONE)
+    feed = Feed(Data(Slices("train", folder), None, None, None), jobs.PARAMS.train, GPU, ALONE)
     first, second = new_learner(), new_learner()
     for step in range(3):
         batch, *_ = feed.inputs(step)

@@ -13,7 +13,8 @@ from pipeline.models.fast.precision import choose_precision
 from pipeline.processes import Stop
 from pipeline.training import loop, validation
 from pipeline.training.data import Slices
-from pipeline.training.loop import Data, Interrupted, Training
+from pipeline.training.feed import Data
+from pipeline.training.loop import Interrupted, Training
 from pipeline.training.schedule import count_falls, is_exhausted, scheduled_rate
 from tests.training import jobs
 

@@ -14,7 +14,8 @@ from pipeline.imaging.intensity import ct_to_unit
 from pipeline.models.cyclegan import Pairs
 from pipeline.models.learner import Learner
 from pipeline.params import Params
-from pipeline.training.loop import Data, Training
+from pipeline.training.feed import Data
+from pipeline.training.loop import Training
 from pipeline.training.paired_slices import PairedSlices
 from pipeline.training.simulated_pairs import SimulatedHeads
 from tests.training import jobs
