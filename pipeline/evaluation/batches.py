@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
@@ -14,9 +14,6 @@ from pipeline.domain import CONTRASTS, Direction, Modality
 from pipeline.errors import UserError
 from pipeline.imaging.intensity import CT_LOWEST, display
 from pipeline.params import Window
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Batch:
     HU from black to white of the display window where the truth is a CT whose file knows Hounsfield units, else NaN.
     """
 
-    rows: "pd.DataFrame"
+    rows: pd.DataFrame
     images: NDArray[np.float32]
     truth: NDArray[np.float32]
     has_truth: NDArray[np.bool_]
@@ -40,7 +37,7 @@ class Batch:
         return replace(self, images=images, truth=truth)
 
 
-def index_of_test_slices(direction: Direction, folder: Path = paths.SLICES) -> "pd.DataFrame":
+def index_of_test_slices(direction: Direction, folder: Path = paths.SLICES) -> pd.DataFrame:
     """Test slices of the source modality, with the contrast of the MR involved: the slice's own, or of its registered partner.
 
     Raises UserError when there are none.
@@ -62,7 +59,7 @@ def index_of_test_slices(direction: Direction, folder: Path = paths.SLICES) -> "
     return slices
 
 
-def split_rows(direction: Direction, size: int, folder: Path = paths.SLICES) -> "list[pd.DataFrame]":
+def split_rows(direction: Direction, size: int, folder: Path = paths.SLICES) -> list[pd.DataFrame]:
     """Lines of the index of the test slices, `size` at a time. Raises UserError when truth and slices do not fit together."""
     index = index_of_test_slices(direction, folder)
     if (index["pair"] >= 0).any():
@@ -74,7 +71,7 @@ def split_rows(direction: Direction, size: int, folder: Path = paths.SLICES) -> 
     return [index.iloc[first : first + size] for first in range(0, len(index), size)]
 
 
-def read_batch(direction: Direction, rows: "pd.DataFrame", folder: Path = paths.SLICES) -> Batch:
+def read_batch(direction: Direction, rows: pd.DataFrame, folder: Path = paths.SLICES) -> Batch:
     """The slices of some lines of the index; only these are in memory."""
     source = slice_arrays.to_float(slice_arrays.load_array("test", direction.source, folder)[rows["row"].to_numpy()])
     has_truth = (rows["pair"] >= 0).to_numpy()

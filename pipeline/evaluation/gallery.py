@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
@@ -15,9 +15,6 @@ from pipeline.evaluation.drawing import as_bytes, colour, draw_scale, stack, wri
 from pipeline.evaluation.scoring import MODEL
 from pipeline.imaging.intensity import display
 from pipeline.models.inference import load_generator, translate
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SMALLEST = 128  # pixels a side that a slice is shown with
 FULL_COLOUR = 0.5  # of brightness: a difference that is shown in full colour
@@ -31,7 +28,7 @@ class Example:
     caption: str
 
 
-def choose_examples(rows: "pd.DataFrame", direction: Direction, count: int) -> list[Example]:
+def choose_examples(rows: pd.DataFrame, direction: Direction, count: int) -> list[Example]:
     """At most `count` slices: the best, the median and the worst ones, by the error inside the head."""
     model = rows[(rows["direction"] == direction.value) & (rows["method"] == MODEL)]
     has_truth = "mae" in model and model["mae"].notna().any()

@@ -5,7 +5,8 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from pipeline import paths
 from pipeline.dataset import manifest, prepare_slices, slice_arrays
@@ -18,9 +19,6 @@ from pipeline.models.folder import load_preprocess
 from pipeline.params import Params, Preprocess
 from pipeline.sources.layout import stem
 from pipeline.sources.table import download
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def evaluate_pairs(
@@ -52,7 +50,7 @@ def evaluate_pairs(
 
 def store_pairs(
     source: Path, raw: Path, slices: Path, params: Params, preprocess: Preprocess, patient: str | None = None, contrast: str | None = None
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Bring the pairs in `source` to the folder `raw`, and prepare them as test slices in the new store `slices`, whose index it gives.
 
     Arguments and errors as for `evaluate_pairs`.
@@ -95,7 +93,7 @@ def _pair_by_name(raw: Path, source: Path) -> None:
         writer.writerows([*(names[modality][name].relative_to(raw).as_posix() for modality in MODALITIES), "", ""] for name in both)
 
 
-def _select_pairs(table: "pd.DataFrame", source: Path, patient: str | None, contrast: str | None) -> "pd.DataFrame":
+def _select_pairs(table: pd.DataFrame, source: Path, patient: str | None, contrast: str | None) -> pd.DataFrame:
     """The manifest's lines of pairs with a head in both pictures, as test slices with group and contrast."""
     heads = table[(table["pair"] >= 0) & (table["head_share"] > 0)]
     modalities = heads.groupby("pair")["modality"].nunique()

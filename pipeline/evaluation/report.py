@@ -2,8 +2,8 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pandas as pd
 from PIL import Image
 
 from pipeline import paths
@@ -15,14 +15,11 @@ from pipeline.evaluation import report_page
 from pipeline.evaluation.gallery import choose_examples, draw_lines, draw_page
 from pipeline.evaluation.other_model import check_comparable
 from pipeline.evaluation.planted_lesions import score_lesions
-from pipeline.evaluation.results import Evaluation, table, to_metrics
+from pipeline.evaluation.results import Evaluation, to_metrics
 from pipeline.evaluation.scoring import MODEL, score_models
 from pipeline.evaluation.volume_pairs import VolumeScores
 from pipeline.models.folder import load_preprocess
 from pipeline.params import Evaluate
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 FILES = {  # that the folder of an evaluation may hold
@@ -59,7 +56,7 @@ def evaluate(
     """
     box = _comparable_box(box, slices, models)
     results = score_models(params, slices, models, box=box)
-    rows = table(results)
+    rows = pd.DataFrame([row for result in results for row in result.rows])
     metrics = to_metrics(results, rows) | {"lesions": score_lesions(models)}
     if box is not None:
         metrics["box"] = {"pixels": load_preprocess(box).pixels}
@@ -95,7 +92,7 @@ def _comparable_box(box: Path | None, slices: Path, models: Path) -> Path | None
     return box
 
 
-def rank_errors(rows: "pd.DataFrame") -> "pd.DataFrame":
+def rank_errors(rows: pd.DataFrame) -> pd.DataFrame:
     """The model's errors slice by slice, from best to worst, for `dvc plots`."""
     model = rows[rows["method"] == MODEL].dropna(axis="columns", how="all")
     name = error_score(dict.fromkeys(model.columns))

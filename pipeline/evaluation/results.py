@@ -3,18 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline.domain import HEAD_BRIGHTNESS, SCORES, Direction, Interval, error_score
 from pipeline.errors import UserError
 from pipeline.evaluation.brain_window import LEVELS
 from pipeline.evaluation.intervals import compare, mean_interval
 from pipeline.evaluation.scoring import MODEL, DirectionScores
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COMPARED = ("mae", "psnr", "ssim", "correlation")  # scores against truth in which model and baselines are laid side by side
 
@@ -24,7 +22,7 @@ class Evaluation:
     """What an evaluation gives back: `metrics` as in metrics.json, a row a slice and method, and the folder that it wrote."""
 
     metrics: dict[str, Any]
-    rows: "pd.DataFrame"
+    rows: pd.DataFrame
     folder: Path
 
     def error(self, direction: Direction) -> tuple[str, Interval]:
@@ -34,14 +32,7 @@ class Evaluation:
         return name, Interval.from_scores(scores, name)
 
 
-def table(results: list[DirectionScores]) -> "pd.DataFrame":
-    """All rows of all directions."""
-    import pandas as pd
-
-    return pd.DataFrame([row for result in results for row in result.rows])
-
-
-def summarise(rows: "pd.DataFrame") -> dict[str, float]:
+def summarise(rows: pd.DataFrame) -> dict[str, float]:
     """Mean of every score over groups, with `_low` and `_high` of its 95 % interval where it has one; only scores that some slice has."""
     scores: dict[str, float] = {}
     for name in [column for column in rows.columns if rows[column].dtype == np.float64]:
@@ -51,7 +42,7 @@ def summarise(rows: "pd.DataFrame") -> dict[str, float]:
     return scores
 
 
-def to_metrics(results: list[DirectionScores], rows: "pd.DataFrame") -> dict[str, Any]:
+def to_metrics(results: list[DirectionScores], rows: pd.DataFrame) -> dict[str, Any]:
     """What metrics.json holds but the lesions: scores of model and baselines, comparisons, the model's by contrast and level.
 
     Raises UserError where no test slice shows a head.
@@ -81,11 +72,11 @@ def to_metrics(results: list[DirectionScores], rows: "pd.DataFrame") -> dict[str
     return metrics
 
 
-def _of_method(rows: "pd.DataFrame", direction: Direction, method: str) -> "pd.DataFrame":
+def _of_method(rows: pd.DataFrame, direction: Direction, method: str) -> pd.DataFrame:
     return rows[(rows["direction"] == direction.value) & (rows["method"] == method)]
 
 
-def _baselines(rows: "pd.DataFrame", direction: Direction) -> list[str]:
+def _baselines(rows: pd.DataFrame, direction: Direction) -> list[str]:
     return sorted(set(rows.loc[rows["direction"] == direction.value, "method"]) - {MODEL})
 
 
@@ -99,7 +90,7 @@ def _count_undefined(result: DirectionScores) -> dict[str, dict[str, int]]:
 
 
 def differences(
-    model: "pd.DataFrame", baseline: "pd.DataFrame", comparisons: int, key: str = "slice_id", scores: Sequence[str] = COMPARED
+    model: pd.DataFrame, baseline: pd.DataFrame, comparisons: int, key: str = "slice_id", scores: Sequence[str] = COMPARED
 ) -> dict[str, Any]:
     """Model minus baseline on what has the same `key`, score by score, with the verdict; `comparisons` verdicts are shown together."""
     both = model.merge(baseline, on=key, suffixes=("", "_baseline"))

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -32,9 +33,6 @@ from pipeline.models.inference import load_generator, translate
 from pipeline.models.uncertainty import estimate_uncertainty
 from pipeline.parallel import in_parallel
 from pipeline.params import Evaluate, Window
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MODEL = "model"  # the method that stands beside the baselines
 BOX = "box"  # the method that is the model in the box
@@ -108,7 +106,7 @@ class Chunk:
     """
 
     direction: Direction
-    rows: "pd.DataFrame"
+    rows: pd.DataFrame
     at_once: int
     window: Window
     with_uncertainty: frozenset[int]
@@ -179,7 +177,8 @@ def _split(direction: Direction, batch_size: int, stores: Stores) -> list[Chunk]
     at_once = min(batch_size, max(1, PIXELS_AT_ONCE // pixels))
     parts = split_rows(direction, at_once, stores.slices)
     paired = [row for part in parts for row in part.loc[part["pair"] >= 0, "row"].tolist()]
-    with_uncertainty = _evenly_spread(paired, UNCERTAINTY_SLICES)
+    places = np.linspace(0, len(paired) - 1, min(UNCERTAINTY_SLICES, len(paired))).round().astype(int)
+    with_uncertainty = {paired[place] for place in places}
     window, run = slice_arrays.load_preprocessing(stores.slices).ct_window, uuid4().hex
     return [Chunk(direction, rows, at_once, window, frozenset(with_uncertainty.intersection(rows["row"])), stores, run) for rows in parts]
 
@@ -256,8 +255,3 @@ def _uncertainties(generator: Generator, batch: Batch, predictions: Images, rows
     contrast = [batch.contrast[i] for i in places]
     work = partial(translate, generator, contrast=contrast, batch_size=len(places))
     return dict(zip(places, estimate_uncertainty(work, batch.images[places], predictions[places]), strict=True))
-
-
-def _evenly_spread(rows: list[int], most: int) -> set[int]:
-    """At most `most` of `rows`."""
-    return {rows[i] for i in np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)}

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -21,9 +22,6 @@ from pipeline.formats.table import read_stack, recognise
 from pipeline.formats.volume import Volume
 from pipeline.imaging.regrid import onto_grid, same_grid
 from pipeline.sources.layout import mask_of, stem
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Translate = Callable[[Volume], NDArray[np.float32]]  # an MR volume to CT in HU on the same voxels
 ERROR = "volume_mae_hu"
@@ -53,7 +51,7 @@ class VolumePair:
 class VolumeScores:
     """A row a pair and method, and by pair what a person should know before believing its scores."""
 
-    rows: "pd.DataFrame"
+    rows: pd.DataFrame
     warnings: dict[str, str] = field(default_factory=dict)
 
     def to_metrics(self) -> dict[str, Any]:
@@ -70,7 +68,7 @@ class VolumeScores:
         return metrics | {"difference": {method: content for method, content in compared.items() if content}}
 
 
-def find_volume_pairs(raw: Path, slices: "pd.DataFrame") -> list[VolumePair]:
+def find_volume_pairs(raw: Path, slices: pd.DataFrame) -> list[VolumePair]:
     """Pairs of volumes among the paired ones of `slices`, lines of an index (path, modality, frame, group, pair) below the folder `raw`."""
     paired = slices[slices["pair"] >= 0]
     ct, mr = (paired[paired["modality"] == modality] for modality in MODALITIES)
@@ -90,8 +88,6 @@ def score_volume_pairs(pairs: Sequence[VolumePair], translations: Mapping[str, T
 
     A pair whose CT is a picture of a window is left out with a warning. Raises UserError naming the pair that cannot be scored else.
     """
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     warnings = {}
     for pair in pairs:

@@ -51,14 +51,9 @@ def hausdorff_95(prediction: Mask, truth: Mask, voxel_size: tuple[float, float, 
         diagonal = float(np.linalg.norm(np.array(truth.shape) * voxel_size))
         return float("nan") if not prediction.any() and not truth.any() else diagonal
     box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]
-    surfaces = [_surface(mask[box]) for mask in (prediction, truth)]
+    surfaces = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (prediction, truth)]
     distances = [ndimage.distance_transform_edt(~surface, sampling=voxel_size) for surface in surfaces]
     return float(max(np.percentile(distances[1][surfaces[0]], 95), np.percentile(distances[0][surfaces[1]], 95)))
-
-
-def _surface(mask: Mask) -> Mask:
-    """Voxels of `mask` with a neighbour outside of it."""
-    return mask & ~ndimage.binary_erosion(mask)
 
 
 VOLUME_SCORES: Mapping[str, Callable[[VolumeTranslation], float]] = {

@@ -127,7 +127,9 @@ def run_stage(
         answer, error = Path(answers) / "answer.json", Path(answers) / "error.json"
         # -P: this file as it runs here, not that of the worktree, which may be years old. The stage itself is the worktree's.
         command = [sys.executable, "-P", "-m", "pipeline.retraining.graph", stage, str(answer), *(["--force"] if force else [])]
-        told = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _with_this_package(), ERROR_FILE: str(error), **(env or {})}
+        package = str(Path(__file__).parents[2])  # found by this, installed or not
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        told = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path, ERROR_FILE: str(error), **(env or {})}
         with group(command, folder, env=told, grace=GRACE) as process:
 
             def stop_late() -> None:
@@ -186,11 +188,6 @@ def _has_work(stage: Any, before: list[Any]) -> bool:
     if stage.always_changed:
         return stage.changed_stage() or any(dep.status() for dep in stage.deps) or not all(out.hash_info for out in stage.outs)
     return bool(stage.changed(allow_missing=True, upstream=before))
-
-
-def _with_this_package() -> str:
-    """PYTHONPATH by which this package is found, installed or not."""
-    return os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
 
 
 def _reason(error: BaseException) -> str:

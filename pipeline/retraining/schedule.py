@@ -43,7 +43,8 @@ def serve_schedule(folder: Path, cron: str, timezone: str, port: int, **paramete
             given, kind = {"folder": str(folder), **parameters}, EntrypointType.MODULE_PATH
             # Prefect's types name a coroutine as well; here, outside of an event loop, both calls give their result.
             deployment: Any = retrain.to_deployment(name, schedule=schedule, entrypoint_type=kind, parameters=given)  # type: ignore[arg-type]
-            say(f"{name}: {cron} ({timezone}), Prefect at {_page()}; Ctrl-C stops it")
+            page = mask_credentials(str(PREFECT_API_URL.value())).removesuffix("/api")
+            say(f"{name}: {cron} ({timezone}), Prefect at {page}; Ctrl-C stops it")
             start_due_runs(deployment.apply(), lambda run: _execute(folder, run))
     except KeyboardInterrupt:
         say("the schedule is stopped, a retraining at work with it; the next one goes on from its checkpoint")
@@ -115,10 +116,6 @@ def _next_due(client: SyncPrefectClient, deployment: UUID) -> UUID | None:
         why = f"skipped: it was due at {since:%d %b %H:%M:%S} UTC, when nobody was there to start it"
         client.set_flow_run_state(run, Cancelled(name="Skipped", message=why), force=True)
     return due[len(overdue)][1] if due else None
-
-
-def _page() -> str:
-    return mask_credentials(str(PREFECT_API_URL.value())).removesuffix("/api")
 
 
 def _interrupt(*_: object) -> None:

@@ -48,11 +48,13 @@ def run_name(knobs: Flat, preset: str, now: datetime) -> str:
 def tags(knobs: Flat) -> dict[str, str]:
     """Git commit (or why there is none), whether the tree was dirty, digest of DVC's lock for the data, preset, device, DVC experiment."""
     commit = ask_git("rev-parse", "--verify", "HEAD")
+    # DVC's lock apart, which the graph itself rewrites.
+    changed = ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{paths.DVC_LOCK}")
     found = {
         "mlflow.source.git.commit": commit,
         "git.commit": commit or f"none: {why_no_commit()}",
         "git.branch": ask_git("rev-parse", "--abbrev-ref", "HEAD"),
-        "git.dirty": _dirty() if commit else "",
+        "git.dirty": str(bool(changed)).lower() if commit else "",
         "dvc.lock.data": lock_digest(*_BEFORE_TRAINING),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
         "preset": preset_of(knobs) or "custom",
@@ -113,8 +115,3 @@ def why_no_commit() -> str:
         return ""
     reasons = {"dubious ownership": "the repository belongs to another user", "not a git repository": "no git repository"}
     return next((reason for words, reason in reasons.items() if words in ended.stderr), "no commit yet")
-
-
-def _dirty() -> str:
-    """Whether files that git knows differ from the commit, DVC's lock apart, which the graph itself rewrites."""
-    return str(bool(ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{paths.DVC_LOCK}"))).lower()

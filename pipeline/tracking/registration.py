@@ -69,15 +69,7 @@ def register(params: Params) -> dict[Direction, Registered]:
             _carry_out(run.uri, f"{version.name}/{version.version}", basis)
         registered = {direction: _look_up(run.uri, direction) for direction in DIRECTIONS}
     with new_folder(paths.REGISTER_REPORT) as folder:
-        entries = {
-            direction.model_name: {
-                "weights": registry.weights_digest(direction),
-                "data": data_digest,
-                "decision": result.decision.to_json(),
-                "champion": result.champion_weights,
-            }
-            for direction, result in registered.items()
-        }
+        entries = {direction.model_name: _entry(direction, result, data_digest) for direction, result in registered.items()}
         write_json(folder / paths.VERSIONS_JSON.name, entries)
         (folder / paths.MODEL_CARD.name).write_text(card.markdown(registered), encoding="utf-8")
     run.log_files(paths.REGISTER_REPORT, "register")
@@ -133,6 +125,11 @@ def _look_up(uri: str, direction: Direction) -> Registered:
         raise UserError(f"{name}: its version was changed or deleted by another program just now; run dvc repro register again")
     number, weights = (str(champion.version), champion.tags.get(WEIGHTS, "")) if champion is not None else ("", "")
     return Registered(str(version.version), decision, json.loads(version.tags[DECISION])["decided"], number, weights)
+
+
+def _entry(direction: Direction, registered: Registered, data_digest: str) -> dict[str, Any]:
+    decision, weights = registered.decision.to_json(), registry.weights_digest(direction)
+    return {"weights": weights, "data": data_digest, "decision": decision, "champion": registered.champion_weights}
 
 
 def _read(path: Path, stage: str) -> Any:

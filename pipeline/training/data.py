@@ -112,16 +112,11 @@ def scale_stored(stored: Tensor, dtype: np.dtype) -> Tensor:
     return (stored.float() / np.iinfo(dtype).max).unsqueeze(1) * 2 - 1
 
 
-def _flip(images: tuple[Tensor, ...], random: torch.Generator) -> tuple[Tensor, ...]:
-    """Half of the lines left for right, the same in all `images`."""
-    flipped = torch.rand(len(images[0]), 1, 1, 1, generator=random, device=random.device) < 0.5
-    return tuple(torch.where(flipped, image.flip(-1), image) for image in images)
-
-
 def vary(images: tuple[Tensor, ...], train: Train, random: torch.Generator) -> tuple[Tensor, ...]:
-    """`images` flipped, cropped and moved as `train` says, all alike."""
+    """`images` flipped (half of the lines), cropped and moved as `train` says, all alike."""
     if train.flip:
-        images = _flip(images, random)
+        flipped = torch.rand(len(images[0]), 1, 1, 1, generator=random, device=random.device) < 0.5
+        images = tuple(torch.where(flipped, image.flip(-1), image) for image in images)
     if train.crop:
         images = crop(images, train.crop, random)
     return move(images, random) if train.affine else images

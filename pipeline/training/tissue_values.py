@@ -163,9 +163,8 @@ def _mprage(t1: Tensor, tr: Tensor, ti: Tensor, angle: Tensor, spacing: Tensor) 
 
 def _scatter(count: int, random: torch.Generator) -> Tensor:
     """Factors (4, N, T) of density, T1, T1 with agent and T2."""
-    parts = []
-    for scanner, each in zip(SCANNER, EACH, strict=True):
-        parts.append(scanner * normal((count, 1), random) + each * normal((count, len(Tissue)), random))
+    scatter = zip(SCANNER, EACH, strict=True)
+    parts = [shared * normal((count, 1), random) + own * normal((count, len(Tissue)), random) for shared, own in scatter]
     return torch.exp(torch.stack(parts))
 
 

@@ -31,7 +31,7 @@ class ThinConv2d(nn.Conv2d):
         """Each window as a column, times the kernels."""
         columns = functional.unfold(image, self.weight.shape[2:])
         result = torch.bmm(self.weight.flatten(1).expand(len(image), -1, -1), columns)
-        return self._add_bias(result.unflatten(2, self._result_sides(image)))
+        return self._add_bias(result.unflatten(2, (image.shape[2] - self.weight.shape[2] + 1, image.shape[3] - self.weight.shape[3] + 1)))
 
     def _scatter(self, image: Tensor) -> Tensor:
         """Each pixel times the kernel, turned round, which is added where the window lies that it belongs to."""
@@ -40,9 +40,6 @@ class ThinConv2d(nn.Conv2d):
         spread = torch.bmm(kernels.expand(len(image), -1, -1), image.flatten(2))
         whole = functional.fold(spread.float(), (height + down - 1, width + across - 1), (down, across))
         return self._add_bias(whole[..., down - 1 : height, across - 1 : width])
-
-    def _result_sides(self, image: Tensor) -> tuple[int, int]:
-        return image.shape[2] - self.weight.shape[2] + 1, image.shape[3] - self.weight.shape[3] + 1
 
     def _add_bias(self, result: Tensor) -> Tensor:
         return result if self.bias is None else result + self.bias[:, None, None]
