@@ -199,8 +199,7 @@ def evaluate(
     examples: Annotated[int | None, typer.Option(min=1, help="Slices a picture: best, median, worst. Default: evaluate.examples.")] = None,
 ) -> None:
     """Score the trained models on registered pairs that no training saw, beside the baselines."""
-    from pipeline.evaluation.registered_pairs import evaluate_pairs
-    from pipeline.evaluation.terminal import print_scores
+    from pipeline.evaluation.registered_pairs import evaluate_pairs, print_scores
     from pipeline.params import load
     from pipeline.serving.hounsfield import hounsfield_translations
     from pipeline.serving.model_choice import choose_folder

@@ -79,19 +79,11 @@ def _register(uri: str, box: Path) -> "dict[Direction, ModelVersion | None]":
 
 def _begin(uri: str, box: Path, origin: dict[str, Any]) -> Run:
     """A run with the params and the commit that made the weights, not those of this folder."""
-    from mlflow.entities import Param
-
-    client, experiment = store.client(uri), store.experiment_id(uri)
-    commit = str(origin.get("commit", ""))
-    tags = {ORIGIN: IN_THE_BOX, runs.PROCESS: runs.process_name(), "git.commit": commit, "mlflow.source.git.commit": commit}
+    commit, params = str(origin.get("commit", "")), box / paths.PARAMS.name
+    tags = {ORIGIN: IN_THE_BOX, "git.commit": commit, "mlflow.source.git.commit": commit}
     tags |= {"preset": paths.IN_THE_BOX, "mlflow.source.name": "python -m pipeline.training.box", "mlflow.source.type": "LOCAL"}
-    run_id = client.create_run(
-        experiment, run_name="model in the box", tags={key: value for key, value in tags.items() if value}
-    ).info.run_id
-    params = box / paths.PARAMS.name
-    if params.is_file():
-        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flatten(read_yaml(params)).items()])
-    return Run(run_id, "model in the box", experiment, uri)
+    knobs = flatten(read_yaml(params)) if params.is_file() else {}
+    return runs.create(uri, "model in the box", {key: value for key, value in tags.items() if value}, knobs)
 
 
 def _look_up(uri: str, direction: Direction, known: bool, box: Path) -> BoxVersion:

@@ -20,6 +20,7 @@ from pipeline.evaluation.other_model import check_comparable, translate_resized
 from pipeline.evaluation.similarity import inside_head, mae
 from pipeline.imaging.intensity import display
 from pipeline.models.folder import load_preprocess
+from pipeline.models.generator import Generator
 from pipeline.models.inference import load_generator
 from pipeline.params import Params, Preprocess
 from pipeline.tracking import registry, store
@@ -27,8 +28,6 @@ from pipeline.tracking.promotion import Comparison
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-
-    from pipeline.models.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Errors:
 class Model:
     """A generator, the one of the same training that leads back, and how their slices were prepared."""
 
-    there: "Generator"
-    back: "Generator"
+    there: Generator
+    back: Generator
     preprocess: Preprocess
 
     @classmethod

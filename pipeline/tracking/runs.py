@@ -150,7 +150,7 @@ def begin(params: Params, resume: str | None = None, extra_tags: Mapping[str, st
 
     Logs parameters as in params.yaml, tags (commit, dirty tree, DVC lock, preset, device) and the data set with its digest.
     """
-    from mlflow.entities import Dataset, DatasetInput, Param
+    from mlflow.entities import Dataset, DatasetInput
 
     uri = store.tracking_uri()
     with store.errors(uri):
@@ -161,14 +161,22 @@ def begin(params: Params, resume: str | None = None, extra_tags: Mapping[str, st
             return known
         knobs = facts.flatten(params)
         name = facts.run_name(knobs, facts.preset_of(knobs), datetime.now())
-        tags = facts.tags(knobs) | {PROCESS: process_name()} | ({ORIGINAL_RUN: resume} if resume else {}) | dict(extra_tags or {})
-        experiment = store.experiment_id(uri)
-        run_id = client.create_run(experiment, run_name=name, tags=tags).info.run_id
-        client.log_batch(run_id, params=[Param(key, str(value)[:LONGEST_VALUE]) for key, value in knobs.items()])
+        tags = facts.tags(knobs) | ({ORIGINAL_RUN: resume} if resume else {}) | dict(extra_tags or {})
+        run = create(uri, name, tags, knobs)
         data = facts.data_set()
         if data["digest"]:
             entry = Dataset(data["name"], data["digest"], "local", data["source"], profile=data["profile"])
-            client.log_inputs(run_id, [DatasetInput(entry)])
+            client.log_inputs(run.id, [DatasetInput(entry)])
+    return run
+
+
+def create(uri: str, name: str, tags: Mapping[str, str], knobs: Mapping[str, Any]) -> Run:
+    """A new run of the project's experiment, written by this process, with these tags and the `knobs` as parameters."""
+    from mlflow.entities import Param
+
+    client, experiment = store.client(uri), store.experiment_id(uri)
+    run_id = client.create_run(experiment, run_name=name, tags={**tags, PROCESS: process_name()}).info.run_id
+    client.log_batch(run_id, params=[Param(key, str(value)[:LONGEST_VALUE]) for key, value in knobs.items()])
     return Run(run_id, name, experiment, uri)
 
 
