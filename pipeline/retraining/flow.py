@@ -21,7 +21,7 @@ from pipeline.processes import ends_with_parent
 from pipeline.retraining import own_server, prune, server, summary, tell, workspace
 from pipeline.retraining.graph import StageFailed, stage_names
 from pipeline.retraining.history import Record
-from pipeline.retraining.steps import Mode, Retraining, check_timeouts, report_interrupted
+from pipeline.retraining.steps import Mode, Retraining, check_timeouts, report_interrupted, settle
 from pipeline.retraining.workspace import Busy, TrainingByHand
 from pipeline.tables import print_table
 
@@ -93,8 +93,9 @@ def _run(retraining: Retraining, targets: list[str]) -> "State[Any]":
     except Exception as error:
         record.outcome, record.error = "failed", str(error)
         record.last_lines = error.lines if isinstance(error, StageFailed) else []
-        with suppress(UserError):  # the store is away: the next retraining looks
-            retraining.settle()
+        if record.registering and retraining.work:
+            with suppress(UserError):  # the store is away: the next retraining looks
+                settle(record, retraining.work.folder)
         if not isinstance(error, UserError):
             raise
         retraining.hide()

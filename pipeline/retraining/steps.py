@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -53,26 +54,25 @@ def look_task(used: Provenance | None) -> News:
     return news
 
 
+@dataclass
 class Retraining:
     """One retraining: what it is to do, its workspace once there is one, and the record that it fills."""
 
-    def __init__(
-        self,
-        repo: Path,
-        record: Record,
-        branch: str | None,
-        approval_time: timedelta,
-        timeout_minutes: dict[str, float],
-        again_seconds: list[float] | None,
-        share: bool = False,
-    ) -> None:
-        self.repo, self.record, self.branch, self.approval_time, self.share = repo, record, branch, approval_time, share
-        self.timeout_minutes = {**TIMEOUT_MINUTES, **timeout_minutes}
-        again = AGAIN_SECONDS if again_seconds is None else again_seconds
+    repo: Path
+    record: Record
+    branch: str | None
+    approval_time: timedelta
+    timeout_minutes: dict[str, float]
+    again_seconds: list[float] | None
+    share: bool = False
+    work: Workspace | None = None
+    data_folder: str | None = None
+
+    def __post_init__(self) -> None:
+        self.timeout_minutes = {**TIMEOUT_MINUTES, **self.timeout_minutes}
+        again = AGAIN_SECONDS if self.again_seconds is None else self.again_seconds
         self.again: dict[str, Any] = {"retries": len(again), "retry_delay_seconds": again, "retry_condition_fn": _is_retryable}
-        self.work: Workspace | None = None
-        self.data_folder: str | None = None
-        self.stages: list[str] = graph.stage_names(repo)
+        self.stages = graph.stage_names(self.repo)
 
     def run(self) -> None:
         """Everything between taking the lock and telling what happened. Raises UserError, StageFailed for a stage, TrainingByHand."""
@@ -88,12 +88,6 @@ class Retraining:
             self.record.stages.clear()
             workspace.discard(self.repo)
             self._run()
-
-    def settle(self) -> None:
-        """After a fault: which models became champion, where register had begun."""
-        if self.record.registering and self.work is not None:
-            with contextlib.chdir(self.work.folder):
-                settle(self.record)
 
     def hide(self) -> None:
         """Take out of the record what a name of the data's folder may tell, and credentials."""
@@ -210,9 +204,10 @@ class Retraining:
             record.decisions[model] |= {"champion": yes, "notes": [*record.decisions[model]["notes"], said]}
 
 
-def settle(record: Record) -> None:
-    """Say in the record which models became champion by a register of which nobody saw the end. To be called in the project's folder."""
-    now = registry.champions()
+def settle(record: Record, folder: Path) -> None:
+    """Say in the record which models became champion by a register in the project `folder` of which nobody saw the end."""
+    with contextlib.chdir(folder):
+        now = registry.champions()
     record.promoted = [model for model, digest in record.weights.items() if now.get(model) == digest != record.champions.get(model)]
     record.registering = False
 
@@ -222,8 +217,7 @@ def report_interrupted(repo: Path, targets: list[str]) -> list[str]:
     sentences = []
     for record in history.interrupted(repo):
         try:
-            with contextlib.chdir(repo):
-                settle(record)
+            settle(record, repo)
         except UserError as error:
             sentences.append(f"{record.name} ended while it registered; what became of it cannot be told yet: {error}")
             continue
