@@ -21,7 +21,6 @@ from pipeline.evaluation.volume_pairs import VolumeScores
 from pipeline.models.folder import load_preprocess
 from pipeline.params import Evaluate
 
-
 FILES = {  # that the folder of an evaluation may hold
     *(file.name for file in (paths.PER_SLICE, paths.METRICS_JSON, paths.REPORT_HTML)),
     *(f"{direction}.png" for direction in DIRECTIONS),
