@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from tempfile import TemporaryDirectory
-from threading import Timer
+from threading import TIMEOUT_MAX, Event, Timer
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import psutil
@@ -108,20 +109,14 @@ def checkout(folder: Path) -> list[str]:
 
 
 def run_stage(
-    stage: str,
-    folder: Path,
-    log: Callable[[str], None],
-    *,
-    force: bool = False,
-    timeout: float | None = None,
-    env: Mapping[str, str] | None = None,
+    stage: str, folder: Path, log: Callable[[str], None], *, force: bool = False, timeout: float = TIMEOUT_MAX, env: Mapping[str, str] = {}
 ) -> StageResult:
     """Bring `stage` of the graph in `folder` up to date; every line that it prints goes to `log` as it comes.
 
     `timeout` in seconds. Raises StageFailed with the stage's last lines when it fails or takes longer. Whatever ends this call
     (an exception, a cancellation), all processes of the stage are stopped, with time to save.
     """
-    began, late = time.monotonic(), False
+    began, late = time.monotonic(), Event()
     lines: deque[str] = deque(maxlen=LAST_LINES)
     with TemporaryDirectory(prefix="ctmr-stage-") as answers:
         answer, error = Path(answers) / "answer.json", Path(answers) / "error.json"
@@ -129,30 +124,16 @@ def run_stage(
         command = [sys.executable, "-P", "-m", "pipeline.retraining.graph", stage, str(answer), *(["--force"] if force else [])]
         package = str(Path(__file__).parents[2])  # found by this, installed or not
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        told = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path, ERROR_FILE: str(error), **(env or {})}
-        with group(command, folder, env=told, grace=GRACE) as process:
-
-            def stop_late() -> None:
-                nonlocal late
-                late = True
-                stop_group(process, GRACE)
-
-            watch = Timer(timeout, stop_late) if timeout else None
-            if watch:
-                watch.start()
-            try:
-                assert process.stdout is not None
-                for line in read_lines(process.stdout):
-                    log(line)
-                    lines.append(line)
-                process.wait()
-            finally:
-                if watch:
-                    watch.cancel()
-        if late:
-            minutes = (timeout or 0) / 60
-            advice = f'raise timeout_minutes, such as {{"{stage}": {2 * minutes:g}}}'
-            raise StageFailed(stage, f"took longer than {minutes:g} minutes and was stopped; {advice}", list(lines))
+        told = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path, ERROR_FILE: str(error), **env}
+        with group(command, folder, env=told, grace=GRACE) as process, _stopped_after(timeout, process, late):
+            assert process.stdout is not None
+            for line in read_lines(process.stdout):
+                log(line)
+                lines.append(line)
+            process.wait()
+        if late.is_set():
+            advice = f'raise timeout_minutes, such as {{"{stage}": {timeout / 30:g}}}'
+            raise StageFailed(stage, f"took longer than {timeout / 60:g} minutes and was stopped; {advice}", list(lines))
         facts = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
         if facts.get("outcome") is None:
             own = read_error(error)
@@ -160,6 +141,22 @@ def run_stage(
             why = str(own or facts.get("reason") or f"it crashed or was killed{last}")  # our stages say what a user can mend
             raise StageFailed(stage, f"failed: {why}", list(lines), retryable=own is not None and own.retryable)
     return StageResult(stage, facts["outcome"], time.monotonic() - began)
+
+
+@contextmanager
+def _stopped_after(seconds: float, process: "Popen[bytes]", late: Event) -> Iterator[None]:
+    """Stop the group of `process`, and set `late`, where the block takes longer than that."""
+
+    def stop() -> None:
+        late.set()
+        stop_group(process, GRACE)
+
+    watch = Timer(seconds, stop)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 @contextmanager
