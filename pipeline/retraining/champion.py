@@ -1,4 +1,4 @@
-"""The registry's part in a retraining; called with the workspace as working folder. MLflow, slow to import, is imported when needed."""
+"""The registry's part in a retraining; called with the workspace as working folder."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline import atomic, paths
 from pipeline.domain import DIRECTIONS
 from pipeline.errors import UserError
+from pipeline.tracking import models_command, registry, store
 
 START = paths.CHECKPOINTS / "start"
 
@@ -17,8 +18,6 @@ def gather_weights() -> Path | None:
 
     Raises UserError when the two have different architectures.
     """
-    from pipeline.tracking import registry, store
-
     uri = store.tracking_uri()
     champions = {direction: registry.alias(uri, direction.model_name, registry.CHAMPION) for direction in DIRECTIONS}
     folders = {direction: registry.files(uri, version) for direction, version in champions.items() if version is not None}
@@ -45,8 +44,6 @@ def promote_challengers(wanted: dict[str, str]) -> None:
 
     Raises UserError when another one is challenger by now.
     """
-    from pipeline.tracking import models_command, registry, store
-
     uri = store.tracking_uri()
     for name, digest in wanted.items():
         version = registry.version(uri, f"{name}@{registry.CHALLENGER}")
