@@ -1,7 +1,7 @@
 """The manifest: one row per slice with what its file says and what its pixels show; judged apart from it, in quality.py."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -76,17 +76,21 @@ def build(raw: Path, workers: int | None = None, meanwhile: Callable[[], object]
     places = {path: pair["place"] for pair in listed for path in (pair["ct"], pair["mr"])}
     table["pair_place"] = [places[path] if pair >= 0 else "" for path, pair in zip(table["path"], table["pair"], strict=True)]
     said = layout.read_table(raw / paths.FILES_CSV.name)
-    table["patient"] = [said.get(path, ("", ""))[0] for path in table["path"]]
+    table["patient"] = _name_patients(table["path"], {path: patient for path, (patient, _) in said.items() if patient}, listed)
     contrasts = {path: contrast for path, (_, contrast) in said.items() if contrast}
     contrasts |= {pair["mr"]: pair["contrast"] for pair in listed if pair["contrast"]}
     told = table["path"].isin(list(contrasts)) & (table["contrast_confidence"] < 1)
     told |= table["path"].isin([pair["mr"] for pair in listed if pair["contrast"]])
     table.loc[told, "contrast"] = table.loc[told, "path"].map(contrasts)
     table.loc[told, "contrast_confidence"] = 1.0
-    # A subject named in pairs.csv ties its slices together where nothing else does.
-    subjects = {path: f"pairs:{pair['group']}" for pair in listed if pair["group"] for path in (pair["ct"], pair["mr"])}
-    table["group_key"] = [key or subjects.get(path, "") for key, path in zip(table["group_key"], table["path"], strict=True)]
     return table
+
+
+def _name_patients(files: Iterable[str], told: Mapping[str, str], listed: list[pairs.Pair]) -> list[str]:
+    """The patient of each file: the group of pairs.csv, which counts for all files that paths call alike, else what its path has `told`."""
+    groups = {path: f"pairs:{pair['group']}" for pair in listed if pair["group"] for path in (pair["ct"], pair["mr"])}
+    named = {told[path]: group for path, group in groups.items() if path in told}
+    return [groups.get(path) or named.get(told.get(path, ""), told.get(path, "")) for path in files]
 
 
 def match_slices(table: pd.DataFrame, listed: list[pairs.Pair]) -> list[int]:

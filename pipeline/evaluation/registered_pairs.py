@@ -27,6 +27,9 @@ from pipeline.sources.table import download
 from pipeline.tables import print_table
 
 
+ALONE = "pair "  # begins the group of a pair whose patient nothing says
+
+
 def evaluate_pairs(
     source: Path,
     target: Path,
@@ -51,7 +54,11 @@ def evaluate_pairs(
         whole = find_volume_pairs(raw, index)
         volumes = score_volume_pairs(whole, translations) if whole else None
         box = paths.BOX if paths.has_box() else None
-        return report.evaluate(params.evaluate, target, slices, models, f"registered pairs from {source.name}", volumes, box)
+        title = f"registered pairs from {source.name}"
+        if index["group"].str.startswith(ALONE).any():
+            print("patients are not known, so each pair counts as one: see --patient")
+            title += ". Patients are not known: each pair counts as one, so intervals and verdicts are too sure where a patient has several"
+        return report.evaluate(params.evaluate, target, slices, models, title, volumes, box)
 
 
 def print_scores(evaluation: Evaluation) -> None:
@@ -141,8 +148,12 @@ def _select_pairs(table: pd.DataFrame, source: Path, patient: str | None, contra
         raise UserError(f"{source}: no pair with a head in both pictures")
     if left_out := int((table["pair"].max() + 1) - pairs["pair"].nunique()):
         print(f"{left_out} pairs left out: no head found, or a picture that cannot be read")
-    pairs["group"] = pairs["group_key"].where(pairs["group_key"] != "", [_patient(path, patient) for path in pairs["path"]])
-    pairs["group"] = pairs["group"].where(pairs["group"] != "", pairs["pair"].map("pair {}".format))
+    told = [
+        _patient(path, patient) or of_path or key
+        for path, of_path, key in zip(pairs["path"], pairs["patient"], pairs["group_key"], strict=True)
+    ]
+    pairs["group"] = pairs.assign(group=told).replace({"group": ""}, None).groupby("pair")["group"].transform("first")
+    pairs["group"] = pairs["group"].fillna(pairs["pair"].map(f"{ALONE}{{}}".format))
     pairs["split"] = "test"
     mr = pairs["modality"] == Modality.MR
     if contrast:

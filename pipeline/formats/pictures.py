@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.formats.silence import silent
 from pipeline.formats.slices import LIMITS, Limits, Slice, Truncated, Unit, Unreadable, check_unpacked
 from pipeline.formats.synthetic import Synthetic
-from pipeline.formats.volume import Volume
+from pipeline.formats.volume import Volume, as_values
 
 NAME = "picture"
 VISIBLE = 16  # difference between colour channels, of 255, that an eye sees
@@ -53,7 +53,7 @@ def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:
             for page in range(pages):
                 if pages > 1:
                     image.seek(page)
-                slices.append(_slice(image, page, key))
+                slices.append(_slice(image, page, key, path))
             if len({slice_.unit for slice_ in slices}) > 1:
                 raise Unreadable(f"{path}: pages of 8 bits and of more; give them as single files")
             return slices
@@ -83,15 +83,15 @@ def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> 
         check_unpacked(path, pixels)
 
 
-def _slice(image: Image.Image, page: int, key: str) -> Slice:
+def _slice(image: Image.Image, page: int, key: str, path: Path) -> Slice:
     image.load()
-    pixels, unit, colour = _grey(ImageOps.exif_transpose(image))
+    pixels, unit, colour = _grey(ImageOps.exif_transpose(image), path)
     if unit == "raw" and image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         pixels = _inverted(pixels, unit)  # pillow does so for 8 bits only
     return Slice(np.ascontiguousarray(pixels, dtype=np.float32), unit=unit, frame=page, group_key=key, colour=colour)
 
 
-def _grey(image: Image.Image) -> tuple[NDArray[Any], Unit, float]:
+def _grey(image: Image.Image, path: Path) -> tuple[NDArray[Any], Unit, float]:
     """Values, what they are ("grey" for 8 bits, "raw" for more), and the share of coloured pixels.
 
     Alpha lies over black, as in a viewer with a dark background.
@@ -101,7 +101,7 @@ def _grey(image: Image.Image) -> tuple[NDArray[Any], Unit, float]:
         grey = np.asarray(image.convert("L"))
         return (np.where(grey == transparent, 0, grey) if isinstance(transparent, int) else grey) / np.float32(255), "grey", 0.0
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return *_by_type(np.asarray(image)), 0.0
+        return *as_values(np.asarray(image), path), 0.0
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
@@ -111,17 +111,6 @@ def _grey(image: Image.Image) -> tuple[NDArray[Any], Unit, float]:
         return np.asarray(red) / np.float32(255), "grey", 0.0
     coloured = np.asarray(ImageChops.subtract(highest, lowest)) > VISIBLE
     return np.asarray(image.convert("L")) / np.float32(255), "grey", float(coloured.mean())
-
-
-def _by_type(values: NDArray[Any]) -> tuple[NDArray[Any], Unit]:
-    """8-bit values as a share of their range, others as they are. Raises ValueError where there is no number."""
-    if values.dtype == np.uint8:
-        return values / np.float32(255), "grey"
-    values = values.astype(np.float32)
-    known = np.isfinite(values)
-    if not known.any():
-        raise ValueError("no pixel holds a number")
-    return np.where(known, values, values[known].min()), "raw"
 
 
 def as_grey(colours: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.float32], float]:
@@ -153,7 +142,7 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
                 if values.ndim == 3 and values.shape[-1] in (3, 4) and values.dtype.kind == "u":
                     (values, colour), unit = as_grey(values[..., :3]), "grey"
                 elif values.ndim == 2 and values.dtype.kind in "biuf":
-                    values, unit = _by_type(values)
+                    values, unit = as_values(values, path)
                     values = _inverted(values, unit) if page.photometric == _WHITE_IS_ZERO else values
                 else:
                     raise Unreadable(f"{path}: page of shape {values.shape} and type {values.dtype}; expected grey, RGB or RGBA")

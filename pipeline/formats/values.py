@@ -38,6 +38,8 @@ CT_VALUES = get_args(CtValues)
 OFFSETS = (0, 1024, 32768, 32768 + 1024, -1024)  # what programs add to store them without a sign; or took off twice
 NARROWEST = 60  # from lowest to highest number; less has no head in Hounsfield units
 SCALES = (1, 255, 1023, 4095, 16383, 65535)  # white, by the number of bits
+END_OF_TYPE = 32767  # numbers of that size and more, far from all others, say that there was no measurement
+SHARE_OF_FILL = 0.001  # of all that have one and the same such number
 SPREAD = 1000.0  # what MR intensities that end at 1 or below are brought to
 SAMPLE = 2**20  # numbers looked at
 
@@ -90,6 +92,8 @@ def interpret_slices(
     """
     if not slices:
         return [], []
+    measured = _without_fill([slice_.pixels for slice_ in slices], picture)
+    slices = [replace(slice_, pixels=pixels) for slice_, pixels in zip(slices, measured, strict=True)]
     first = slices[0]
     sample = np.concatenate([_sample(slice_.pixels) for slice_ in slices[:: max(1, len(slices) // 64)]])
     middle = slices[len(slices) // 2].pixels
@@ -103,6 +107,7 @@ def interpret_slices(
 
 def interpret_volume(volume: Volume, modality: str = "", ct_values: CtValues = "auto") -> Volume:
     """`volume` in Hounsfield units or grey; arguments and errors as `interpret_slices`."""
+    volume = replace(volume, voxels=_without_fill([volume.voxels], not volume.calibrated)[0])
     middle = volume.voxels[:, :, volume.voxels.shape[2] // 2]
     meaning = understand(
         _sample(volume.voxels),
@@ -245,6 +250,27 @@ def _is_full_scale(values: NDArray[np.float32]) -> bool:
     """Whether numbers reach white: that of a number of bits, or one where many end."""
     high = float(values.max())
     return any(0.9 * scale <= high <= scale for scale in SCALES[1:]) or bool((values == high).mean() > 0.005)
+
+
+def _without_fill(parts: list[NDArray[np.float32]], picture: bool) -> list[NDArray[np.float32]]:
+    """The parts of a volume with the lowest measured number where one stands for none: -32768, say, or the largest float.
+
+    In a `picture` the largest number of its bits is white.
+    """
+    for end in (min(float(part.min()) for part in parts), max(float(part.max()) for part in parts)):
+        if abs(end) < END_OF_TYPE or (picture and end in SCALES):
+            continue
+        others = [part[part != np.float32(end)] for part in parts]
+        filled = sum(part.size - other.size for part, other in zip(parts, others, strict=True))
+        known = [other for other in others if other.size]
+        if (
+            known
+            and filled > SHARE_OF_FILL * sum(part.size for part in parts)
+            and max(np.abs(other).max() for other in known) < abs(end) / 4
+        ):
+            lowest = min(other.min() for other in known)
+            parts = [np.where(part == np.float32(end), lowest, part) for part in parts]
+    return parts
 
 
 def _sample(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -14,8 +14,6 @@ from pipeline.formats.slices import Limits, NotAxial, Slice, Unit, Unreadable
 THICK = 3.0  # mm; of sagittal or coronal slices farther apart an axial view shows too little
 FINEST, COARSEST = 0.005, 20.0  # mm between pixels; beyond them a head would have billions of pixels, or hardly any
 COARSE = 1.5  # times the other side of a voxel: with less, it is the whole volume that is coarse
-END_OF_TYPE = 32767  # numbers of that size and more, far from all others, say that there was no measurement
-SHARE_OF_FILL = 0.001  # of the voxels that have one and the same such number
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,25 +192,13 @@ def as_values(numbers: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], U
 
 
 def without_gaps(values: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
-    """`values` with the lowest number where there was no measurement. Raises Unreadable where there is none at all."""
+    """`values` with the lowest number where there was none. Raises Unreadable where there is no number at all."""
     known = np.isfinite(values)
-    if not known.any():
-        raise Unreadable(f"{path}: no voxel holds a number")
-    for end in (values[known].min(), values[known].max()):
-        known &= ~_is_fill(values, known, end)
     if not known.all():
+        if not known.any():
+            raise Unreadable(f"{path}: no voxel holds a number")
         values[~known] = values[known].min()
     return values
-
-
-def _is_fill(values: NDArray[np.float32], known: NDArray[np.bool_], end: np.float32) -> NDArray[np.bool_]:
-    """Where many voxels have the number `end`, the lowest or highest, that only stands for none: -32768, or the largest float."""
-    if abs(end) >= END_OF_TYPE:
-        filled = values == end
-        others = np.abs(values[known & ~filled])
-        if filled.sum() > SHARE_OF_FILL * values.size and others.size and others.max() < abs(end) / 4:
-            return filled
-    return np.zeros(values.shape, bool)
 
 
 def _interpolate(voxels: NDArray[np.float32], places: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -63,6 +63,8 @@ class TranslationModel(PythonModel):  # type: ignore[misc]
 def _as_slices(pixels: np.ndarray, unit: Unit) -> list[Slice]:
     if pixels.ndim != 3 or pixels.size == 0:
         raise UserError(f"inputs of shape {pixels.shape}: expected slices (N, H, W), or a picture file in Base64 as params.image")
+    if pixels.dtype.kind not in "biuf":
+        raise UserError(f"inputs of type {pixels.dtype}: expected one number a pixel")
     if not np.isfinite(pixels).all():
         raise UserError("inputs: some values are no numbers; expected finite ones")
     return [Slice(np.ascontiguousarray(image, np.float32), unit=unit) for image in pixels]

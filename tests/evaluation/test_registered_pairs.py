@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline import cli, params, paths, phantom
 from pipeline.atomic import write_json
-from pipeline.evaluation.registered_pairs import evaluate_pairs
+from pipeline.evaluation.registered_pairs import evaluate_pairs, store_pairs
 from pipeline.models.generator import build_generator, save_weights
 from pipeline.serving.hounsfield import hounsfield_translations
 from tests.training import jobs
@@ -78,6 +78,30 @@ def test_pairs_by_name_are_scored_by_patient(project: Path) -> None:
     assert "MR → CT: 6 slices of 2 groups" in ended.stdout
     assert max(map(len, ended.stdout.splitlines())) <= 80
     assert "too few patients to tell" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("place", "listed", "groups"),
+    [
+        ("patient_{n}/{modality}/{k}.png", False, {"patient_0", "patient_1"}),
+        ("{modality}/{k}.png", True, {"pairs:0", "pairs:1"}),
+        ("{modality}/{k}.png", False, {f"pair {k}" for k in range(6)}),
+    ],
+)
+def test_a_group_is_a_patient_wherever_one_is_told(
+    place: str, listed: bool, groups: set[str], project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    for file in (project / "mine").rglob("*.png"):
+        n, k = file.stem.split("-")
+        there = tmp_path / "pairs" / place.format(n=n, k=k, modality=file.parent.name)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, there)
+    if listed:
+        lines = [f"CT/{k}.png,MR/{k}.png,t2,{k // 3}" for k in range(6)]
+        (tmp_path / "pairs/pairs.csv").write_text("\n".join(["ct,mr,contrast,group", *lines]))
+    index = store_pairs(tmp_path / "pairs", tmp_path / "raw", tmp_path / "slices", params.Params(), jobs.PARAMS.preprocess)
+    assert set(index["group"]) == groups
 
 
 @pytest.mark.parametrize(

@@ -219,12 +219,16 @@ def test_a_real_mr_is_no_ct_at_any_brightness(real_volumes: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("fill", [-32768, -3.4e38, 3.4e38, 32767])
-@pytest.mark.parametrize("modality", ["ct", "mr"])
-def test_the_end_of_a_type_says_that_nothing_was_measured(fill: float, modality: str, tmp_path: Path) -> None:
-    slices = (CT if modality == "ct" else MR).copy()
-    slices[:, :, :4] = fill
-    values, _ = read(volume(tmp_path / "a.nii", slices, np.float32), modality)
+@pytest.mark.parametrize(("modality", "kind"), [("ct", "nii"), ("mr", "nii"), ("mr", "tif")])
+def test_the_end_of_a_type_says_that_nothing_was_measured(fill: float, modality: str, kind: str, tmp_path: Path) -> None:
     measured = CT if modality == "ct" else MR
+    slices = measured.copy()
+    slices[:, :, :4] = fill
+    if kind == "nii":
+        values, _ = read(volume(tmp_path / "a.nii", slices, np.float32), modality)
+    else:
+        tifffile.imwrite(tmp_path / "a.tif", slices.astype(np.float32), photometric="minisblack")
+        values, _ = read(tmp_path / "a.tif", modality)
     np.testing.assert_allclose(values[:, :, 4:], measured[:, :, 4:], rtol=1e-6)
     assert (values[:, :, :4] == measured[:, :, 4:].min()).all()
 

@@ -53,6 +53,12 @@ def test_numbers_of_an_mr_mean_what_a_file_of_them_means(to_ct: TranslationModel
     assert as_file.shape[0] == as_numbers.shape[0]
     with pytest.raises(UserError, match="CT by their values"):
         predict(to_ct, heads[0], unit="physical")
+    kept, missing = mr.copy(), mr.copy()
+    kept[:, :, :4], missing[:, :, :4] = mr[:, :, 4:].min(), 32767
+    np.testing.assert_array_equal(predict(to_ct, missing, unit="physical"), predict(to_ct, kept, unit="physical"))
+    for kind in (np.complex64, object, str):
+        with pytest.raises(UserError, match="expected one number a pixel"):
+            predict(to_ct, heads[1].astype(kind))
     with pytest.raises(UserError, match="no numbers"):
         predict(to_ct, np.full((1, 64, 64), np.nan), unit="physical")
 
