@@ -95,6 +95,14 @@ def describe_os_error(error: OSError) -> str | None:
     return f"{where}: {advice or str(error.strerror).lower()}"
 
 
+def as_user_error(error: Exception) -> UserError | None:
+    """`error` in one line where the user can mend it, None for a defect."""
+    if isinstance(error, UserError):
+        return error
+    line = describe_os_error(error) if isinstance(error, OSError) else None
+    return UserError(line) if line else None
+
+
 def read_error(file: Path) -> UserError | None:
     """The error on which a child process with `$CTMR_ERROR_FILE` = `file` ended; None when it left none."""
     try:

@@ -16,7 +16,7 @@ from prefect.runtime import deployment
 from prefect.states import Completed, Failed, State
 
 from pipeline import paths
-from pipeline.errors import UserError
+from pipeline.errors import UserError, as_user_error
 from pipeline.processes import ends_with_parent
 from pipeline.retraining import own_server, prune, server, summary, tell, workspace
 from pipeline.retraining.graph import StageFailed, stage_names
@@ -80,6 +80,11 @@ def retrain(
         return _skip(str(other))
     except Busy as other:
         return _skip(f"another retraining is at work: {other}")
+    except Exception as error:
+        if (mendable := as_user_error(error)) is None:
+            raise
+        get_run_logger().error(str(mendable))
+        return Failed(message=str(mendable), data=mendable)
 
 
 def _run(retraining: Retraining, targets: list[str]) -> "State[Any]":
@@ -91,16 +96,17 @@ def _run(retraining: Retraining, targets: list[str]) -> "State[Any]":
         record.outcome = "skipped"
         raise
     except Exception as error:
-        record.outcome, record.error = "failed", str(error)
+        mendable = as_user_error(error)
+        record.outcome, record.error = "failed", str(mendable or error)
         record.last_lines = error.lines if isinstance(error, StageFailed) else []
         if record.registering and retraining.work:
             with suppress(UserError):  # the store is away: the next retraining looks
                 settle(record, retraining.work.folder)
-        if not isinstance(error, UserError):
+        if mendable is None:
             raise
         retraining.hide()
         get_run_logger().error(record.error)
-        return Failed(message=summary.headline(record), data=error)
+        return Failed(message=summary.headline(record), data=mendable)
     finally:
         if record.outcome != "skipped":
             retraining.hide()

@@ -217,6 +217,15 @@ def test_while_a_person_trains_a_retraining_is_skipped(project: Path) -> None:
     assert not list((project / "reports").glob("retrain/*"))  # nothing was done, so there is nothing to tell
 
 
+def test_a_fault_of_the_disk_is_one_line(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever it comes: here the file that says who retrains cannot be written."""
+    holder = project / paths.RETRAIN_WORK / "holder"
+    holder.mkdir(parents=True)
+    state = retrain(project, return_state=True)
+    assert (state.name, state.message) == ("Failed", f"{holder}: is a directory")
+    assert not [line for line in caplog.records if line.exc_info and line.name.startswith("prefect.")]
+
+
 def test_a_person_who_trains_first_after_all_makes_it_skip(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that began by hand after the retraining had looked for one: its stage fails for the lock."""
     (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": "false", "deps": ["params.yaml"], "outs": ["models"]}}}))
