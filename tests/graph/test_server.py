@@ -251,7 +251,7 @@ def test_the_first_champions_are_told_as_promoted(project: Path, monkeypatch: py
     _commit(project, "register alone")
     asked = itertools.chain([{}], itertools.repeat({name: digest}))
     monkeypatch.setattr(steps.registry, "champions", lambda: next(asked))
-    monkeypatch.setattr(steps.champion, "trained_digests", lambda: {name: digest})
+    monkeypatch.setattr(steps.registry, "weights_digest", lambda _: digest)
     state = retrain(project, return_state=True)
     assert state.name == "Promoted", state.message
     (record,) = history.all_records(project)
