@@ -61,9 +61,7 @@ def simulate_volume(
     """
     if spacing[0] != spacing[1]:
         raise ValueError(f"spacing = {spacing}: x and y must be alike")
-    subject = draw_subject(seed)
-    if healthy:
-        subject = replace(subject, lesion=None, surgery=None)
+    subject = replace(draw_subject(seed), lesion=None, surgery=None) if healthy else draw_subject(seed)
     scanner = np.random.default_rng([seed, 5])
     drawn = draw_sequence(scanner, contrast)
     sequence = sequence or drawn

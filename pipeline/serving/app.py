@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.datastructures import FormData, UploadFile
@@ -32,6 +32,95 @@ PAGE = Path(__file__).with_name("page.html")
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 TOKEN = "CTMR_SERVE_TOKEN"  # environment variable
 STOP_SECONDS = 5  # that open requests get to end
+
+router = APIRouter()
+
+
+@router.get("/")
+async def show_page(request: Request) -> HTMLResponse:
+    return HTMLResponse(request.app.state.page)
+
+
+@router.get("/api/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """What the page shows of the models, and the limits that it states."""
+    jobs: Jobs = request.app.state.jobs
+    return {"models": list(jobs.models.values()), "keep_minutes": jobs.limits.keep_seconds / 60, "files": jobs.limits.files}
+
+
+@router.post("/api/translations", status_code=202)
+async def begin(request: Request) -> dict[str, str]:
+    """Upload one file, a header and its voxels, or the files of one DICOM series; the answer's id leads to the result.
+
+    Uncertainty takes eight times as long.
+    """
+    job = await _take_upload(request)
+    request.app.state.jobs.start(job)
+    return {"id": job.id}
+
+
+@router.get("/api/translations/{number}")
+async def report_progress(request: Request, number: str) -> dict[str, Any]:
+    job = _job(request, number)
+    return {"state": job.state, "done": job.done, "slices": job.slices, "error": job.error, "facts": job.facts}
+
+
+@router.get("/api/translations/{number}/slices/{which}")
+async def send_pixels(request: Request, number: str, which: int) -> Response:
+    """Source, translation and, where asked for, uncertainty of one slice, little-endian int16 after each other: Hounsfield units, or
+    thousandths of grey."""
+    job = _finished_job(request, number)
+    names = ("before", "after", "uncertainty") if job.task.with_uncertainty else ("before", "after")
+    if not 0 <= which < job.facts["slices"]:
+        raise HTTPException(404, f"no slice {which}")
+    pixels = [np.load(job.task.folder / f"{name}.npy", mmap_mode="r")[which].tobytes() for name in names]
+    return Response(b"".join(pixels), media_type="application/octet-stream")
+
+
+@router.get("/api/translations/{number}/download")
+async def download(request: Request, number: str) -> FileResponse:
+    job = _finished_job(request, number)
+    assert job.output is not None
+    return FileResponse(job.output, filename=job.output.name)
+
+
+@router.post("/translate")
+async def translate_at_once(request: Request) -> FileResponse:
+    """For scripts: the files in, the translated file out, in one request. Nothing of it is kept."""
+    jobs: Jobs = request.app.state.jobs
+    job = await _take_upload(request)
+    try:
+        await asyncio.wrap_future(jobs.start(job))
+        if job.state == "failed":
+            raise UserError(job.error)
+        assert job.output is not None
+    except BaseException:
+        jobs.drop(job)
+        raise
+    model = jobs.models[job.task.to]["label"]
+    return FileResponse(job.output, filename=job.output.name, headers={"X-Model": model}, background=BackgroundTask(jobs.drop, job))
+
+
+async def refuse(_: Request, error: UserError) -> JSONResponse:
+    """What a user or an administrator can mend, in one line."""
+    return JSONResponse({"error": str(error)}, status_code=503 if isinstance(error, Busy) else 422)
+
+
+async def refuse_upload(_: Request, error: BrokenLimit) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, status_code=error.status, headers={"connection": "close"})
+
+
+async def forget_upload(_: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=400)  # for the log: the client went away before its upload was complete
+
+
+async def report_full_disk(_: Request, error: OSError) -> JSONResponse:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    return JSONResponse({"error": "this server's disk is full; tell who runs it"}, status_code=507)
+
+
+ANSWERS: dict[Any, Any] = {UserError: refuse, BrokenLimit: refuse_upload, ClientDisconnect: forget_upload, OSError: report_full_disk}
 
 
 def create_app(models: Mapping[str, str | None], limits: Limits | None = None, access: Access | None = None) -> FastAPI:
@@ -55,68 +144,10 @@ def create_app(models: Mapping[str, str | None], limits: Limits | None = None, a
                 sweeping.cancel()
                 app.state.jobs.close()
 
-    app = FastAPI(title="ctmr", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.described = described
+    app = FastAPI(lifespan=lifespan, exception_handlers=ANSWERS, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.described, app.state.page = described, page
     app.add_middleware(Guard, access=access or Access(), limits=limits, page=page)
-    _answer_errors(app)
-
-    @app.get("/")
-    async def show_page() -> HTMLResponse:
-        return HTMLResponse(page)
-
-    @app.get("/api/models")
-    async def list_models(request: Request) -> dict[str, Any]:
-        """What the page shows of the models, and the limits that it states."""
-        return {"models": list(request.app.state.jobs.models.values()), "keep_minutes": limits.keep_seconds / 60, "files": limits.files}
-
-    @app.post("/api/translations", status_code=202)
-    async def begin(request: Request) -> dict[str, str]:
-        """Upload one file, a header and its voxels, or the files of one DICOM series; the answer's id leads to the result.
-
-        Uncertainty takes eight times as long.
-        """
-        job = await _take_upload(request, limits)
-        request.app.state.jobs.start(job)
-        return {"id": job.id}
-
-    @app.get("/api/translations/{number}")
-    async def report_progress(request: Request, number: str) -> dict[str, Any]:
-        job = _job(request, number)
-        return {"state": job.state, "done": job.done, "slices": job.slices, "error": job.error, "facts": job.facts}
-
-    @app.get("/api/translations/{number}/slices/{which}")
-    async def send_pixels(request: Request, number: str, which: int) -> Response:
-        """Source, translation and, where asked for, uncertainty of one slice, little-endian int16 after each other: Hounsfield units, or
-        thousandths of grey."""
-        job = _finished_job(request, number)
-        names = ("before", "after", "uncertainty") if job.task.with_uncertainty else ("before", "after")
-        if not 0 <= which < job.facts["slices"]:
-            raise HTTPException(404, f"no slice {which}")
-        pixels = [np.load(job.task.folder / f"{name}.npy", mmap_mode="r")[which].tobytes() for name in names]
-        return Response(b"".join(pixels), media_type="application/octet-stream")
-
-    @app.get("/api/translations/{number}/download")
-    async def download(request: Request, number: str) -> FileResponse:
-        job = _finished_job(request, number)
-        assert job.output is not None
-        return FileResponse(job.output, filename=job.output.name)
-
-    @app.post("/translate")
-    async def translate_at_once(request: Request) -> FileResponse:
-        """For scripts: the files in, the translated file out, in one request. Nothing of it is kept."""
-        jobs: Jobs = request.app.state.jobs
-        job = await _take_upload(request, limits)
-        try:
-            await asyncio.wrap_future(jobs.start(job))
-            if job.state == "failed":
-                raise UserError(job.error)
-            assert job.output is not None
-        except BaseException:
-            jobs.drop(job)
-            raise
-        model = jobs.models[job.task.to]["label"]
-        return FileResponse(job.output, filename=job.output.name, headers={"X-Model": model}, background=BackgroundTask(jobs.drop, job))
-
+    app.include_router(router)
     return app
 
 
@@ -173,31 +204,10 @@ def _check_port(host: str, port: int) -> None:
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
 
 
-def _answer_errors(app: FastAPI) -> None:
-    """One line in JSON for every error that a user or an administrator can mend."""
-
-    @app.exception_handler(UserError)
-    async def refuse(_: Request, error: UserError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status_code=503 if isinstance(error, Busy) else 422)
-
-    @app.exception_handler(BrokenLimit)
-    async def refuse_upload(_: Request, error: BrokenLimit) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status_code=error.status, headers={"connection": "close"})
-
-    @app.exception_handler(ClientDisconnect)
-    async def forget_upload(_: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # for the log: the client went away before its upload was complete
-
-    @app.exception_handler(OSError)
-    async def report_full_disk(_: Request, error: OSError) -> JSONResponse:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise error
-        return JSONResponse({"error": "this server's disk is full; tell who runs it"}, status_code=507)
-
-
-async def _take_upload(request: Request, limits: Limits) -> Job:
+async def _take_upload(request: Request) -> Job:
     """A job with the files of the request's form. Raises UserError, BrokenLimit or OSError; then nothing of it is left."""
     jobs: Jobs = request.app.state.jobs
+    limits = jobs.limits
     async with request.form(max_files=limits.files + 1, max_fields=20) as form:
         files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
         if not files:

@@ -49,7 +49,7 @@ class Guard:
     def __init__(self, app: Callable[..., Awaitable[None]], access: Access, limits: Limits, page: str) -> None:
         self.app, self.access, self.limits = app, access, limits
         self.headers = security_headers(page)
-        self.uploads = 0  # bodies that are on their way
+        self.uploads: set[object] = set()  # bodies that are on their way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -108,25 +108,19 @@ class Guard:
 
     async def _pass_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the body pass within the limits of size and time. A limit that breaks is raised where the application reads the body."""
-        if self.uploads >= self.limits.uploads:
+        if len(self.uploads) >= self.limits.uploads:
             return await _error(503, "too many uploads at once; try again in a minute")(scope, receive, send)
         limits, length, began, tail = self.limits, 0, time.monotonic(), b""
         headers = dict(scope["headers"])
         claimed, has_parts = headers.get(b"content-length", b"0"), headers.get(b"content-type", b"").lower().startswith(b"multipart/")
         if not claimed.isdigit() or int(claimed) > limits.bytes:
             return await _error(413, _too_large(limits))(scope, receive, send)
-        complete = False
-        self.uploads += 1
-
-        def end_upload() -> None:
-            nonlocal complete
-            if not complete:
-                complete = True
-                self.uploads -= 1
+        body = object()
+        self.uploads.add(body)
 
         async def receive_within_limits() -> Any:
             nonlocal length, tail
-            if complete:  # what follows is the client going away, for which one may wait long
+            if body not in self.uploads:  # what follows is the client going away, for which one may wait long
                 return await receive()
             left = min(limits.idle_seconds, limits.upload_seconds - (time.monotonic() - began))
             try:
@@ -138,7 +132,7 @@ class Guard:
                 raise BrokenLimit(413, _too_large(limits))
             tail = (tail + message.get("body", b""))[-MARK:]
             if not message.get("more_body", False):
-                end_upload()
+                self.uploads.discard(body)
                 if has_parts and not tail.rstrip().endswith(b"--"):  # the parser would drop the file that was cut off without a word
                     raise BrokenLimit(400, "the upload was cut off; send it again")
             return message
@@ -146,7 +140,7 @@ class Guard:
         try:
             await self.app(scope, receive_within_limits, send)
         finally:
-            end_upload()
+            self.uploads.discard(body)
 
 
 class BrokenLimit(Exception):
