@@ -97,7 +97,7 @@ def _same_plane(one: Frame, other: Frame) -> bool:
     sides = one.affine[:3, :3], other.affine[:3, :3]
     lengths = [np.linalg.norm(side, axis=0) for side in sides]
     cosines = (sides[0] * sides[1]).sum(axis=0) / (lengths[0] * lengths[1])
-    return bool((cosines > SAME_PLANE).all()) and bool(np.allclose(*lengths, rtol=SAME_PIXELS))
+    return bool((cosines > SAME_PLANE).all()) and bool(np.allclose(lengths[0], lengths[1], rtol=SAME_PIXELS))
 
 
 def is_axial(frame: Frame) -> bool:

@@ -44,7 +44,7 @@ class Entries(NamedTuple):
     """What a header says, as it is written there; `bytes` of a voxel, None for a type that is not read, and how voxels are stored."""
 
     data: str
-    count: str
+    dimensions: str
     sides: str
     steps: str
     bytes: int | None

@@ -143,7 +143,7 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
                     (values, colour), unit = as_grey(values[..., :3]), "grey"
                 elif values.ndim == 2 and values.dtype.kind in "biuf":
                     values, unit = as_values(values, path)
-                    values = _inverted(values, unit) if page.photometric == _WHITE_IS_ZERO else values
+                    values = _inverted(values, unit) if getattr(page.keyframe, "photometric", None) == _WHITE_IS_ZERO else values
                 else:
                     raise Unreadable(f"{path}: page of shape {values.shape} and type {values.dtype}; expected grey, RGB or RGBA")
                 key = privacy.volume_key(path) if len(file.pages) > 1 else ""

@@ -25,7 +25,7 @@ class Shares:
     """Tissue shares of a slice (H, W) on a grid of `spacing` mm, whose middle is the middle of the picture that the slice was cut for.
 
     tissue (MOST, H, W) uint8 of `Tissue` and weight (MOST, H, W) uint8, 255 in sum, in falling order; depth (H, W) uint8: 0 outside the
-    head, else the distance to the inner table of the skull in steps (see `depth_in_mm`).
+    head, else 1 and the steps of DEPTH_STEP mm by which the inner table of the skull lies above -DEEPEST mm, negative inside.
     """
 
     tissue: NDArray[np.uint8]
@@ -58,12 +58,6 @@ def grid_shape(pixels: int) -> tuple[int, int]:
 def grid_spacing(pixels: int) -> float:
     """Millimetres between them."""
     return FIELD_OF_VIEW / FINE * shrink_for(pixels)
-
-
-def depth_in_mm(depth: NDArray[np.uint8]) -> Floats:
-    """Distance to the inner table in mm, negative inside the cranium, of depth codes that are not 0."""
-    distance: Floats = (depth.astype(np.float32) - 1) * np.float32(DEPTH_STEP) - np.float32(DEEPEST)
-    return distance
 
 
 def mix(layers: list[Layer]) -> tuple[list[Tissue], Floats]:

@@ -2,9 +2,7 @@
 
 import shutil
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +48,7 @@ def source_levels(volume: Volume, modality: str) -> tuple[NDArray[np.int16], str
 
 def to_levels(images: NDArray[np.float32], unit: str) -> NDArray[np.int16]:
     """Little-endian 16-bit integers: Hounsfield units, or thousandths of grey."""
-    values: Sequence[Any] | NDArray[np.float32] = images if unit == "hu" else images * GREY_LEVELS
-    return np.rint(np.clip(values, -32768, 32767)).astype("<i2")
+    return np.rint(np.clip(images if unit == "hu" else images * GREY_LEVELS, -32768, 32767)).astype("<i2")
 
 
 def middle_slice(translation: Translation) -> int:

@@ -39,7 +39,8 @@ def test_depth_says_where_the_head_is_and_how_deep(plane: Plane) -> None:
     stored = shares.store(plane)
     np.testing.assert_array_equal(stored.depth > 0, plane.head < 0)
     inside = (stored.depth > 0) & (plane.inner_skull < 30)
-    assert np.abs(shares.depth_in_mm(stored.depth) - plane.inner_skull)[inside].max() <= shares.DEPTH_STEP / 2 + 1e-4
+    depth = (stored.depth.astype(np.float32) - 1) * shares.DEPTH_STEP - shares.DEEPEST
+    assert np.abs(depth - plane.inner_skull)[inside].max() <= shares.DEPTH_STEP / 2 + 1e-4
 
 
 def test_outside_is_air(plane: Plane) -> None:

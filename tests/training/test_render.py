@@ -82,7 +82,8 @@ def test_composite_is_what_shares_draw(stored: list[shares.Shares], heads: Heads
         np.testing.assert_allclose(channels[n, 1], one.draw(signals[n].numpy()), atol=1e-5)
         np.testing.assert_array_equal(channels[n, 3] > 0, one.depth > 0)
         inside = one.depth > 0
-        np.testing.assert_allclose((channels[n, 4] + FAR)[inside], shares.depth_in_mm(one.depth)[inside], atol=1e-4)
+        depth = (one.depth.astype(np.float32) - 1) * shares.DEPTH_STEP - shares.DEEPEST
+        np.testing.assert_allclose((channels[n, 4] + FAR)[inside], depth[inside], atol=1e-4)
 
 
 def test_a_straight_frame_gives_the_stored_pixels_back(stored: list[shares.Shares], heads: Heads) -> None:
