@@ -54,7 +54,7 @@ _Set = Annotated[list[str] | None, _SET]
 _Notify = Annotated[list[str] | None, typer.Option(help="Whom to tell: an http(s) address, or TYPE/NAME of a Prefect block; repeatable.")]
 _Branch = Annotated[str | None, typer.Option(help="Commit each retraining on this branch as well.")]
 _Timeout = Annotated[list[str] | None, typer.Option("--timeout", metavar="STAGE=MINUTES", help="Longest time for a stage; repeatable.")]
-_KEEP = typer.Option(help="How many of the newest retrainings stay whole; ctmr prune for the older ones afterwards. Default: all.")
+_KEEP = typer.Option(min=1, help="How many of the newest retrainings stay whole; ctmr prune for the older ones afterwards. Default: all.")
 _Keep = Annotated[int | None, _KEEP]
 _PORT = typer.Option(min=1, max=65535, help="Port on this machine.")
 

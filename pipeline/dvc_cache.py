@@ -1,22 +1,30 @@
 """Where DVC keeps what it caches, and what a killed `dvc` leaves of its run cache. Read without importing DVC, which takes a second."""
 
 import configparser
+import os
 import time
 from pathlib import Path
+
+from pipeline.errors import UserError
 
 SETTLED = 5.0  # seconds after which nobody is in the middle of writing an entry
 
 
 def read_config() -> configparser.ConfigParser:
-    """The settings of the project that is the working folder."""
+    """The settings of the project that is the working folder, with those of the machine and the person. Raises UserError where damaged."""
     config = configparser.ConfigParser(strict=False, interpolation=None)
-    config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    machine = os.environ.get("DVC_SYSTEM_CONFIG_DIR") or "/etc/xdg/dvc"
+    person = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "dvc")
+    try:
+        config.read([Path(machine, "config"), Path(person, "config"), ".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise UserError(f".dvc: DVC's settings (config, config.local) cannot be read: {error}") from None
     return config
 
 
 def find_cache() -> Path:
     """The folder of DVC's cache."""
-    return Path(".dvc") / read_config().get("cache", "dir", fallback="cache")
+    return Path(".dvc") / read_config().get("cache", "dir", fallback="cache").strip("\"'")
 
 
 def sweep_run_cache() -> None:

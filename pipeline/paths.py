@@ -1,5 +1,6 @@
 """Where every file of the graph lies, relative to the project's root. The only place that spells a path."""
 
+import os
 from pathlib import Path
 
 from pipeline.errors import UserError
@@ -116,7 +117,7 @@ def as_given(name: str) -> Path:
 
     In a copy of the project below `.dvc` it may be absent, since a copy holds what git tracks; then it is the project's own.
     """
-    place, here = Path(name).expanduser(), Path.cwd()
+    place, here = Path(os.path.expanduser(name)), Path.cwd()  # noqa: PTH111 - Path's own raises for a user that is none
     if place.exists() or ".dvc" not in here.parts:
         return place
     return Path(*here.parts[: here.parts.index(".dvc")]) / place

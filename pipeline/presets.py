@@ -98,6 +98,8 @@ def apply(names: Sequence[str], settings: Sequence[str] = (), target: Path = pat
         key, equals, value = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting}: expected KEY=VALUE, such as train.images=500")
+        if any("\ud800" <= letter <= "\udfff" for letter in value):  # a byte of a file's name that is no UTF-8
+            raise UserError(f"--set {setting!r}: not UTF-8, as params.yaml is; rename the file or folder")
         wanted[key.strip()] = _value(key.strip(), value, setting)
     changes = [change for key, value in wanted.items() if (change := _set(content, key, value, str(target))).old != change.new]
     text = io.StringIO()

@@ -84,7 +84,7 @@ class Data(Section):
     def _folder_named(self) -> "Data":
         if self.source == "folder" and not self.folder:
             raise ValueError("source is folder, so data.folder must name a directory or archive")
-        if self.source == "url" and not (self.url and "://" in self.url):
+        if self.source == "url" and not (self.url and self.url.partition("://")[2].strip("/")):
             raise ValueError("source is url, so data.url must be an address such as s3://bucket/folder")
         if self.url and "@" in self.url.partition("://")[2].partition("/")[0]:
             raise ValueError("data.url holds credentials, which belong in the environment or the storage's own file, not in params.yaml")

@@ -142,6 +142,7 @@ def test_settings_come_on_top(target: Path) -> None:
         (None, ["train=5"], "train is not a known key"),
         (None, ["train.images"], "expected KEY=VALUE"),
         (None, ["train.images=["], "not valid YAML"),
+        (None, ["data.folder=\udcff"], "not UTF-8"),
         (None, ["train.learning_rate=fast"], "train.learning_rate = 'fast'"),
         (None, ["train.images=-5"], "train.images = -5"),
         ("smoke", ["preprocess.pixels=33"], "preprocess.pixels = 33"),

@@ -18,7 +18,7 @@ from prefect.states import Completed, Failed, State
 from pipeline import paths
 from pipeline.errors import UserError, as_user_error
 from pipeline.processes import ends_with_parent
-from pipeline.retraining import own_server, prune, server, summary, tell, workspace
+from pipeline.retraining import history, own_server, prune, server, summary, tell, workspace
 from pipeline.retraining.graph import StageFailed, stage_names
 from pipeline.retraining.history import Record
 from pipeline.retraining.steps import Mode, Retraining, check_timeouts, report_interrupted, settle
@@ -127,6 +127,8 @@ def _prune(repo: Path, keep: int) -> None:
 def retrain_here(folder: Path, **parameters: Any) -> None:
     """`ctmr retrain`: run the flow on the project in `folder` and print a table; raises what the flow failed with."""
     workspace.check_repository(folder)  # before a server is started for nothing
+    if branch := parameters.get("branch"):
+        history.check_branch(folder, branch)
     _stop_orderly()
     try:
         with own_server.prefect_server(folder):

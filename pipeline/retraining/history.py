@@ -190,7 +190,7 @@ def hide_folder(text: str, folder: str | None) -> str:
     """`text` with a keyed hash for the name of the data's folder, which may tell of a patient; MLflow has the same one."""
     if not folder:
         return text
-    places = {folder, str(Path(folder).expanduser()), str(paths.as_given(folder).resolve())}
+    places = {folder, str(paths.as_given(folder)), str(paths.as_given(folder).resolve())}
     names = "|".join(re.escape(place) for place in sorted(places, key=len, reverse=True) if "/" in place)
     word = rf"(?<=data\.folder=){re.escape(folder)}|(?<=data\.folder = ){re.escape(folder)}|^{re.escape(folder)}(?= )"
     try:

@@ -33,6 +33,7 @@ def prefect_server(folder: Path, port: int | None = None) -> Iterator[None]:
     Raises UserError when the server that is named does not answer, or ours does not start.
     """
     _bypass_proxies()
+    _check_network_settings()
     if PREFECT_API_URL.value():
         check_named_server(PREFECT_API_URL.value())
         yield
@@ -53,7 +54,7 @@ def is_healthy(address: str) -> bool:
         # Without TLS, reading the machine's certificates would be nine tenths of the work.
         answer = httpx.get(f"{address.rstrip('/')}/health", timeout=5, verify=address.startswith("https:"))
         return bool(answer.status_code == 200)
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
 
@@ -149,6 +150,15 @@ def _bypass_proxies() -> None:
     for variable in ("NO_PROXY", "no_proxy"):
         known = [host for host in os.environ.get(variable, "").split(",") if host]
         os.environ[variable] = ",".join([*known, *(host for host in LOCAL if host not in known)])
+
+
+def _check_network_settings() -> None:
+    """Raises UserError where the environment names a proxy, or a file of certificates, that is none: every call would fail on it."""
+    try:
+        httpx.Client().close()
+    except (ValueError, OSError, httpx.InvalidURL) as error:
+        names = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE"
+        raise UserError(f"{names}: one of these names no proxy or no file of certificates ({error}); mend or unset it") from None
 
 
 def _free_port() -> int:

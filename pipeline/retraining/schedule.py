@@ -21,7 +21,7 @@ from prefect.states import Cancelled
 
 from pipeline.errors import UserError, mask_credentials, say
 from pipeline.processes import begin_service, group
-from pipeline.retraining import own_server, server, workspace
+from pipeline.retraining import history, own_server, server, workspace
 from pipeline.retraining.flow import retrain
 from pipeline.retraining.graph import GRACE
 
@@ -34,6 +34,8 @@ def serve_schedule(folder: Path, cron: str, timezone: str, port: int, **paramete
     """Serve the flow with the schedule `cron` in `timezone` until stopped. Raises UserError where one of them is none."""
     schedule = parse_schedule(cron, timezone)
     workspace.check_repository(folder)
+    if branch := parameters.get("branch"):
+        history.check_branch(folder, branch)
     begin_service()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # Ctrl-C, stopped, or the terminal was closed
         signal.signal(number, _interrupt)

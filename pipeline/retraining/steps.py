@@ -26,6 +26,7 @@ Mode = Literal["if_changed", "always", "warm_start"]
 
 TIMEOUT_MINUTES = {"train": 7 * 24 * 60.0}
 OTHER_TIMEOUT_MINUTES = 120.0
+YEAR_MINUTES = 365 * 24 * 60.0
 AGAIN_SECONDS = [30.0, 120.0, 600.0]
 START_FROM = "train.start_from"
 BY_HAND = "a training that was started by hand is at work in this folder; the next run comes after it"
@@ -259,5 +260,5 @@ def check_timeouts(minutes: Mapping[str, float], stages: Collection[str]) -> Non
     """Raises UserError where a stage does not exist, or has no time at all."""
     if unknown := minutes.keys() - stages:
         raise UserError(f"timeout_minutes: {', '.join(sorted(unknown))}: no such stage; the stages are {', '.join(stages)}")
-    if wrong := [f"{stage}: {limit:g}" for stage, limit in minutes.items() if not limit > 0]:
-        raise UserError(f"timeout_minutes: {', '.join(wrong)}: expected minutes above 0")
+    if wrong := [f"{stage}: {limit:g}" for stage, limit in minutes.items() if not 0 < limit <= YEAR_MINUTES]:
+        raise UserError(f"timeout_minutes: {', '.join(wrong)}: expected minutes above 0, at most a year of them")

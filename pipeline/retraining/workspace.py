@@ -193,7 +193,8 @@ def _share_settings(repo: Path, folder: Path) -> None:
         merge(settings, theirs.read("local"))
     except ConfigError as error:
         raise UserError(f"{repo / '.dvc'}: DVC's settings (config, config.local) cannot be read: {error}") from None
-    settings["cache"].setdefault("dir", str(repo / ".dvc/cache"))
+    # One that the person's or the machine's settings name is the project's cache as well.
+    settings["cache"].setdefault("dir", theirs["cache"].get("dir") or str(repo / ".dvc/cache"))
     ours = Config(str(folder / ".dvc"))
     with ours.edit("local") as local:
         local.clear()

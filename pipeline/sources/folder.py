@@ -24,6 +24,8 @@ def fetch(data: Data, target: Path) -> Fetched:
         raise UserError(_NOT_FOUND.format(source))
     if source.resolve().is_relative_to(paths.RAW.resolve()):
         raise UserError(f"{title}: lies in {paths.RAW}, which this stage writes; move your images elsewhere")
+    if paths.RAW.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{title}: holds {paths.RAW}, which this stage writes; name the folder of your images alone")
     if source.is_dir():
         facts = copy_tree(source, target, title, data.patient)
     else:

@@ -81,14 +81,21 @@ def _errors(title: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        cause = error.__cause__  # fsspec says so as well of a web server that does not answer, or answers that it cannot
+        if isinstance(cause, OSError) or getattr(cause, "status", 404) >= 500:
+            raise _unreachable(title, cause) from None
         raise UserError(f"{title}: no such bucket, folder or file; check data.url") from None
     except PermissionError:
         raise UserError(f"{title}: access denied (403); give credentials in the usual place of this storage, such as ~/.aws") from None
     except Exception as error:
         if not _is_of_network(error):
             raise
-        raise UserError(f"{title}: cannot be reached ({type(error).__name__}); check the network, then run again", retryable=True) from None
+        raise _unreachable(title, error) from None
+
+
+def _unreachable(title: str, error: BaseException | None) -> UserError:
+    return UserError(f"{title}: cannot be reached ({type(error).__name__}); check the network, then run again", retryable=True)
 
 
 def _is_of_network(error: BaseException) -> bool:

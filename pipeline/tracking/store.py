@@ -164,8 +164,8 @@ def check_server(uri: str) -> None:
     """Raises UserError when nobody answers at `uri`. MLflow itself would try for minutes, a database for longer."""
     import requests
 
-    place = urlsplit(uri)
     try:
+        place = urlsplit(uri)
         if is_server(uri):
             insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
             verify = not insecure and (os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True)

@@ -30,6 +30,7 @@ from tests.tracking.servers import free_port
         ("train", "--timeout train=: expected STAGE=MINUTES, such as train=600"),
         ("trian=5", "timeout_minutes: trian: no such stage; the stages are look, download,"),
         ("train=0", "timeout_minutes: train: 0: expected minutes above 0"),
+        ("train=inf", "timeout_minutes: train: inf: expected minutes above 0, at most a year of them"),
     ],
 )
 def test_a_wrong_timeout_is_said_in_one_line(given: str, said: str) -> None:

@@ -72,6 +72,19 @@ def test_a_named_server_that_is_away_and_a_home_that_cannot_be_written_are_one_l
     assert ended.stderr.splitlines()[-1].startswith(f"error: PREFECT_HOME={home}: cannot be written")
 
 
+@pytest.mark.parametrize(("name", "value"), [("ALL_PROXY", "ftp://x"), ("HTTP_PROXY", "http://[::1"), ("SSL_CERT_FILE", "/none.pem")])
+def test_a_proxy_that_is_none_is_one_line(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    for known in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(known, "")  # which is changed meanwhile
+    with pytest.raises(UserError, match=f"{name}.*: one of these names no"), own_server.prefect_server(Path("nowhere")):
+        pass
+
+
+def test_an_address_that_is_none_is_no_server() -> None:
+    assert not own_server.is_healthy("http://[::1")
+
+
 SETTINGS = {
     "no TOML": (b"active = [", "profiles.toml, prefect.toml or variables PREFECT_"),
     "no text": (b"\x00\xff", "'utf-8' codec can't decode"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.config import Config
 
+from pipeline import dvc_cache
 from pipeline.errors import UserError
 from pipeline.retraining import workspace
 
@@ -49,10 +50,22 @@ def test_a_damaged_worktree_is_made_anew(repo: Path, damage: str) -> None:
     assert (repo / "params.yaml").read_text() == "images: 16\n"
 
 
-def test_settings_of_dvc_that_are_damaged_are_one_line(repo: Path) -> None:
+def test_a_cache_that_the_persons_own_settings_name_is_the_worktrees_too(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `dvc config --global cache.dir` writes them, for a large disk or one cache of many projects."""
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(repo.parent))
+    monkeypatch.chdir(repo)
+    (repo.parent / "config").write_text(f"[cache]\n    dir = {repo.parent}/large\n")
+    assert Config(str(workspace.prepare(repo).folder / ".dvc"))["cache"]["dir"] == f"{repo.parent}/large"
+    assert dvc_cache.find_cache() == repo.parent / "large"
+
+
+def test_settings_of_dvc_that_are_damaged_are_one_line(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repo / ".dvc/config.local").write_bytes(b"\xff[")
     with pytest.raises(UserError, match=r"\.dvc: DVC's settings \(config, config\.local\) cannot be read"):
         workspace.prepare(repo)
+    monkeypatch.chdir(repo)
+    with pytest.raises(UserError, match=r"\.dvc: DVC's settings \(config, config\.local\) cannot be read"):
+        dvc_cache.find_cache()
 
 
 def test_who_holds_the_lock_may_be_unknown(repo: Path) -> None:

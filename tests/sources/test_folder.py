@@ -223,8 +223,11 @@ def test_missing_folder(tmp_path: Path) -> None:
 def test_the_stage_does_not_read_what_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "data/raw", "ct/1.png", "mr/1.png")
-    with pytest.raises(UserError, match="which this stage writes"):
-        download(settings(Path("data/raw")))
+    for folder in ("data/raw", "data", "."):
+        with pytest.raises(UserError, match="which this stage writes"):
+            download(settings(Path(folder)))
+    with pytest.raises(UserError, match="not found"):
+        download(settings(Path("~nobody-of-this-name/heads")))
 
 
 def test_names_that_no_report_can_print(mine: Path) -> None:

@@ -182,7 +182,8 @@ def test_a_storage_without_its_library_says_what_to_install(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("address", "complaint"), [(None, "must be an address"), ("heads", "must be an address"), ("s3://a:b@c/d", "credentials")]
+    ("address", "complaint"),
+    [(None, "must be an address"), ("heads", "must be an address"), ("s3://", "must be an address"), ("s3://a:b@c/d", "credentials")],
 )
 def test_addresses_that_params_refuse(address: str | None, complaint: str) -> None:
     import yaml
@@ -208,5 +209,9 @@ def test_an_archive_on_a_web_server(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         download(settings(f"http://127.0.0.1:{web.server_port}/set.zip"), tmp_path / "raw")
         with pytest.raises(UserError, match="no such bucket, folder or file"):
             download(settings(f"http://127.0.0.1:{web.server_port}/none.zip"), tmp_path / "other")
+        port = web.server_port
         web.shutdown()
+    with pytest.raises(UserError, match="cannot be reached") as away:
+        download(settings(f"http://127.0.0.1:{port}/set.zip"), tmp_path / "other")
+    assert away.value.retryable
     assert images(tmp_path / "raw") == ["ct/1.png", "mr/1.png"]
