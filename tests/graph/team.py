@@ -17,6 +17,8 @@ from tests.graph.prefect_server import until
 from tests.graph.projects import SOURCE
 
 COMMAND = SOURCE / "deploy/without_containers.py"
+# A worker of Dask without work looks a hundred times a second at what it does: a sixth of a core for two.
+QUIET = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False", "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s"}
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,8 @@ def team(folder: Path, *services: str) -> Iterator[Team]:
     printed = folder / "printed"
     pid = os.getpid()
     network = f"127.{16 + pid // 256 % 200}.{pid % 256}"
-    with group(
-        [sys.executable, str(COMMAND), "--network", network, *services], folder, env={"PYTHONPATH": str(SOURCE)}, grace=30, log=printed
-    ) as process:
+    command, env = [sys.executable, str(COMMAND), "--network", network, *services], {"PYTHONPATH": str(SOURCE), **QUIET}
+    with group(command, folder, env=env, grace=30, log=printed) as process:
         variables = folder / "cluster.env"
         until(lambda: variables.is_file() or process.poll() is not None, "the servers", 600)
         assert process.poll() is None, printed.read_text() + _logs(folder)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,13 @@ def picture(heads, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return examinations.png(tmp_path_factory.mktemp("picture") / "mr.png", heads[1][0])
 
 
+@pytest.fixture(scope="module")
+def served(models: Path) -> Iterator[Page]:
+    """A page as it is by default; each takes a process that translates."""
+    with running_page({"ct": str(models)}) as page:
+        yield page
+
+
 def test_a_small_file_that_unpacks_to_gigabytes_is_refused_and_others_are_served(models: Path, picture: Path, tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.nii"
     header = nibabel.Nifti1Header()
@@ -69,12 +77,11 @@ def test_a_translation_that_takes_too_long_is_ended(models: Path, picture: Path)
         assert "more than 0.001 s" in answer.json()["error"]
 
 
-def test_a_translating_process_that_dies_is_started_again(models: Path, picture: Path) -> None:
-    with running_page({"ct": str(models)}) as page:
-        process = page.app.state.jobs.worker.process
-        process.kill()
-        process.join()  # on a busy machine it takes a moment to die
-        assert post(page, picture).status_code == 200
+def test_a_translating_process_that_dies_is_started_again(served: Page, picture: Path) -> None:
+    process = served.app.state.jobs.worker.process
+    process.kill()
+    process.join()  # on a busy machine it takes a moment to die
+    assert post(served, picture).status_code == 200
 
 
 def test_half_an_upload_ends_and_keeps_nobody_out(models: Path, picture: Path) -> None:
@@ -127,18 +134,16 @@ def test_results_go_when_their_time_is_over(models: Path, picture: Path) -> None
         assert [file.name for file in page.app.state.jobs.folder.iterdir()] == ["lock"]
 
 
-def test_a_script_leaves_nothing_on_the_server(models: Path, picture: Path) -> None:
-    with running_page({"ct": str(models)}) as page:
-        assert post(page, picture).status_code == 200
-        wait_for(lambda: [file.name for file in page.app.state.jobs.folder.iterdir()] == ["lock"])
+def test_a_script_leaves_nothing_on_the_server(served: Page, picture: Path) -> None:
+    assert post(served, picture).status_code == 200
+    wait_for(lambda: [file.name for file in served.app.state.jobs.folder.iterdir()] == ["lock"])
 
 
-def test_a_full_disk_is_said(models: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running_page({"ct": str(models)}) as page:
-        monkeypatch.setattr(jobs.Jobs, "place", lambda *_: Path("/dev/full"))
-        answer = post(page, picture)
-        assert answer.status_code == 507
-        assert "disk is full" in answer.json()["error"]
+def test_a_full_disk_is_said(served: Page, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs.Jobs, "place", lambda *_: Path("/dev/full"))
+    answer = post(served, picture)
+    assert answer.status_code == 507
+    assert "disk is full" in answer.json()["error"]
 
 
 def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,23 +164,21 @@ def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_browsers_are_told_to_run_nothing_else(models: Path) -> None:
-    with running_page({"ct": str(models)}) as page:
-        for path in ("/", "/api/models", "/nothing"):
-            headers = httpx.get(page.address + path).headers
-            assert "default-src 'none'" in headers["content-security-policy"]
-            assert "unsafe" not in headers["content-security-policy"]
-            assert headers["x-content-type-options"] == "nosniff"
-            assert headers["referrer-policy"] == "no-referrer"
-            assert headers["x-frame-options"] == "DENY"
+def test_browsers_are_told_to_run_nothing_else(served: Page) -> None:
+    for path in ("/", "/api/models", "/nothing"):
+        headers = httpx.get(served.address + path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-frame-options"] == "DENY"
 
 
-def test_another_sites_page_cannot_send_files(models: Path, picture: Path) -> None:
-    with running_page({"ct": str(models)}) as page:
-        assert post(page, picture, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
-        assert post(page, picture, headers={"Origin": "https://elsewhere.example"}).status_code == 403
-        assert post(page, picture, headers={"Origin": "http://[::1"}).status_code == 403
-        assert post(page, picture, headers={"Origin": page.address}).status_code == 200
+def test_another_sites_page_cannot_send_files(served: Page, picture: Path) -> None:
+    assert post(served, picture, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert post(served, picture, headers={"Origin": "https://elsewhere.example"}).status_code == 403
+    assert post(served, picture, headers={"Origin": "http://[::1"}).status_code == 403
+    assert post(served, picture, headers={"Origin": served.address}).status_code == 200
 
 
 def test_half_of_several_files_is_no_upload(models: Path, picture: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -194,11 +197,10 @@ def test_half_of_several_files_is_no_upload(models: Path, picture: Path, capfd: 
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_an_unknown_name_says_what_to_set(models: Path) -> None:
-    with running_page({"ct": str(models)}) as page:
-        answer = httpx.get(page.address, headers={"Host": "ct.hospital.example"})
-        assert answer.status_code == 421
-        assert "--allow-host ct.hospital.example" in answer.json()["error"]
+def test_an_unknown_name_says_what_to_set(models: Path, served: Page) -> None:
+    answer = httpx.get(served.address, headers={"Host": "ct.hospital.example"})
+    assert answer.status_code == 421
+    assert "--allow-host ct.hospital.example" in answer.json()["error"]
     with running_page({"ct": str(models)}, access=choose_access("127.0.0.1", ["CT.hospital.example"], None, None)) as page:
         assert httpx.get(page.address, headers={"Host": "ct.Hospital.example."}).status_code == 200
 
