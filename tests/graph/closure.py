@@ -10,7 +10,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -21,13 +21,23 @@ BOX = Path("pipeline/box/model.json")  # of the model in the box: it has the dig
 WIDTH = 132  # of a line in dvc.yaml
 
 
-def imports(module: Path, root: Path = ROOT) -> Iterator[Path]:
+@cache
+def imports(module: Path, root: Path = ROOT) -> frozenset[Path]:
     """Files of ours that `module` uses, relative to `root`: what it imports anywhere, modules it names in strings, data files beside it,
     the model in the box.
 
     Imports under `if TYPE_CHECKING` do not count.
     """
-    for node in _running_code(ast.parse((root / module).read_text(encoding="utf-8"))):
+    return frozenset(_imports(module, root))
+
+
+@cache
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _imports(module: Path, root: Path) -> Iterator[Path]:
+    for node in _running_code(parse(root / module)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _files(alias.name, root)
@@ -65,11 +75,12 @@ def _files(name: str, root: Path) -> Iterator[Path]:
         yield from (file for file in (*packages, *own) if (root / file).is_file() and not _says_nothing(root / file))
 
 
+@cache
 def _says_nothing(file: Path) -> bool:
     """Whether it is a package's file without any code but its docstring."""
     if file.name != "__init__.py":
         return False
-    return all(isinstance(node, ast.Expr) for node in ast.parse(file.read_text(encoding="utf-8")).body)
+    return all(isinstance(node, ast.Expr) for node in parse(file).body)
 
 
 def _named(text: str, module: Path, root: Path) -> Iterator[Path]:
@@ -85,7 +96,7 @@ def _named(text: str, module: Path, root: Path) -> Iterator[Path]:
             yield file
 
 
-@lru_cache
+@cache
 def closure(start: Path, root: Path = ROOT) -> set[Path]:
     """`start` with all files of ours that it uses, directly or not; paths relative to `root`."""
     seen: set[Path] = set()
@@ -94,7 +105,7 @@ def closure(start: Path, root: Path = ROOT) -> set[Path]:
         file = waiting.pop()
         seen.add(file)
         if file.suffix == ".py":
-            waiting |= set(imports(file, root)) - seen
+            waiting |= imports(file, root) - seen
     return seen
 
 

@@ -73,7 +73,7 @@ def prefect_server(folder: Path) -> Iterator[Server]:
         env = {
             "PREFECT_HOME": str(folder),
             "PREFECT_API_DATABASE_CONNECTION_URL": url,
-            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
         }
         env |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
         with group([str(BIN / "prefect"), "server", "start", "--port", str(port)], folder, env=env, capture=False):

@@ -1,6 +1,7 @@
 """dvc.yaml tells the truth: every stage lists the code that it runs and the files that it reads, and nothing else."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -77,21 +78,21 @@ def under(place: Path, folders: set[Path]) -> bool:
     return any(place.is_relative_to(folder) for folder in folders)
 
 
+@cache
 def places_named(file: Path) -> set[Path]:
     """Constants of pipeline/paths.py that a file of code mentions, and what its functions there give."""
     if file.suffix != ".py" or file.name == "paths.py":
         return set()
-    names = {node.attr for node in ast.walk(ast.parse((closure.ROOT / file).read_text())) if is_of(node, "paths")}
+    names = {node.attr for node in ast.walk(closure.parse(closure.ROOT / file)) if is_of(node, "paths")}
     constants = {getattr(paths, name, None) for name in names}
     return {place for place in constants if isinstance(place, Path)}
 
 
+@cache
 def sections_used(file: Path) -> set[str]:
     if file.suffix != ".py":
         return set()
-    names = {
-        node.attr for node in ast.walk(ast.parse((closure.ROOT / file).read_text())) if is_of(node, "params", "load()", "stage.params")
-    }
+    names = {node.attr for node in ast.walk(closure.parse(closure.ROOT / file)) if is_of(node, "params", "load()", "stage.params")}
     return {field.alias or name for name, field in Params.model_fields.items() if name in names}
 
 
