@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -45,24 +44,25 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluate(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.cli", "evaluate", *arguments]
-    return subprocess.run(command, cwd=project, env=jobs.environment(project), capture_output=True, text=True, timeout=600, check=False)
-
-
-def refuse(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What the command says of `arguments` that it must refuse, run in this process: a new one imports for seconds before it looks."""
+def evaluate(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 0
+) -> tuple[str, str]:
+    """What the command prints, and what it says of errors, run in this process: a new one imports for seconds before it looks."""
     monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "argv", ["ctmr", "evaluate", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 2
-    return capsys.readouterr().err
+    assert ended.value.code == expect
+    return capsys.readouterr()
 
 
-def test_pairs_by_name_are_scored_by_patient(project: Path) -> None:
-    ended = evaluate(project, "mine", "--patient", r"^(\d+)-", "--contrast", "t2")
-    assert ended.returncode == 0, ended.stderr
+def refuse(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the command says of `arguments` that it must refuse."""
+    return evaluate(project, monkeypatch, capsys, *arguments, expect=2)[1]
+
+
+def test_pairs_by_name_are_scored_by_patient(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    printed, _ = evaluate(project, monkeypatch, capsys, "mine", "--patient", r"^(\d+)-", "--contrast", "t2")
     report = project / "reports/pairs"
     figures = json.loads((report / "metrics.json").read_text())
     assert {test["slices"] for test in figures["test"].values()} == {6}
@@ -75,9 +75,9 @@ def test_pairs_by_name_are_scored_by_patient(project: Path) -> None:
     )
     assert "registered pairs from mine" in (report / "report.html").read_text()
     assert (report / "ct_to_mr.png").is_file()
-    assert "MR → CT: 6 slices of 2 groups" in ended.stdout
-    assert max(map(len, ended.stdout.splitlines())) <= 80
-    assert "too few patients to tell" in ended.stdout
+    assert "MR → CT: 6 slices of 2 groups" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "too few patients to tell" in printed
 
 
 @pytest.mark.parametrize(
@@ -154,15 +154,16 @@ def test_no_common_names(project: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert "no pairs.csv, and no file name that is in ct and mr alike" in printed
 
 
-def test_a_synthrad_folder_is_scored_volume_by_volume_in_its_masks(project: Path) -> None:
+def test_a_synthrad_folder_is_scored_volume_by_volume_in_its_masks(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in (1, 2):
         head = phantom.simulate_volume(number, (6.0, 6.0, 8.0), contrast="t1", healthy=True, extent=(0.0, 80.0))
         folder = project / f"synthrad/brain/1BA00{number}"
         folder.mkdir(parents=True)
         for name, voxels in (("ct", head.ct), ("mr", np.rint(1000 * head.mr).astype(np.int16)), ("mask", head.mask.astype(np.uint8))):
             nib.save(nib.Nifti1Image(voxels, head.affine), folder / f"{name}.nii.gz")
-    ended = evaluate(project, "synthrad", "--out", "reports/synthrad")
-    assert ended.returncode == 0, ended.stderr
+    printed, _ = evaluate(project, monkeypatch, capsys, "synthrad", "--out", "reports/synthrad")
     volumes = json.loads((project / "reports/synthrad/metrics.json").read_text())["volumes"]["mr_to_ct"]
     assert (volumes["test"]["pairs"], volumes["test"]["groups"]) == (2, 2)
     rows = pd.read_parquet(project / "reports/synthrad/per_volume.parquet")
@@ -172,7 +173,7 @@ def test_a_synthrad_folder_is_scored_volume_by_volume_in_its_masks(project: Path
     water = rows[(rows["method"] == "all_water") & rows["pair"].str.contains("1BA001")]
     # Water everywhere in the mask, but where the MR is so dark at its edge that it counts as air around the head.
     assert water["volume_mae_hu"].item() == pytest.approx(np.abs(truth[mask]).mean(), rel=0.15)
-    assert "MR → CT: 2 volumes of 2 groups, in the body" in ended.stdout
+    assert "MR → CT: 2 volumes of 2 groups, in the body" in printed
     page = (project / "reports/synthrad/report.html").read_text()
     assert "whole volumes, in Hounsfield units" in page
     assert f"{volumes['test']['volume_mae_hu']:.1f} [" in page
