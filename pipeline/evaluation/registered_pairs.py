@@ -26,7 +26,6 @@ from pipeline.sources.layout import stem
 from pipeline.sources.table import download
 from pipeline.tables import print_table
 
-
 ALONE = "pair "  # begins the group of a pair whose patient nothing says
 
 

@@ -85,10 +85,18 @@ def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> 
 
 def _slice(image: Image.Image, page: int, key: str, path: Path) -> Slice:
     image.load()
-    pixels, unit, colour = _grey(ImageOps.exif_transpose(image), path)
+    pixels, unit, colour = _grey(_upright(image), path)
     if unit == "raw" and image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         pixels = _inverted(pixels, unit)  # pillow does so for 8 bits only
     return Slice(np.ascontiguousarray(pixels, dtype=np.float32), unit=unit, frame=page, group_key=key, colour=colour)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its notes (EXIF) say; as it is where they are damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DAMAGE:
+        return image
 
 
 def _grey(image: Image.Image, path: Path) -> tuple[NDArray[Any], Unit, float]:
@@ -206,4 +214,4 @@ def _complaint(path: Path, error: BaseException) -> Unreadable:
         return Truncated(f"{path}: the picture ends too early ({said}); copy it again")
     if isinstance(error, Image.UnidentifiedImageError):
         return Unreadable(f"{path}: no {', '.join(dict.fromkeys(_KINDS.values()))} picture, whatever its name says")
-    return Unreadable(f"{path}: damaged picture ({type(error).__name__}: {said})")
+    return Unreadable(f"{path}: damaged picture ({type(error).__name__})")  # what pillow says may quote notes in the file

@@ -160,6 +160,15 @@ def look_into(folder: Path) -> Contents:
     return Contents([file for file, _ in files], lines)
 
 
+def name_result(source: Path) -> str:
+    """The name of what is made from the file `source`: its own, with an ending that says the format."""
+    return _result_name(source, _with_header(source)[1])
+
+
+def _result_name(source: Path, own: Format) -> str:
+    return source.name if source.name.lower().endswith(own.ENDINGS) else _new_name(source, own).name
+
+
 def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
     """Write `synthetic`, which was made from `volume`, to `target`; gives the path written.
 
@@ -179,8 +188,7 @@ def _destination(volume: Volume, source: Path, target: Path) -> tuple[Format, Pa
     """The format that writes to `target`, and the path that it writes. Raises UserError."""
     format_ = own = named(volume.format)
     if target.is_dir() and not (own.NAME == dicom.NAME and source.is_dir()):
-        path = target / source.name
-        path = path if path.name.lower().endswith(own.ENDINGS) else _new_name(path, own)
+        path = target / _result_name(source, own)
     else:
         format_ = next((format_ for format_ in FORMATS if target.name.lower().endswith(format_.ENDINGS)), own)
         path = target if target.suffix or format_ is not own else _new_name(target, own)

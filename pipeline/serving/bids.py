@@ -47,7 +47,7 @@ def parse_name(path: Path) -> Name | None:
 
 def is_dataset(folder: Path) -> bool:
     """Whether a folder is a BIDS data set: it says so, or holds folders of subjects with files that are named so."""
-    return folder.is_dir() and ((folder / DESCRIPTION).is_file() or next(_images(folder), None) is not None)
+    return folder.is_dir() and ((folder / DESCRIPTION).is_file() or any(name for _, name in _images(folder)))
 
 
 def list_tasks(source: Path, target: Path, modality: Modality, to: Modality, contrast: str | None) -> list[tuple[Path, Path]]:
@@ -55,10 +55,15 @@ def list_tasks(source: Path, target: Path, modality: Modality, to: Modality, con
 
     Raises UserError where there is none.
     """
-    tasks = [(file, target / name.derived(to, contrast)) for file, name in _images(source) if name.suffix in SUFFIXES[modality]]
+    tasks = [(file, target / name.derived(to, contrast)) for file, name in _images(source) if name and name.suffix in SUFFIXES[modality]]
     if not tasks:
         raise UserError(f"{source}: a BIDS data set without {modality.upper()}; expected files that end in {', '.join(SUFFIXES[modality])}")
     return tasks
+
+
+def list_misnamed(source: Path) -> list[str]:
+    """A line for each volume of a data set that does not count, since its name or place is not what BIDS says."""
+    return [f"{file}: not named or placed as BIDS says" for file, name in _images(source) if name is None]
 
 
 def write_description(source: Path, target: Path, label: Label) -> None:
@@ -91,13 +96,13 @@ def write_sidecar(output: Path, source: Path, dataset: Path | None, label: Label
     return file
 
 
-def _images(folder: Path) -> Iterator[tuple[Path, Name]]:
-    """NIfTI files named as BIDS says in the folders of subjects; derivatives and sources beside them do not count."""
+def _images(folder: Path) -> Iterator[tuple[Path, Name | None]]:
+    """NIfTI files in the folders of subjects, with their names, None where BIDS has none such there; derivatives beside do not count."""
     for subject in sorted(folder.glob("sub-*")):
         for file in sorted(walk(subject)) if subject.is_dir() else ():
-            name = parse_name(file)
-            if name is not None and file.parent == folder / name.folder / file.parent.name:
-                yield file, name
+            if file.name.lower().endswith((".nii", ".nii.gz")):
+                name = parse_name(file)
+                yield file, name if name and file.parent == folder / name.folder / file.parent.name else None
 
 
 def _generator(label: Label) -> dict[str, str]:

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.domain import Modality
 from pipeline.errors import UserError
-from pipeline.formats.table import look_into
+from pipeline.formats.table import look_into, name_result
 from pipeline.formats.values import CtValues, parse_ct_values
 from pipeline.serving import bids
 from pipeline.serving.model_choice import choose_translator, describe_choice, recognise_target
@@ -38,13 +38,14 @@ def translate_files(
     values = parse_ct_values(ct_values, "--ct-values")
     began = time.monotonic()
     dataset = source if bids.is_dataset(source) else None
-    tasks, set_aside = ([], []) if dataset else _list_tasks(source, target)
+    tasks, set_aside = ([], bids.list_misnamed(dataset)) if dataset else _list_tasks(source, target)
     if to is None and (dataset or len(tasks) > 1):
         raise UserError(f"{source}: {'a BIDS data set' if dataset else f'{len(tasks)} files'}; add --to ct or --to mr")
     translator = choose_translator(model, to or recognise_target(source, ct_values))
     print(describe_choice(translator, model), flush=True)
     if dataset:
         tasks = bids.list_tasks(dataset, target, translator.source, translator.target, contrast)
+    _check_names(tasks)
     if uncertainty is not None and len(tasks) > 1:
         raise UserError(f"--uncertainty {uncertainty}: one file for {len(tasks)}; translate one picture or volume at a time")
     summaries, failures = _translate_all(translator, tasks, dataset, contrast, uncertainty, values)
@@ -113,7 +114,16 @@ def _list_tasks(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], li
         raise UserError(f"{source}: no pictures, DICOM or other volumes in this folder{reason}")
     if contents.inputs == [source]:
         return [(source, target)], contents.set_aside
-    return [(file, target / file.relative_to(source)) for file in contents.inputs], contents.set_aside
+    return [(file, target / file.relative_to(source).with_name(name_result(file))) for file in contents.inputs], contents.set_aside
+
+
+def _check_names(tasks: list[tuple[Path, Path]]) -> None:
+    """Raises UserError where two results would have one name."""
+    files: dict[Path, Path] = {}
+    for file, result in tasks:
+        if result in files:
+            raise UserError(f"{files[result]} and {file.name}: both would become {result.name}; rename one of them")
+        files[result] = file
 
 
 def _print_summary(translator: Translator, summaries: list[Summary], failures: list[str], target: Path, seconds: float) -> None:

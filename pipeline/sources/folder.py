@@ -22,6 +22,8 @@ def fetch(data: Data, target: Path) -> Fetched:
     title = f"data.folder = {source}"
     if not source.exists():
         raise UserError(_NOT_FOUND.format(source))
+    if not (source.is_dir() or source.is_file()):
+        raise UserError(f"{title}: a pipe or device; expected a directory or archive")
     if source.resolve().is_relative_to(paths.RAW.resolve()):
         raise UserError(f"{title}: lies in {paths.RAW}, which this stage writes; move your images elsewhere")
     if paths.RAW.resolve().is_relative_to(source.resolve()):

@@ -1,5 +1,6 @@
 """Picture files: every mode of PNG, JPEG and TIFF gives the grey values that a viewer shows."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +205,11 @@ def test_several_pictures_where_one_is_expected_are_refused(kind: str, tmp_path:
         tifffile.imwrite(file, RAMP.astype(np.complex64))
     with pytest.raises(Unreadable, match=r"pictures in one file|several planes deep|pages of 8 bits and of more|type complex64"):
         table.read_slices(file)
+
+
+def test_damaged_notes_are_no_damage(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    content, notes = (tmp_path / "a.png").read_bytes(), b"Doe^Jane"
+    chunk = len(notes).to_bytes(4, "big") + b"eXIf" + notes + zlib.crc32(b"eXIf" + notes).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
+    np.testing.assert_array_equal(read(tmp_path / "a.png").pixels, RAMP / np.float32(255))

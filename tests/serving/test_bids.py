@@ -52,6 +52,23 @@ def test_linked_subjects_are_translated_and_lost_files_named(
     assert "sub-02_T1w.nii.gz: a link that leads nowhere" in capsys.readouterr().out
 
 
+def test_files_that_bids_does_not_know_are_named_and_two_of_one_name_refused(
+    models: Path, heads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = dataset(tmp_path / "raw", heads)
+    image = (source / "sub-02/anat/sub-02_acq-fast_T2w.nii.gz").read_bytes()
+    for place in ("sub-01/ses-1/anat/T1w.nii.gz", "sub-02/anat/sub-01_T1w.nii.gz"):
+        (source / place).write_bytes(image)
+    translate_files(source, tmp_path / "derived", "ct", str(models))
+    said = capsys.readouterr().out
+    assert "sub-01/ses-1/anat/T1w.nii.gz: not named or placed as BIDS says" in said
+    assert "sub-02/anat/sub-01_T1w.nii.gz: not named or placed as BIDS says" in said
+    assert said.count("not read:") == 2
+    (source / "sub-02/anat/sub-02_acq-fast_T2w.nii").write_bytes(image)
+    with pytest.raises(UserError, match="both would become"):
+        translate_files(source, tmp_path / "again", "ct", str(models))
+
+
 def test_one_file_of_a_data_set_gets_its_sidecar_beside_it(models: Path, heads, tmp_path: Path) -> None:
     source = dataset(tmp_path / "raw", heads) / "sub-02/anat/sub-02_acq-fast_T2w.nii.gz"
     translate_files(source, tmp_path / "ct.nii.gz", "ct", str(models))

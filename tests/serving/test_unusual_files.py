@@ -12,7 +12,9 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from pipeline.errors import UserError
+from pipeline.serving.translate_files import translate_files
 from pipeline.serving.translator import Translator
+from tests.serving import examinations
 
 
 def test_a_picture_of_ten_thousand_pixels_a_side_is_one_line(to_ct: Translator, tmp_path: Path) -> None:
@@ -32,6 +34,18 @@ def test_two_gigabytes_of_nothing_are_one_line(to_ct: Translator, tmp_path: Path
 def test_an_empty_file_is_one_line(to_ct: Translator, tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     _refused(to_ct, tmp_path / name, tmp_path / f"out-{name}")
+
+
+def test_results_of_a_folder_have_names_of_their_own(to_ct: Translator, heads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.serving.translate_files.choose_translator", lambda *_: to_ct)
+    for name in ("a.png", "b.dat", "c"):
+        examinations.png(tmp_path / "in/picture.png", heads[1][0]).rename(tmp_path / "in" / name)
+    translate_files(tmp_path / "in", tmp_path / "out", "ct", "box")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.png", "b.dat.png", "c.png"]
+    shutil.copy(tmp_path / "in/a.png", tmp_path / "in/a")
+    with pytest.raises(UserError, match=r"a and a\.png: both would become a\.png; rename one of them"):
+        translate_files(tmp_path / "in", tmp_path / "out2", "ct", "box")
+    assert not (tmp_path / "out2").exists()
 
 
 def test_a_real_ct_of_a_head_keeps_its_geometry(to_mr: Translator, tmp_path: Path) -> None:
