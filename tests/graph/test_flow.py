@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline import cli
 from pipeline.errors import UserError
 from pipeline.retraining.flow import parse_minutes
 from tests.graph.prefect_server import until
@@ -39,10 +40,25 @@ def test_a_wrong_timeout_is_said_in_one_line(given: str, said: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_with_a_wrong_timeout_nothing_is_started(tmp_path: Path) -> None:
-    project = copy_project(tmp_path)
-    printed = project.run("ctmr", "retrain", "--timeout", "train", expect=2).stdout
-    assert printed == "error: --timeout train=: expected STAGE=MINUTES, such as train=600\n"
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("retrain", "--timeout", "train"), "--timeout train=: expected STAGE=MINUTES, such as train=600"),
+        (("schedule", "--cron", "sometimes"), "--cron 'sometimes': not a cron line; expected minute hour day month weekday"),
+    ],
+)
+def test_with_a_wrong_option_nothing_is_started(
+    command: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process: a new one imports for seconds before it looks."""
+    monkeypatch.chdir(SOURCE)
+    monkeypatch.setattr(sys, "argv", ["ctmr", *command])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {said}")
+    assert printed.count("\n") == 1
 
 
 PATIENT = """

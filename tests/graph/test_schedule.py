@@ -20,12 +20,6 @@ from tests.tracking.servers import free_port
 LONG = ("train.images=2000", "preprocess.teacher_pairs=0", "train.teacher.images=0")
 
 
-def test_a_wrong_schedule_is_one_line(tmp_path: Path) -> None:
-    project = copy_project(tmp_path)
-    ended = project.run("ctmr", "schedule", "--cron", "sometimes", expect=2)
-    assert "error: --cron 'sometimes'" in ended.stdout.splitlines()[-1]
-
-
 @pytest.mark.timeout(2400)
 def test_runs_come_by_themselves_and_ctrl_c_stops_all(tmp_path: Path) -> None:
     """The first fails, for want of its data; the next, which comes by itself as well, trains until all is stopped.

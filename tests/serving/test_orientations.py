@@ -83,7 +83,7 @@ RIGHT_HANDED = [
 
 def test_all_24_axis_orders_give_the_same_ct_in_the_same_place(to_ct: Translator, straight, tmp_path: Path) -> None:
     assert len(RIGHT_HANDED) == 24
-    sizes = (2.0, 2.5, 6.0)  # mm to the right, front and head
+    sizes = (3.0, 3.5, 7.0)  # mm to the right, front and head
     for axes, signs in RIGHT_HANDED:
         spacing = tuple(sizes[axis] for axis in axes)
         affine, shape = affine_of(axes, signs, spacing)

@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.processes import stop_group
+from pipeline.training import launch
 from tests.training import jobs
 from tests.training.test_resume import wait_for
 
@@ -118,15 +120,7 @@ def test_a_host_with_other_params_is_refused(hosts: tuple[Host, Host]) -> None:
     assert first.end()[0] == 2
 
 
-def test_processes_that_hosts_cannot_share_alike_are_one_line(tmp_path: Path) -> None:
-    folder = jobs.make(tmp_path / "one", devices=3, batch_size=3, **SHORT)
-    ended = subprocess.run(
-        ["python", "-m", "stages.train"],
-        cwd=folder,
-        env={**jobs.environment(folder), "PET_NNODES": "2"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert "PET_NNODES=2: 2 hosts cannot have as many each of the 3 processes of train.devices" in ended.stderr
+def test_processes_that_hosts_cannot_share_alike_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(launch.HOSTS, "2")
+    with pytest.raises(UserError, match=r"PET_NNODES=2: 2 hosts cannot have as many each of the 3 processes of train.devices"):
+        launch.launch(3)
