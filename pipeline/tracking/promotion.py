@@ -189,10 +189,10 @@ def _better_than(method: str, metrics: Mapping[str, Any], direction: str) -> Che
     if "mae" not in paired:
         return Check(name, False, None, 0, problem="not compared")
     verdict = Verdict(paired["mae_verdict"])
-    errors = [content.get(direction, {}).get("mae") for content in (metrics["test"], metrics.get("baselines", {}).get(method, {}))]
+    error, rival_error = (by.get(direction, {}).get("mae") for by in (metrics["test"], metrics.get("baselines", {}).get(method, {})))
     problem = str(verdict) if verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_FEW) else ""
     measured, groups = Interval.from_scores(paired, "mae"), metrics["test"][direction].get("groups")
-    return Check(name, verdict is Verdict.BETTER, measured.mean, 0, measured.low, measured.high, "", *errors, groups, problem)
+    return Check(name, verdict is Verdict.BETTER, measured.mean, 0, measured.low, measured.high, "", error, rival_error, groups, problem)
 
 
 def _not_worse_than(role: str, comparison: Comparison, margin: float) -> Check:
