@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from pipeline import paths
 from pipeline.atomic import new_folder
@@ -130,17 +131,22 @@ def files(uri: str, version: "ModelVersion") -> Path:
 
 
 def _download(uri: str, version: "ModelVersion", target: Path | None) -> Path:
-    """The model's folder in the files of a version, which MLflow puts into `target`, or finds on this machine."""
+    """The model's folder in the files of a version, which lie on this machine, or which MLflow puts into `target`."""
     import mlflow
 
-    store.client(uri)
+    client = store.client(uri)
     if target is not None:
         target.mkdir()
     try:
         with store.errors(uri):
-            folder = mlflow.artifacts.download_artifacts(
-                f"models:/{version.name}/{version.version}", dst_path=str(target) if target else None
-            )
+            place = urlsplit(str(client.get_logged_model(logged_model(version)).artifact_location))
+            if place.scheme == "file":  # MLflow would write beside them, which not everybody may who may read them
+                folder = unquote(place.path)
+                if not Path(folder).is_dir():
+                    raise UserError(f"{folder} is gone")
+            else:
+                address = f"models:/{version.name}/{version.version}"
+                folder = mlflow.artifacts.download_artifacts(address, dst_path=str(target) if target else None)
     except (UserError, OSError) as error:
         raise UserError(f"{version.name} version {version.version}: its files cannot be read ({error}); see ctmr doctor") from None
     return Path(folder) / "artifacts" / packaging.ARTIFACT
