@@ -169,8 +169,8 @@ def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], 
     app = create_app(names, access=access)
     begin_service()
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # a closed terminal stops it in order, too
-    say(f"open http://{host}:{port}{key} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)")
-    if host not in LOCAL:
+    say(f"open http://{_in_address(host)}:{port}{key} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)")
+    if _in_address(host) not in LOCAL:
         say("warning: other machines can reach this; uploads travel unencrypted unless a reverse proxy adds TLS")
     for to, model in app.state.described.items():
         say(f"{Direction.from_target(to).arrow} by {model['label']}")
@@ -187,12 +187,18 @@ def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], 
 
 def choose_access(host: str, allow_hosts: list[str], user_header: str | None, token: str | None) -> Access:
     """Who may use a server that listens on `host`; see `serve_page`."""
+    host = _in_address(host)
     if host in LOCAL:
         return Access((*LOCAL, *allow_hosts), token, user_header, log_requests=bool(token or user_header))
     addresses = [address.address.partition("%")[0] for card in psutil.net_if_addrs().values() for address in card]
     own = [f"[{address}]" if ":" in address else address for address in addresses]
     hosts = dict.fromkeys((*LOCAL, host, socket.gethostname(), socket.getfqdn(), *own, *allow_hosts))
     return Access(tuple(hosts), None if user_header else token or secrets.token_urlsafe(16), user_header, log_requests=True)
+
+
+def _in_address(host: str) -> str:
+    """`host` as addresses and requests name it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _check_port(host: str, port: int) -> None:

@@ -206,6 +206,7 @@ def test_an_unknown_name_says_what_to_set(models: Path, served: Page) -> None:
 
 
 def test_other_machines_need_a_token() -> None:
+    assert choose_access("::1", [], None, None).token is None  # this machine, by IPv6
     access = choose_access("0.0.0.0", [], None, None)
     assert access.token
     assert "*" not in access.hosts
