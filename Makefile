@@ -55,8 +55,8 @@ demo: setup ## Run the whole graph on simulated heads and register two models
 	@ctmr where
 
 .PHONY: test
-test: .venv/.installed-dev test-packages ## Run all tests, two at a time (PYTEST_ARGS adds options)
-	pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: .venv/.installed-dev test-packages ## Run all tests, three at a time (PYTEST_ARGS adds options)
+	pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: test-packages
 test-packages:
