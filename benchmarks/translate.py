@@ -18,8 +18,6 @@ import numpy as np
 import onnxruntime
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from pipeline import params, phantom
 from pipeline.atomic import write_json
@@ -107,15 +105,14 @@ def time_commands(picture: Path, folder: Path) -> dict[str, tuple[float, float]]
 
 
 def print_table(slices: dict[str, tuple[float, float]], commands: dict[str, tuple[float, float]], apart: float) -> None:
-    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
-    table = Table("what", "seconds", "of CPU", "torch's rate", title=f"A slice, {torch.get_num_threads()} threads, {versions}")
+    print("| a slice | ratio | ratio of CPU | seconds | CPU seconds |\n| --- | --- | --- | --- | --- |")
     for name, (wall, used) in slices.items():
         plain = slices[f"torch, plain, {AT_ONCE}" if name.endswith(AT_ONCE) else "torch, plain"]
-        table.add_row(name, f"{wall:.2f}", f"{used:.2f}", f"{plain[0] / wall:.2f} times; by CPU {plain[1] / used:.2f}")
+        print(f"| {name} | {plain[0] / wall:.2f} | {plain[1] / used:.2f} | {wall:.2f} | {used:.2f} |")
     for name, (wall, used) in commands.items():
-        table.add_row(name, f"{wall:.2f}", f"{used:.2f}", "")
-    Console().print(table)
-    print(f"largest difference between onnxruntime and plain torch, on the networks' scale from -1 to 1: {apart:.1e}")
+        print(f"| `{name}`{', from its start' if 'translate' in name else ''} | | | {wall:.2f} | {used:.2f} |")
+    print(f"\n- {torch.get_num_threads()} threads, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}")
+    print(f"- largest difference between onnxruntime and plain torch, on the networks' scale from -1 to 1: {apart:.1e}")
 
 
 if __name__ == "__main__":
