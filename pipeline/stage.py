@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pipeline.params import Params, flatten, parse, read_yaml
 from pipeline.processes import SIGNALS, Stop, dvc_above
 
 ORPHAN_SECONDS = 60.0  # for a stage without its dvc to save and end
+AGAIN_SECONDS = 10.0  # until a further signal is a wish of its own: the first one's interrupt may have been lost
 CODE = Path(__file__).parents[1]
 MIB = 2**20
 ROOM = 16 * MIB  # for dvc.lock and the rest of DVC's files, beside the outputs themselves
@@ -112,16 +114,31 @@ def _check_room(name: str) -> None:
 
 @contextmanager
 def _interruptible(name: str, stop: Stop, saves: bool) -> Iterator[None]:
-    """Turn the first signal into `stop`, and into KeyboardInterrupt where the work does not look at it; later ones change nothing."""
+    """Turn the first signal into `stop`, and into KeyboardInterrupt where the work does not look at it; those right after change nothing.
+
+    An interrupt that falls into a callback of a C library is told to `sys.unraisablehook` and lost: it is raised again outside of it.
+    """
+    raised, last = -AGAIN_SECONDS, 0
 
     def on_signal(number: int, _: object) -> None:
-        first = not stop.is_set()
+        nonlocal raised, last
+        last = number
         stop.set()
         if number == signal.SIGHUP:
             _let_go_of_terminal()
-        if first and not saves:
+        if not saves and time.monotonic() - raised >= AGAIN_SECONDS:
+            raised = time.monotonic()
             raise KeyboardInterrupt
 
+    def on_lost(lost: "sys.UnraisableHookArgs") -> None:
+        nonlocal raised
+        if not issubclass(lost.exc_type, KeyboardInterrupt) or not stop.is_set():
+            sys.__unraisablehook__(lost)
+            return
+        raised = -AGAIN_SECONDS
+        threading.Timer(0.1, os.kill, (os.getpid(), last)).start()
+
+    hook, sys.unraisablehook = sys.unraisablehook, on_lost
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:  # as nohup, or a shell that starts it in the background, wants it
@@ -134,6 +151,7 @@ def _interruptible(name: str, stop: Stop, saves: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         raise UserError(f"{name} was stopped; dvc repro begins it again") from None
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():  # of a stage that was stopped, another signal does not change how it ends
             signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)
 

@@ -106,6 +106,58 @@ def test_a_signal_on_the_way_out_changes_nothing(project: Path) -> None:
     assert (process.returncode, printed) == (2, "error: download was stopped; dvc repro begins it again\n")
 
 
+LOSES = """
+import ctypes, signal, time
+from pathlib import Path
+from pipeline.stage import running
+
+@ctypes.CFUNCTYPE(None)
+def called_by_a_library():
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.02)
+
+with running("download"):
+    called_by_a_library()
+    time.sleep(60)
+"""
+
+
+def test_an_interrupt_that_a_c_library_swallowed_comes_again(project: Path) -> None:
+    (project / "work.py").write_text(LOSES)
+    process = start(project, sys.executable, "work.py")
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (2, "error: download was stopped; dvc repro begins it again\n")
+
+
+SWALLOWS = """
+from pathlib import Path
+import time
+from pipeline import stage
+
+stage.AGAIN_SECONDS = 0.5
+with stage.running("download"):
+    try:
+        Path("begun").touch()
+        time.sleep(60)
+    except BaseException:
+        Path("swallowed").touch()
+    time.sleep(60)
+"""
+
+
+def test_a_second_control_c_of_a_person_who_waited_is_a_new_one(project: Path) -> None:
+    (project / "work.py").write_text(SWALLOWS)
+    process = start(project, sys.executable, "work.py")
+    process.send_signal(signal.SIGINT)
+    wait_until((project / "swallowed").exists)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (2, "error: download was stopped; dvc repro begins it again\n")
+
+
 def test_control_c_in_dvc_repro_shows_no_traceback(project: Path) -> None:
     process = start(project, "dvc", "repro")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it, to dvc and stage alike

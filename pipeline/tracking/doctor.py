@@ -1,5 +1,6 @@
 """`ctmr doctor`: everything that can be checked of the MLflow store, DVC's cache and what retraining keeps; what to do, or done at once."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,18 +26,15 @@ class Examined:
         return mask_credentials(said)
 
 
-def examine(fix: bool = False) -> Iterator[Examined]:
-    """Everything that is wrong, found one after the other; with `fix`, what can be mended is mended before the next check.
+def examine_store(fix: bool = False) -> Iterator[Examined]:
+    """What keeps the store from being used: one finding, since nothing else can be said about such a store."""
+    return _run(store_checks.database, fix)
 
-    A store that cannot be used is one finding: nothing else can be said about it.
-    """
-    usable = True
-    for examined in _run(store_checks.database, fix):
-        # MLflow keeps connections to the file that was put aside, for as long as the process lives.
-        usable = examined.mended and "mlflow" not in sys.modules
-        yield examined
+
+def examine_rest(fix: bool = False, *, store_usable: bool = True) -> Iterator[Examined]:
+    """What else is wrong, found one after the other; with `fix`, what can be mended is mended before the next check."""
     unmended = False
-    for check in (*(store_checks.ALL if usable else ()), *folder_checks.ALL):
+    for check in (*(store_checks.ALL if store_usable else ()), *folder_checks.ALL):
         for examined in _run(check, fix):
             if unmended and examined.finding.remedy == SEE_ABOVE:
                 continue  # the check could not go on for a reason that has been told
@@ -45,17 +43,29 @@ def examine(fix: bool = False) -> Iterator[Examined]:
 
 
 def report(fix: bool = False) -> bool:
-    """Print the findings; True when nothing is left to do."""
-    findings = []
-    for examined in examine(fix):
-        print(examined, flush=True)
-        findings.append(examined)
+    """Print the findings; True when nothing is left to do.
+
+    MLflow keeps connections to a database that was put aside for as long as its process lives: a new process does the rest then.
+    """
+    findings = _print(examine_store(fix))
+    usable = all(examined.mended for examined in findings)
+    if findings and usable and "mlflow" in sys.modules:
+        os.execv(sys.executable, [sys.executable, "-m", "pipeline.cli", "doctor", "--fix"])
+    findings += _print(examine_rest(fix, store_usable=usable))
     where = f"MLflow store {mask_credentials(store.tracking_uri())}, DVC's cache, records and locks"
     if not findings:
         print(f"{where}: all well")
     elif fix:
         print("run ctmr doctor once more to see whether all is well now")
     return all(examined.mended for examined in findings)
+
+
+def _print(examined: Iterator[Examined]) -> list[Examined]:
+    findings = []
+    for found in examined:
+        print(found, flush=True)
+        findings.append(found)
+    return findings
 
 
 def _run(check: Check, fix: bool) -> Iterator[Examined]:
