@@ -2,11 +2,12 @@
 
     python benchmarks/kill_drill.py --rounds 200                       # about two minutes a round on two idle cores; by hand
     python benchmarks/kill_drill.py --rounds 50 --kinds stage --folder /tmp/drill      # cheaper; goes on with what the folder holds
+    python benchmarks/kill_drill.py --rounds 50 --kinds stage --signals INT,TERM,HUP   # stopped by a person: no traceback either
 
 Each round brings the whole graph up with the smallest settings in a project of its own, cold (nothing but the code) or warm (one knob
-changed), and sends SIGKILL after a random time: to dvc with all it started, to dvc alone, or to the stage alone. Then it starts again and
-kills again, up to MOST_KILLS times: stages that ended are done, so that the kills fall into all of the graph, and a round costs little
-more than the graph itself. A stage round does so with one stage of a finished graph, whose earlier stages stay.
+changed), and sends SIGKILL, or one of --signals, after a random time: to dvc with all it started, to dvc alone, or to the stage alone.
+Then it starts again and kills again, up to MOST_KILLS times: stages that ended are done, so that the kills fall into all of the graph,
+and a round costs little more than the graph itself. A stage round does so with one stage of a finished graph, whose earlier stages stay.
 
 Then `dvc repro` must end well: outputs with the bytes of an undisturbed project, one version of each model in the registry for each
 training, no run left RUNNING, no temporary file or folder, no process. Where DVC stops at its own half-written rwlock, which it does
@@ -18,6 +19,7 @@ import os
 import pickle
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -139,13 +141,13 @@ class Drill:
         return {file.relative_to(self.folder).as_posix(): file.read_bytes() for file in files if file.name != ".gitignore"}
 
 
-def kill(process: "subprocess.Popen[bytes]", whom: str) -> None:
-    """SIGKILL to `whom`: everything, dvc, or the stage (what dvc started); wait until all of the session are gone."""
+def kill(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals) -> None:
+    """The signal to `whom`: everything, dvc, or the stage (what dvc started); wait until all of the session are gone."""
     members = list(session(process.pid))
     victims = {"all": members, "dvc": [m for m in members if m.pid == process.pid], "stage": [m for m in members if m.pid != process.pid]}
     for member in victims[whom]:
         try:
-            member.kill()
+            member.send_signal(number)
         except psutil.NoSuchProcess:
             continue
     process.wait(timeout=LONGEST)  # a stage that had not begun leaves dvc undisturbed
@@ -201,7 +203,7 @@ def learn(drill: Drill, setting: str) -> None:
         drill.lock = (drill.folder / "dvc.lock").read_bytes()
 
 
-def play(drill: Drill, dice: random.Random, kinds: Sequence[str]) -> tuple[str, list[str]]:
+def play(drill: Drill, dice: random.Random, kinds: Sequence[str], signals: Sequence[signal.Signals]) -> tuple[str, list[str]]:
     """One round; what was done, and what is wrong after it."""
     kind, last = dice.choice(kinds), drill.stages()[-1]
     setting, target, pace = "", [], drill.seconds / 10
@@ -217,6 +219,8 @@ def play(drill: Drill, dice: random.Random, kinds: Sequence[str]) -> tuple[str, 
         drill.go_back()
     drill.change(*filter(None, [setting]))
     done = [setting or " ".join([kind, *target])]
+    log = drill.folder.parent / "log"
+    log.unlink(missing_ok=True)
     for _ in range(dice.randint(1, MOST_KILLS)):
         process, moment, whom = drill.start(*target), 0.3 + dice.expovariate(1 / pace), dice.choice(("all", "dvc", "stage"))
         try:
@@ -224,12 +228,16 @@ def play(drill: Drill, dice: random.Random, kinds: Sequence[str]) -> tuple[str, 
             done.append("ended by itself")
             break
         except subprocess.TimeoutExpired:
-            kill(process, whom)
-            done.append(f"{whom} at {moment:.1f} s")
+            number = dice.choice(signals)
+            kill(process, whom, number)
+            done.append(f"{number.name} to {whom} at {moment:.1f} s")
+    said = log.read_text(errors="replace")
     wrong = drill.finish(*target)
     if kind == "cold" and not wrong:
         drill.lock = (drill.folder / "dvc.lock").read_bytes()
     wrongs = [wrong] if wrong else list(faults(drill, setting, last))
+    if "Traceback" in said and signal.SIGKILL not in signals:
+        wrongs.append(f"a traceback: {said[-1500:]}")
     if kind == "stage":
         drill.go_back()
     return ", ".join(done), wrongs
@@ -254,14 +262,18 @@ def main() -> None:
     parser.add_argument("--kinds", default="cold,warm", help="of rounds: cold, warm, stage; several with commas")
     parser.add_argument("--folder", type=Path, help="where the project lies and stays; default: a temporary folder")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signals", default="KILL", help="of kills: KILL, INT, TERM, HUP; several with commas")
     asked = parser.parse_args()
+    signals = [signal.Signals[f"SIG{name}"] for name in asked.signals.split(",")]
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        signal.signal(number, handler)  # ignored behind nohup and &, and then by dvc and the stages as well
     dice, counted = random.Random(asked.seed), Counter[str]()
     with nullcontext(asked.folder) if asked.folder else tempfile.TemporaryDirectory(prefix="ctmr-drill-") as place:
         drill = Drill(Path(place) / "project")
         prepare(drill)
         print(f"undisturbed: {drill.seconds:.0f} s from nothing", flush=True)
         for number in range(1, asked.rounds + 1):
-            done, wrong_now = play(drill, dice, asked.kinds.split(","))
+            done, wrong_now = play(drill, dice, asked.kinds.split(","), signals)
             counted["kills"] += done.count(" at ")
             counted["wrong"] += bool(wrong_now)
             print(f"round {number}: {done}: {'; '.join(wrong_now) or 'good'}", flush=True)
