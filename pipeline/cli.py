@@ -95,13 +95,18 @@ def schedule(
 
 
 def _parameters(mode: _Mode, set_: _Set, notify: _Notify, branch: _Branch, timeout: _Timeout, keep: _Keep) -> dict[str, Any]:
-    """What the flow `retrain` is called with. Raises UserError where Prefect's settings or --timeout cannot be read."""
+    """What the flow `retrain` is called with. Raises UserError where Prefect's settings or one of these cannot be used."""
+    from pipeline import presets
     from pipeline.retraining import check_settings
 
+    root = paths.project_root()
+    presets.check(set_ or [], root / paths.PARAMS)
     check_settings()
     from pipeline.retraining.flow import parse_minutes
+    from pipeline.retraining.tell import check_targets
 
-    minutes = parse_minutes(timeout, paths.project_root())
+    check_targets(notify or [])
+    minutes = parse_minutes(timeout, root)
     return {"mode": mode, "settings": set_, "notify": notify, "branch": branch, "timeout_minutes": minutes, "keep": keep}
 
 

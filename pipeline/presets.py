@@ -90,6 +90,20 @@ def apply(names: Sequence[str], settings: Sequence[str] = (), target: Path = pat
     A setting is "dotted.key=value". Raises UserError, leaving `target` as it was, when a preset or a key doesn't exist or the result
     isn't valid.
     """
+    changes, text = _apply(names, settings, target, folder)
+    if changes:
+        with new_file(target) as beside:
+            beside.write_text(text, encoding="utf-8")
+    return changes
+
+
+def check(settings: Sequence[str], target: Path = paths.PARAMS) -> None:
+    """Raises UserError where `apply` would refuse `settings`; changes nothing."""
+    _apply((), settings, target, paths.PRESETS)
+
+
+def _apply(names: Sequence[str], settings: Sequence[str], target: Path, folder: Path) -> tuple[list[Change], str]:
+    """What changes, and the text of `target` with it."""
     content = params.read_yaml(target, _yaml())
     if not isinstance(content, CommentedMap):
         raise UserError(f"{target}: expected sections such as data: and train:, found {type(content).__name__}")
@@ -105,10 +119,7 @@ def apply(names: Sequence[str], settings: Sequence[str] = (), target: Path = pat
     text = io.StringIO()
     _yaml().dump(content, text)
     params.parse(YAML(typ="safe").load(text.getvalue()), f"{target} with {' and '.join(names) or 'these settings'}")
-    if changes:
-        with new_file(target) as beside:
-            beside.write_text(text.getvalue(), encoding="utf-8")
-    return changes
+    return changes, text.getvalue()
 
 
 def write_complete(chosen: params.Params, target: Path) -> None:

@@ -133,6 +133,7 @@ def retrain_here(folder: Path, **parameters: Any) -> None:
     try:
         with own_server.prefect_server(folder):
             try:
+                tell.check_blocks(parameters.get("notify") or [])
                 with tags(*server.name_process(folder)):
                     state: Any = retrain(folder, **parameters, return_state=True)
             finally:

@@ -21,7 +21,7 @@ from prefect.states import Cancelled
 
 from pipeline.errors import UserError, mask_credentials, say
 from pipeline.processes import begin_service, group
-from pipeline.retraining import history, own_server, server, workspace
+from pipeline.retraining import history, own_server, server, tell, workspace
 from pipeline.retraining.flow import retrain
 from pipeline.retraining.graph import GRACE
 
@@ -41,6 +41,7 @@ def serve_schedule(folder: Path, cron: str, timezone: str, port: int, **paramete
         signal.signal(number, _interrupt)
     try:
         with own_server.prefect_server(folder, port), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            tell.check_blocks(parameters.get("notify") or [])
             name = f"{server.project_name(folder)}-schedule"
             given, kind = {"folder": str(folder), **parameters}, EntrypointType.MODULE_PATH
             # Prefect's types name a coroutine as well; here, outside of an event loop, both calls give their result.

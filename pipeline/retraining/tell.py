@@ -7,11 +7,12 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -22,11 +23,15 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 
 from pipeline import atomic
-from pipeline.errors import say
+from pipeline.errors import UserError, say
 from pipeline.retraining import history, server, summary
 from pipeline.retraining.history import Record
 from pipeline.retraining.workspace import Workspace
 from pipeline.tracking import store
+
+if TYPE_CHECKING:
+    from prefect.blocks.abstract import NotificationBlock
+    from prefect.blocks.webhook import Webhook
 
 WIDEST = 720  # pixels of the sample grid in the Prefect UI
 WEBHOOK_SECONDS = 20
@@ -89,6 +94,32 @@ def publish(repo: Path, record: Record, stages: list[str], work: Workspace | Non
     notify(record, summary.markdown(record, stages, "", links), targets, get_run_logger().warning)
 
 
+def check_targets(targets: Sequence[str]) -> None:
+    """Raises UserError where one is neither an address nor the name of a block. Asks nobody: blocks are the server's, see check_blocks."""
+    for target in targets:
+        try:
+            place = urlsplit(target)
+            good = bool(place.hostname and httpx.URL(target)) if _is_address(target) else bool(re.fullmatch(r"[a-z0-9-]+/[^/\s]+", target))
+            good = good and place.port != 0  # a port that is none is a ValueError
+        except (ValueError, httpx.InvalidURL):
+            good = False
+        if not good:
+            raise UserError(f"--notify {target}: expected an http(s) address, or TYPE/NAME of a Prefect block, such as slack-webhook/team")
+
+
+def check_blocks(targets: Sequence[str]) -> None:
+    """Raises UserError where the Prefect server in use has no such block, or one that cannot notify."""
+    for target in targets:
+        try:
+            if not _is_address(target):
+                _load_block(target)
+        except Exception as error:  # of Prefect's, or of the block's own package
+            # What else is wrong may be said with the block's secrets.
+            absent, other = "the Prefect server has none of this name; make it in its UI", f"it cannot be used ({type(error).__name__})"
+            reason = absent if "Unable to find" in str(error) else other
+            raise UserError(f"--notify {target}: expected a Prefect block that notifies; {reason}") from None
+
+
 def notify(record: Record, text: str, targets: list[str], log: Callable[[str], None]) -> None:
     """Send `text` (the summary) to each target: an http(s) address, which gets JSON, or TYPE/NAME of a Prefect block.
 
@@ -98,7 +129,7 @@ def notify(record: Record, text: str, targets: list[str], log: Callable[[str], N
     content = {"subject": subject, "text": text, "name": record.name, "outcome": record.outcome, "error": record.error}
     for number, target in enumerate(targets, 1):
         try:
-            if target.startswith(("http://", "https://")):
+            if _is_address(target):
                 httpx.post(target, json=content, timeout=WEBHOOK_SECONDS).raise_for_status()
             else:
                 _notify_block(target, subject, text, content)
@@ -147,6 +178,10 @@ def _mlflow_links(repo: Path, record: Record) -> dict[str, str]:
     return {"MLflow": ", ".join(f"[{words}]({address}{page})" for words, page in pages.items()) + hint}
 
 
+def _is_address(target: str) -> bool:
+    return target.lower().startswith(("http://", "https://"))
+
+
 def _embed(picture: Path) -> str:
     """A data address of the picture, made small enough for a database."""
     from PIL import Image
@@ -159,19 +194,27 @@ def _embed(picture: Path) -> str:
 
 
 def _notify_block(name: str, subject: str, text: str, content: dict[str, Any]) -> None:
-    from prefect.blocks.abstract import NotificationBlock
-    from prefect.blocks.core import Block
     from prefect.blocks.webhook import Webhook
     from prefect.utilities.asyncutils import run_coro_as_sync
 
-    block = Block.load(name, _sync=True)  # type: ignore[call-arg]
+    block = _load_block(name)
     if isinstance(block, Webhook):
         run_coro_as_sync(_call(block, content))
-    elif isinstance(block, NotificationBlock):
+    else:
         with block.raise_on_failure():
             run_coro_as_sync(_wait_for(block.notify(text, subject)))
-    else:
+
+
+def _load_block(name: str) -> "NotificationBlock | Webhook":
+    """The block TYPE/NAME. Raises TypeError for one that cannot notify, and what Prefect raises where there is none."""
+    from prefect.blocks.abstract import NotificationBlock
+    from prefect.blocks.core import Block
+    from prefect.blocks.webhook import Webhook
+
+    block = Block.load(name, _sync=True)  # type: ignore[call-arg]
+    if not isinstance(block, (NotificationBlock, Webhook)):
         raise TypeError(f"{name} is no notification block")
+    return block
 
 
 async def _wait_for(answer: Any) -> None:

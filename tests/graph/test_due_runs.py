@@ -18,7 +18,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pipeline.errors import UserError
-from pipeline.retraining import schedule
+from pipeline.retraining import schedule, tell
 
 
 class Prefect(BaseHTTPRequestHandler):
@@ -28,7 +28,8 @@ class Prefect(BaseHTTPRequestHandler):
     skipped: ClassVar[dict[UUID, str]] = {}
 
     def do_GET(self) -> None:
-        self._answer({"detail": "none"} if "csrf" in self.path else prefect.__version__, 404 if "csrf" in self.path else 200)
+        absent = any(part in self.path for part in ("csrf", "block_documents"))
+        self._answer({"detail": "none"} if absent else prefect.__version__, 404 if absent else 200)
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -129,6 +130,17 @@ def test_a_schedule_outlives_its_server_and_skips_what_it_missed(monkeypatch: py
     assert set(Prefect.skipped) == {missed, last_missed}
     assert "when nobody was there to start it" in Prefect.skipped[missed]
     assert said == ["the Prefect server does not answer", "the Prefect server is back"]
+
+
+def test_a_block_that_the_server_does_not_have_is_said_at_once() -> None:
+    """At the end of a retraining, hours later, it would be one warning in a log that nobody reads."""
+    server = serve()
+    address = f"http://127.0.0.1:{server.server_port}/api"
+    said = r"^--notify slack-webhook/none: expected a Prefect block that notifies; the Prefect server has none of this name; "
+    with temporary_settings({PREFECT_API_URL: address, PREFECT_CLIENT_MAX_RETRIES: 0}), pytest.raises(UserError, match=said):
+        tell.check_blocks(["http://127.0.0.1:9/is-not-asked", "slack-webhook/none"])
+    server.shutdown()
+    server.server_close()
 
 
 def test_garbage_is_looked_for_as_python_does_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

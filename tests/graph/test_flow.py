@@ -44,6 +44,15 @@ def test_a_wrong_timeout_is_said_in_one_line(given: str, said: str) -> None:
     ("command", "said"),
     [
         (("retrain", "--timeout", "train"), "--timeout train=: expected STAGE=MINUTES, such as train=600"),
+        (
+            ("retrain", "--set", "train.imagse=5"),
+            "{root}/params.yaml: train.imagse is not a known key; ctmr params prints",
+        ),
+        (("schedule", "--set", "train.images=few"), "{root}/params.yaml with these settings: train.images = 'few': input should be"),
+        (("retrain", "--set", "train.images"), "--set train.images: expected KEY=VALUE, such as train.images=500"),
+        (("schedule", "--notify", "https://"), "--notify https://: expected an http(s) address, or TYPE/NAME of a Prefect block"),
+        (("retrain", "--notify", "http://chat:port/x"), "--notify http://chat:port/x: expected an http(s) address"),
+        (("retrain", "--notify", "ops@example.org"), "--notify ops@example.org: expected an http(s) address"),
         (("schedule", "--cron", "sometimes"), "--cron 'sometimes': not a cron line; expected minute hour day month weekday"),
     ],
 )
@@ -57,7 +66,7 @@ def test_with_a_wrong_option_nothing_is_started(
         cli.main()
     assert ended.value.code == 2
     printed = capsys.readouterr().err
-    assert printed.startswith(f"error: {said}")
+    assert printed.startswith(f"error: {said.format(root=SOURCE)}")
     assert printed.count("\n") == 1
 
 
