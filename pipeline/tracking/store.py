@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
@@ -32,6 +33,10 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 class Damaged(UserError):
     """The database of a local store is no whole SQLite file."""
+
+
+class OtherSchema(UserError):
+    """The store was made by another version of MLflow."""
 
 
 def tracking_uri() -> str:
@@ -213,7 +218,11 @@ def _unusable(uri: str, reason: str) -> UserError:
     file = database_file(uri)
     if file is not None and file.exists() and not all(os.access(place, os.W_OK) for place in (file, file.absolute().parent)):
         return UserError(f"{file}: may only be read here, and this wants to write; check owner and mode of it and of its folder")
-    return UserError(f"MLflow store {uri}: cannot be used ({reason}); start it, or set MLFLOW_TRACKING_URI to another")
+    if "out-of-date database schema" in reason:
+        advice = "take a backup and run mlflow db upgrade" if file is None else "ctmr doctor --fix brings it up to date"
+        return OtherSchema(f"MLflow store {uri}: was made by another version of MLflow than {version('mlflow')}; {advice}")
+    advice = "start it, or set MLFLOW_TRACKING_URI to another" if file is None else "see ctmr doctor"
+    return UserError(f"MLflow store {uri}: cannot be used ({reason}); {advice}")
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -53,10 +55,12 @@ def database() -> Iterator[Finding]:
         try:
             with store.errors(uri):
                 store.client(uri).search_experiments(max_results=1)
+        except store.OtherSchema as error:
+            yield Finding(str(error), mend=lambda: _upgrade(uri, file))
         except UserError as error:
             damage = [str(error)]
     if damage:
-        aside = next(place for number in range(1, 1000) if not (place := file.with_name(f"{file.name}.damaged-{number}")).exists())
+        aside = _free_name(file, "damaged")
         remedy = f"restore a backup of it, or run ctmr doctor --fix, which puts it aside as {aside.name} and begins a new one"
         yield Finding(f"{file}: damaged ({damage[0]})", remedy, lambda: _put_aside(file, aside))
 
@@ -140,6 +144,24 @@ def _is_made(uri: str) -> bool:
     """Whether there is a store to look at; a local one that nobody has used yet is none."""
     file = store.database_file(uri)
     return file is None or file.is_file()
+
+
+def _free_name(file: Path, what: str) -> Path:
+    return next(place for number in range(1, 1000) if not (place := file.with_name(f"{file.name}.{what}-{number}")).exists())
+
+
+def _upgrade(uri: str, file: Path) -> None:
+    """Bring the tables up to those of this MLflow, with the database as it was kept beside it."""
+    kept = _free_name(file, "before-upgrade")
+    with closing(sqlite3.connect(file)) as database, new_file(kept) as beside, closing(sqlite3.connect(beside)) as copy:
+        database.backup(copy)
+    done = subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise UserError(
+            f"{file}: cannot be brought to this version of MLflow ({reason}); was it made by a newer one? "
+            f"Use that here, or restore a backup; as it was it lies in {kept.name}"
+        )
 
 
 def _put_aside(file: Path, aside: Path) -> None:
