@@ -2,7 +2,11 @@
 
 A part of a path that tells what a DICOM header of the same source says of a person (name, id, date of birth, address, institution, ...)
 is replaced by a keyed hash. It tells it however it is written: together or apart, in any order, with initials, accents or not, in the
-letters of another script, dates in any order. So are unique identifiers. Names that no header explains stay: they are the user's own.
+letters of another script, in another spelling of its sounds (Taro, Tarou), dates in any order. So are unique identifiers. Names that no
+header explains stay: they are the user's own.
+
+A number of up to three digits is a patient's where a folder is called so, or where a word such as patient, p or id stands before it; a
+file called 001.dcm is a slice, though some patient's id be 001.
 """
 
 import contextlib
@@ -19,6 +23,7 @@ from pipeline import privacy
 from pipeline.formats.silence import silent
 from pipeline.parallel import in_parallel
 from pipeline.sources.dates import read_dates
+from pipeline.sources.spelling import SPELT_OUT, romanise, sound_of, to_plain_letters
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -45,17 +50,11 @@ _COMMON_WORDS = """
     university department dept radiology institute center centre medical imaging street
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
-_SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
-_WITHOUT_STROKE = {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
-# As passports write them, once accents are off. Katakana become hiragana.
-_CYRILLIC = dict(zip("абвгдежзиклмнопрстуфхцчшщъыьэюяіґє",
-                     [*"abvgde", "zh", *"ziklmnoprstuf", "kh", "ts", "ch", "sh", "shch", "", "y", "", "e", "yu", "ya", *"ige"],
-                     strict=True))  # fmt: skip
-_GREEK = dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω", [*"avgdezi", "th", *"iklmnxoprsstyf", "ch", "ps", "o"], strict=True))
-_KANA = {chr(letter): chr(letter - 0x60) for letter in range(0x30A1, 0x30F7)}
-_PLAIN_LETTERS = str.maketrans({**_WITHOUT_STROKE, **_CYRILLIC, **_GREEK, **_KANA})
+_COMMON_SOUNDS = frozenset(map(sound_of, _COMMON))
 _UNDECLARED = ("utf-8", "gb18030", "shift_jis", "euc_kr", "cp1251")  # encodings of names whose header does not say which
+_PATIENT_WORDS = frozenset("p s pat patient patients pt subj subject sub case id pid patientid person proband participant".split(" "))
 _SHORTEST = 4  # letters from which a word is found within others: "ann" is in "planning"
+_SHORTEST_SOUND = 3  # letters of a word that is found by its sound
 FILES_PER_TASK = 64
 
 
@@ -63,28 +62,56 @@ FILES_PER_TASK = 64
 class Identity:
     """What headers say of persons, in plain letters.
 
-    words: each tells somebody alone; names: the words of each person's name; dates: (year, month, day) of birth.
+    words: each tells somebody alone; names: the words of each person's name; dates: (year, month, day) of birth; numbers: ids of up to
+    three digits.
     """
 
     words: frozenset[str] = frozenset()
     names: frozenset[tuple[str, ...]] = frozenset()
     dates: frozenset[tuple[int, int, int]] = frozenset()
+    numbers: frozenset[int] = frozenset()
 
     def __or__(self, other: "Identity") -> "Identity":
-        return Identity(self.words | other.words, self.names | other.names, self.dates | other.dates)
+        return Identity(self.words | other.words, self.names | other.names, self.dates | other.dates, self.numbers | other.numbers)
 
-    def is_told_by(self, part: str) -> bool:
-        """Whether a part of a path tells any of it."""
-        plain = _plain(part)
+    def is_told_by(self, part: str, *, file: bool = False) -> bool:
+        """Whether a part of a path tells any of it, the name of a folder or, without its ending, of a `file`."""
         tokens = _tokens(part)
+        if any(date in self.dates for date in read_dates(tokens, _COMMON)) or self._numbered_by(tokens, file):
+            return True
+        return any(self._named_by(writing) for writing in {part, romanise(part)})
+
+    def _named_by(self, part: str) -> bool:
+        plain, tokens = to_plain_letters(part), _tokens(part)
         together = "".join(letter for letter in plain if letter.isalnum())
         pairs = {"".join(pair) for two in itertools.pairwise(tokens) for pair in (two, two[::-1])}
-        chunks = {*tokens, *pairs, *_split(plain), together, _without_zeros(together)}
+        chunks = {*tokens, *pairs, *map(_without_zeros, pairs), *_split(plain), together, _without_zeros(together)}
+        if any(word in chunks or (_is_long(word) and word in together) for word in self.words):
+            return True
+        sounds, whole = {sound_of(chunk) for chunk in chunks}, sound_of(together)
         return (
-            any(word in chunks or (_is_long(word) and word in together) for word in self.words)
-            or any(_spells(chunks, name) for name in self.names)
-            or any(date in self.dates for date in read_dates(tokens, _COMMON))
+            any(_spells(chunks, name) for name in self.names)
+            or any(word in sounds or (len(word) > _SHORTEST and word in whole) for word in self._sounds)
+            or any(_spells(sounds, name) for name in self._sounding_names)
         )
+
+    def _numbered_by(self, tokens: list[str], file: bool) -> bool:
+        for before, token in itertools.pairwise(["", *tokens]):
+            if token.isdecimal() and int(token) in self.numbers:
+                alone = tokens in ([token], ["0", token])
+                if (alone and not file) or (before in _PATIENT_WORDS and not (file and before == "s")):
+                    return True  # s01.dcm is a slice
+                if int(token) >= 100 and not alone and (before == "" or (before in ("ct", "mr", "mri") and not file)):
+                    return True
+        return False
+
+    @functools.cached_property
+    def _sounds(self) -> set[str]:
+        return {sound_of(word) for word in self.words if word.isalpha() and len(sound_of(word)) >= _SHORTEST_SOUND} - _COMMON_SOUNDS
+
+    @functools.cached_property
+    def _sounding_names(self) -> set[tuple[str, ...]]:
+        return {tuple(sound_of(word) for word in name) for name in self.names}
 
 
 class Names:
@@ -95,36 +122,43 @@ class Names:
         files = list(files)
         tasks = [files[i : i + FILES_PER_TASK] for i in range(0, len(files), FILES_PER_TASK)]
         self._everybody = Identity()
-        self._telling: dict[str, bool] = {}
+        self._telling: dict[tuple[str, bool], bool] = {}
         for identity in in_parallel(_identity_of_files, tasks):
             self._everybody |= identity
 
     def path(self, place: PurePosixPath) -> PurePosixPath:
         """`place` (modality/... or modality/split/...) with every telling part replaced; the split's own name says nothing of anybody."""
         kept = 2 if len(place.parts) > 2 and place.parts[1] in ("train", "test") else 1
-        return PurePosixPath(*place.parts[:kept], *(self._part(part) for part in place.parts[kept:]))
+        *folders, name = place.parts[kept:]
+        return PurePosixPath(*place.parts[:kept], *map(self._folder, folders), self._file(name))
 
     def group(self, name: str) -> str:
         """A subject's name, such as in pairs.csv, replaced when it tells who the subject is."""
         return _hashed(name) if self._tells(name) else name
 
-    def _part(self, part: str) -> str:
-        part = _UID.sub(lambda found: f"u-{privacy.pseudonym('uid', found.group())[:12]}", part)
-        if not self._tells(part):
-            return part
-        suffixes = "".join(PurePosixPath(part).suffixes[-2:]) if part.lower().endswith(".gz") else PurePosixPath(part).suffix
-        if not re.fullmatch(r"(\.[A-Za-z]\w{0,4}){0,2}", suffixes):
-            suffixes = ""
-        return _hashed(part.removesuffix(suffixes)) + suffixes
+    def _folder(self, name: str) -> str:
+        return self.group(_without_identifiers(name))
 
-    def _tells(self, name: str) -> bool:
-        if name not in self._telling:
-            self._telling[name] = self._everybody.is_told_by(name)
-        return self._telling[name]
+    def _file(self, name: str) -> str:
+        name = _without_identifiers(name)
+        suffixes = "".join(PurePosixPath(name).suffixes[-2:]) if name.lower().endswith(".gz") else PurePosixPath(name).suffix
+        if not re.fullmatch(r"(\.[A-Za-z]\w{0,4}){0,2}", suffixes) or self._tells(suffixes, file=True):
+            suffixes = ""
+        own = name.removesuffix(suffixes)
+        return _hashed(own) + suffixes if self._tells(own, file=True) else name
+
+    def _tells(self, name: str, *, file: bool = False) -> bool:
+        if (name, file) not in self._telling:
+            self._telling[name, file] = self._everybody.is_told_by(name, file=file)
+        return self._telling[name, file]
+
+
+def _without_identifiers(name: str) -> str:
+    return _UID.sub(lambda found: f"u-{privacy.pseudonym('uid', found.group())[:12]}", name)
 
 
 def _hashed(name: str) -> str:
-    return f"p-{privacy.pseudonym('name', _plain(name))[:12]}"
+    return f"p-{privacy.pseudonym('name', to_plain_letters(name))[:12]}"
 
 
 def _identity_of_files(files: list[Path]) -> Identity:
@@ -164,6 +198,7 @@ def _datasets(dataset: "Dataset") -> Iterator["Dataset"]:
 def _identity(dataset: "Dataset") -> Identity:
     words: set[str] = set()
     names: set[tuple[str, ...]] = set()
+    numbers: set[int] = set()
     for element in dataset:
         if element.VR == "PN" and element.value:
             for name in element.value if element.VM > 1 else [element.value]:
@@ -173,12 +208,13 @@ def _identity(dataset: "Dataset") -> Identity:
                         names.add(parts)
                         words |= {"".join(parts), "".join(reversed(parts))}
     for name in _IDS:
-        words |= set(_id_words(_text(dataset, name)))
+        text = _text(dataset, name)
+        words |= set(_id_words(text))
+        numbers |= {number for number in _short_numbers(text) if number >= 100 or name == "PatientID"}
     for name in _TEXTS:
-        words |= {word for word in _split(_plain(_text(dataset, name))) if _is_long(word) and word not in _COMMON}
-    return Identity(
-        frozenset(words), frozenset(names), frozenset(date for name in _DATES for date in _dates_of_birth(_text(dataset, name)))
-    )
+        words |= {word for word in _split(to_plain_letters(_text(dataset, name))) if _is_long(word) and word not in _COMMON}
+    dates = {date for name in _DATES for date in _dates_of_birth(_text(dataset, name))}
+    return Identity(frozenset(words), frozenset(names), frozenset(dates), frozenset(numbers))
 
 
 def _decodings(name: "PersonName") -> set[str]:
@@ -196,8 +232,8 @@ def _writings(name: str) -> Iterator[tuple[str, ...]]:
     if name.isalpha():  # family and given name in one
         name = f"{name}={' '.join(_tokens(name))}"
     for writing in unicodedata.normalize("NFKC", name.casefold()).split("="):
-        for spelling in {writing, writing.translate(_SPELT_OUT)}:
-            yield tuple(word for word in _split(_plain(spelling)) if word not in _COMMON)
+        for spelling in {writing, writing.translate(SPELT_OUT), romanise(writing)}:
+            yield tuple(word for word in _split(to_plain_letters(spelling)) if word not in _COMMON)
 
 
 def _text(dataset: "Dataset", name: str) -> str:
@@ -207,14 +243,21 @@ def _text(dataset: "Dataset", name: str) -> str:
 
 def _id_words(text: str) -> Iterator[str]:
     """An id identifies as a whole, however it is punctuated, and by a long enough number in it; its other words are like anybody's."""
-    whole = "".join(letter for letter in _plain(text) if letter.isalnum())
-    if whole and whole not in _COMMON and (len(whole) > 2 or not whole.isascii()):
-        yield whole
-        if not whole.isdecimal() and len(_without_zeros(whole)) > 2:
-            yield _without_zeros(whole)
+    whole = "".join(letter for letter in to_plain_letters(text) if letter.isalnum())
+    if whole.isdecimal() and len(whole.lstrip("0")) < _SHORTEST:  # see Identity.numbers
+        return
+    if len(whole) > 1 and whole not in _COMMON:
+        yield from {whole, whole if whole.isdecimal() else _without_zeros(whole)}
         for number in re.findall(r"\d+", "".join(re.split(r"[\W_]+", text))):
             if len(number.lstrip("0")) >= _SHORTEST:
                 yield number.lstrip("0")
+
+
+def _short_numbers(text: str) -> Iterator[int]:
+    """The number of an id that has nothing but up to three digits, and perhaps a word such as patient before them."""
+    *before, number = _tokens(text) or [""]
+    if set(before) <= _PATIENT_WORDS and number.isdecimal() and 0 < int(number) < 10 ** (_SHORTEST - 1):
+        yield int(number)
 
 
 def _spells(chunks: set[str], name: tuple[str, ...]) -> bool:
@@ -245,7 +288,7 @@ def _without_zeros(text: str) -> str:
 def _tokens(part: str) -> list[str]:
     """Runs of letters and runs of digits, also where capitals begin a word: `LiWei03` is li, wei, 03."""
     apart = re.sub(r"(?<=[a-z\u00df-\u00ff])(?=[A-Z\u00c0-\u00de])", " ", part)
-    return re.findall(r"\d+|[^\W\d_]+", _plain(apart))
+    return re.findall(r"\d+|[^\W\d_]+", to_plain_letters(apart))
 
 
 def _is_long(word: str) -> bool:
@@ -255,9 +298,3 @@ def _is_long(word: str) -> bool:
 
 def _split(text: str) -> list[str]:
     return [word for word in re.split(r"[\W_]+", text) if word]
-
-
-def _plain(text: str) -> str:
-    """Lower case without accents: Müller, MULLER and mu\u0308ller are one name."""
-    letters = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(letter for letter in letters if not unicodedata.combining(letter)).replace("ου", "ou").translate(_PLAIN_LETTERS).strip()
