@@ -52,19 +52,16 @@ _COMMON_WORDS = """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _COMMON_SOUNDS = frozenset(map(sound_of, _COMMON))
 _UNDECLARED = ("utf-8", "gb18030", "shift_jis", "euc_kr", "cp1251")  # encodings of names whose header does not say which
-_PATIENT_WORDS = frozenset("p s pat patient patients pt subj subject sub case id pid patientid person proband participant".split(" "))
+_BEFORE_NUMBERS = "p s pat patient patients pt subj subject sub case id pid patientid person proband participant"
+_PATIENT_WORDS = frozenset(_BEFORE_NUMBERS.split())
 _SHORTEST = 4  # letters from which a word is found within others: "ann" is in "planning"
-_SHORTEST_SOUND = 3  # letters of a word that is found by its sound
 FILES_PER_TASK = 64
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What headers say of persons, in plain letters.
-
-    words: each tells somebody alone; names: the words of each person's name; dates: (year, month, day) of birth; numbers: ids of up to
-    three digits.
-    """
+    """What headers say of persons, in plain letters: words that tell somebody alone, the words of each person's name, (year, month, day)
+    of birth, numbers of up to three digits that are ids."""
 
     words: frozenset[str] = frozenset()
     names: frozenset[tuple[str, ...]] = frozenset()
@@ -107,7 +104,7 @@ class Identity:
 
     @functools.cached_property
     def _sounds(self) -> set[str]:
-        return {sound_of(word) for word in self.words if word.isalpha() and len(sound_of(word)) >= _SHORTEST_SOUND} - _COMMON_SOUNDS
+        return {sound_of(word) for word in self.words if word.isalpha() and len(sound_of(word)) > 2} - _COMMON_SOUNDS
 
     @functools.cached_property
     def _sounding_names(self) -> set[tuple[str, ...]]:
@@ -158,7 +155,8 @@ def _without_identifiers(name: str) -> str:
 
 
 def _hashed(name: str) -> str:
-    return f"p-{privacy.pseudonym('name', to_plain_letters(name))[:12]}"
+    plain = re.sub(r"[-_ ]+", "_", _without_zeros(to_plain_letters(name)))  # one writing of a patient, as in patients.py
+    return f"p-{privacy.pseudonym('name', plain)[:12]}"
 
 
 def _identity_of_files(files: list[Path]) -> Identity:

@@ -206,6 +206,11 @@ def test_what_sounds_like_a_word_of_layouts_is_nobodys(part: str, tmp_path: Path
     assert not identity.is_told_by(part)
 
 
+def test_a_patient_written_with_and_without_zeros_gets_one_name(names: Names) -> None:
+    first, second = (names.path(PurePosixPath("ct", part, "1.dcm")) for part in ("Anna_01", "anna-1"))
+    assert first == second
+
+
 def test_a_name_behind_a_dot_is_no_ending(names: Names) -> None:
     place = names.path(PurePosixPath("ct/Scan.Anna/MR.Anna"))
     assert "anna" not in str(place).lower()
