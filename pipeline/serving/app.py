@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import psutil
 import uvicorn
-from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from pipeline.domain import Direction
@@ -65,7 +66,7 @@ async def report_progress(request: Request, number: str) -> dict[str, Any]:
     return {"state": job.state, "done": job.done, "slices": job.slices, "error": job.error, "facts": job.facts}
 
 
-@router.get("/api/translations/{number}/slices/{which}")
+@router.get("/api/translations/{number}/slices/{which:int}")
 async def send_pixels(request: Request, number: str, which: int) -> Response:
     """Source, translation and, where asked for, uncertainty of one slice, little-endian int16 after each other: Hounsfield units, or
     thousandths of grey."""
@@ -106,6 +107,11 @@ async def refuse(_: Request, error: UserError) -> JSONResponse:
     return JSONResponse({"error": str(error)}, status_code=503 if isinstance(error, Busy) else 422)
 
 
+async def refuse_request(_: Request, error: HTTPException) -> JSONResponse:
+    """What is not here, or is no form; every refusal has its line under `error`."""
+    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
+
+
 async def refuse_upload(_: Request, error: BrokenLimit) -> JSONResponse:
     return JSONResponse({"error": str(error)}, status_code=error.status, headers={"connection": "close"})
 
@@ -120,7 +126,13 @@ async def report_full_disk(_: Request, error: OSError) -> JSONResponse:
     return JSONResponse({"error": "this server's disk is full; tell who runs it"}, status_code=507)
 
 
-ANSWERS: dict[Any, Any] = {UserError: refuse, BrokenLimit: refuse_upload, ClientDisconnect: forget_upload, OSError: report_full_disk}
+ANSWERS: dict[Any, Any] = {
+    UserError: refuse,
+    HTTPException: refuse_request,
+    BrokenLimit: refuse_upload,
+    ClientDisconnect: forget_upload,
+    OSError: report_full_disk,
+}
 
 
 def create_app(models: Mapping[str, str | None], limits: Limits | None = None, access: Access | None = None) -> FastAPI:

@@ -79,7 +79,7 @@ class Jobs:
         Raises UserError for a direction without a model and for unknown `ct_values`, Busy when too many wait or too many results are kept.
         """
         if to not in self.models:
-            raise UserError(f"to {to}: this server translates to {' and '.join(self.models)}")
+            raise UserError(f"to {to or 'nothing'}: this server translates to {' and '.join(self.models)}")
         values = parse_ct_values(ct_values, "ct_values")
         self.forget_old()
         with self._lock:

@@ -84,6 +84,22 @@ def test_a_translating_process_that_dies_is_started_again(served: Page, picture:
     assert post(served, picture).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("address", "form", "status", "said"),
+    [
+        ("translate", {"content": b"hello", "headers": {"content-type": "multipart/form-data"}}, 400, "boundary"),
+        ("translate", {"data": {f"field{n}": "x" for n in range(30)}, "files": {"files": b"x"}}, 400, "at most|Maximum"),
+        ("translate", {"files": {"files": b"x"}}, 422, "to nothing: this server translates to"),
+        ("nowhere", {"content": b""}, 404, "Not Found"),
+    ],
+)
+def test_every_refusal_has_one_line_under_error(served: Page, address: str, form: dict[str, object], status: int, said: str) -> None:
+    answer = httpx.post(f"{served.address}/{address}", **form)  # type: ignore[arg-type]
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert re.search(said, answer.json()["error"])
+
+
 def test_half_an_upload_ends_and_keeps_nobody_out(models: Path, picture: Path) -> None:
     with running_page({"ct": str(models)}, Limits(idle_seconds=1, uploads=2)) as page:
         head = (
