@@ -13,6 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from pipeline import paths
+from pipeline.dataset import quality
 from pipeline.formats.slices import Slice, Unreadable
 from pipeline.formats.table import files_of, is_part, read_slices
 from pipeline.imaging import appearance, integrity, intensity, outline
@@ -210,6 +211,9 @@ def _measure_file(raw: Path, file: Path) -> list[Row]:
     impossible = integrity.doubt_size(slices, outlines)
     if impossible:
         return [replace(row, complaint=f"unreadable: {impossible}") for row in rows]
+    burned_in = next((one.burned_in for one in slices if one.burned_in), "")
+    if burned_in:  # reports have pictures of what they read, so it must not count as read
+        return [replace(row, complaint=f"{quality.BURNED_IN}: {burned_in}; text there may name a patient") for row in rows]
     findings = integrity.examine(slices, outlines, modality)
     faults = ", ".join(findings.faults)
     return [replace(row, faults=faults, below=number in findings.below) for number, row in enumerate(rows)]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pipeline import params, paths
 
 OK, QUARANTINED = "ok", "quarantined"
+BURNED_IN = "burned-in text"  # by the header; what pictures look like is a warning
 BELOW = "below the teeth"  # a reason that is no fault of the data: whole heads come with their necks
 
 
@@ -22,6 +23,7 @@ def judge(manifest: pd.DataFrame, quality: params.Quality) -> pd.DataFrame:
     aspect = (sides.max(axis=1) / sides.min(axis=1).clip(lower=1)).to_numpy()
     checks = {
         "truncated": manifest["complaint"].str.startswith("truncated:").to_numpy(),
+        BURNED_IN: manifest["complaint"].str.startswith(f"{BURNED_IN}:").to_numpy(),
         "unreadable": ~readable,
         "too small": (sides.min(axis=1) < quality.min_side).to_numpy(),
         "extreme aspect": aspect > quality.max_aspect,

@@ -140,7 +140,9 @@ def _pair_by_name(raw: Path, source: Path) -> None:
 
 def _select_pairs(table: pd.DataFrame, source: Path, patient: str | None, contrast: str | None) -> pd.DataFrame:
     """The manifest's lines of pairs with a head in both pictures, as test slices with group and contrast."""
-    heads = table[(table["pair"] >= 0) & (table["head_share"] > 0)]
+    for path, complaint in table.loc[table["complaint"] != "", ["path", "complaint"]].drop_duplicates().itertuples(index=False):
+        print(f"left out: {path}: {complaint}")
+    heads = table[(table["pair"] >= 0) & (table["head_share"] > 0) & (table["complaint"] == "")]
     modalities = heads.groupby("pair")["modality"].nunique()
     pairs = heads[heads["pair"].isin(modalities.index[modalities == 2])].reset_index(drop=True)
     if pairs.empty:

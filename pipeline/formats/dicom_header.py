@@ -28,6 +28,9 @@ _NO_PICTURE = {
     "KO": "a selection of key objects", "REG": "a registration", "RTRECORD": "a record of radiotherapy", "AU": "sound", "DOC": "a document",
     "ECG": "a curve",
 }  # fmt: skip
+_FILMED = {
+    "DF": "a digitised film", "SD": "a scanned document", "SI": "a scanned image", "DRW": "a drawing", "DV": "digitised video",
+}  # fmt: skip
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 
 
@@ -95,6 +98,20 @@ def tag(name: str) -> str:
     """An attribute's name with its number, as viewers show it."""
     number = tag_for_keyword(name) or 0
     return f"{name} ({number >> 16:04X},{number & 0xFFFF:04X})"
+
+
+def find_burned_in(dataset: Dataset) -> str:
+    """Why text, a patient's name among it, may be burned into the pixels; "" where nothing in the header says so.
+
+    Burned In Annotation (PS3.3 C.7.6.1.1); where it does not say, Conversion Type of secondary captures (C.8.6.1).
+    """
+    stated = str(dataset.get("BurnedInAnnotation") or "").strip().upper()
+    if stated == "YES":
+        return f"{tag('BurnedInAnnotation')} is YES"
+    made = str(dataset.get("ConversionType") or "").strip().upper()
+    if stated != "NO" and made in _FILMED:
+        return f"{tag('ConversionType')} is {made} ({_FILMED[made]}), and {tag('BurnedInAnnotation')} does not say NO"
+    return ""
 
 
 def functional_group(dataset: Dataset, frame: int, name: str) -> Dataset | None:

@@ -22,6 +22,7 @@ from pipeline.formats.dicom_contrast import stated_contrast
 from pipeline.formats.dicom_header import (
     NEEDED,
     PIXELS,
+    find_burned_in,
     frame_affine,
     functional_group,
     get,
@@ -185,6 +186,7 @@ def _frame(dataset: Dataset, index: int, count: int, path: Path) -> Slice:
         group_key=group_key(dataset),
         contrast=stated_contrast(dataset, index) if modality == "mr" else "",
         window=window,
+        burned_in=find_burned_in(dataset),
         colour=colour,
     )
 

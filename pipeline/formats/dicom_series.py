@@ -172,6 +172,9 @@ def _volume(path: Path, series: Series, warnings: list[str]) -> Volume:
     if len({(slice_.unit, slice_.modality) for slice_ in ordered}) > 1:
         raise Unreadable(f"{path}: slices of one series with and without Hounsfield units, or of two modalities")
     affine, offsets = _geometry(frames)
+    burned_in = next((slice_.burned_in for slice_ in ordered if slice_.burned_in), "")
+    if burned_in:
+        warnings.append(f"text may be burned into the pixels, a patient's name among it: {burned_in}; look before you pass anything on")
     return Volume(
         np.stack([slice_.pixels for slice_ in ordered]).transpose(2, 1, 0),
         affine,
@@ -185,6 +188,7 @@ def _volume(path: Path, series: Series, warnings: list[str]) -> Volume:
         space=frames[0].space,
         spacing=frames[0].spacing,
         window=first.window,
+        burned_in=burned_in,
         colours=tuple(slice_.colour for slice_ in ordered),
         origin=frames,
         warnings=warnings,

@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from pipeline.atomic import new_file, new_folder
 from pipeline.errors import UserError
-from pipeline.formats.dicom_header import functional_group, load, nothing_quoted
+from pipeline.formats.dicom_header import find_burned_in, functional_group, load, nothing_quoted
 from pipeline.formats.dicom_stacks import Frame
 from pipeline.formats.synthetic import WARNING, Label, Synthetic
 from pipeline.formats.volume import Volume
@@ -163,7 +163,7 @@ def _derivation(instance: Dataset, source: Dataset, frame: Frame, label: Label) 
     instance.DerivationCodeSequence = [_code("113085", "DCM", "Spatial resampling"), _code("113091", "DCM", "Pixel by pixel computation")]
     instance.ImageComments = f"{WARNING}. A network's estimate; lesions may vanish, appear or change."
     instance.ContentQualification = "RESEARCH"
-    instance.BurnedInAnnotation = "NO"
+    instance.BurnedInAnnotation = "YES" if find_burned_in(source) else "NO"  # text within a head may show in what is made of it
     if "SOPInstanceUID" in source and "SOPClassUID" in source:
         origin = Dataset()
         origin.ReferencedSOPClassUID = source.SOPClassUID

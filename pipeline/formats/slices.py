@@ -91,6 +91,7 @@ class Slice:
     contrast: MR contrast "t1", "t2", "flair" or "pd" where the file's acquisition parameters say so, else "".
     position: millimetres along the slice normal (towards the head for axial slices), or None where unknown.
     window: the numbers that the file says to show black and white, or None; of use for "raw" only.
+    burned_in: why text may be burned into the pixels, by the header; "" where it does not say so.
     colour: share of pixels whose red, green and blue differ visibly (by more than 16 of 255); 0 for grey files.
     """
 
@@ -103,6 +104,7 @@ class Slice:
     contrast: str = ""
     position: float | None = None
     window: tuple[float, float] | None = None
+    burned_in: str = ""
     colour: float = 0.0
 
     @property

@@ -26,7 +26,8 @@ class Volume:
     offsets: millimetres of each of the K planes along the third axis from the first one, where they are not evenly spaced; else None.
     space: the frame of reference in which the affine counts, for comparison in memory only; "" where the file names none.
     spacing: millimetres between rows and columns where these are known but the place in the patient is not.
-    modality, contrast, group_key, unit, window: as in `Slice`. colours: share of coloured pixels of each of the K planes, empty for none.
+    modality, contrast, group_key, unit, window, burned_in: as in `Slice`. colours: share of coloured pixels of each of the K planes,
+        empty for none.
     format: name of its format in the table; origin: what this format needs to write another volume in its place.
     source: for messages. warnings: what a person should know, such as slices that are missing or were left out.
     """
@@ -43,6 +44,7 @@ class Volume:
     space: str = field(default="", repr=False)
     spacing: tuple[float, float] | None = None
     window: tuple[float, float] | None = None
+    burned_in: str = ""
     colours: tuple[float, ...] = ()
     origin: Any = field(default=None, repr=False)
     warnings: list[str] = field(default_factory=list)
@@ -102,6 +104,7 @@ class Volume:
                 group_key=self.group_key,
                 contrast=self.contrast,
                 window=self.window,
+                burned_in=self.burned_in,
                 position=places[k],
                 colour=colours[k] if colours else max(self.colours, default=0.0),
             )
