@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline import errors
+
 WRITING = ".writing-"
 NAME = 50  # characters of a name that the hidden one keeps: a name may have 255 bytes, and a character four
 
@@ -113,11 +115,12 @@ def _locked(make: Callable[[], Path]) -> Iterator[Path]:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Name `path` in an error about the disk, which does not say what was being written."""
+    """Name `path` in an error about the disk that does not say what was being written, unless it is another disk that is full."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) and not error.filename:
+        is_other = error.errno == errno.ENOSPC and errors.find_full_scratch(beside=path.parent)
+        if error.errno in errors.DISK_ERRORS and not error.filename and not is_other:
             error.filename = str(path)
         raise
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -21,6 +22,11 @@ def mask_credentials(text: str) -> str:
     text = re.sub(user_and_password, "***@", text)
     text = re.sub(r"(?i)([?&#;][\w-]*(?:pass|pwd|secret|token|key|sig|auth|credential)[\w-]*=)[^&#;\s]+", r"\1***", text)
     return re.sub(r"(?i)(?<!\S)((?:password|passwd|pwd|secret|token)=)[^&#;\s]+", r"\1***", text)  # libpq's host=db password=...
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk says to a writer
+_SHARED_MEMORY = "/dev/shm"
+LITTLE = 2**20  # bytes; a disk with less is full for what we write
 
 
 class UserError(Exception):
@@ -91,8 +97,30 @@ def describe_os_error(error: OSError) -> str | None:
     if error.errno is None:
         return None
     advice = _ADVICE.get(error.errno)
-    where = error.filename or ("the disk, or shared memory in /dev/shm" if advice else "the system")
+    full = find_full_scratch() if error.errno == errno.ENOSPC else None
+    unnamed = full or (f"the disk, temporary files in {_scratch()}, or shared memory in {_SHARED_MEMORY}" if advice else "the system")
+    copied_to = error.filename2 if error.errno in DISK_ERRORS else None  # of a copy that failed the first name is the source's
+    where = copied_to or error.filename or unnamed
     return f"{where}: {advice or str(error.strerror).lower()}"
+
+
+def find_full_scratch(beside: Path | None = None) -> str | None:
+    """The place for temporary files, or shared memory, where one of them is full; of another disk than that of the folder `beside`."""
+    for place, name in ((_scratch(), "for temporary files; TMPDIR names another"), (_SHARED_MEMORY, "shared memory")):
+        with suppress(OSError):
+            state = os.statvfs(place)
+            full = state.f_bavail * state.f_frsize < LITTLE or (state.f_files > 0 and state.f_favail == 0)
+            if full and (beside is None or beside.stat().st_dev != Path(place).stat().st_dev):
+                return f"{place} ({name})"
+    return None
+
+
+def _scratch() -> str:
+    """The folder for temporary files; where there is none that can be written, what is asked for."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return os.environ.get("TMPDIR", "/tmp")
 
 
 def as_user_error(error: Exception) -> UserError | None:

@@ -4,10 +4,14 @@ import errno
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pipeline import errors
+from pipeline.atomic import new_file
 from pipeline.errors import ERROR_FILE, UserError, read_error, user_errors
 
 
@@ -70,7 +74,31 @@ def test_an_error_of_the_system_names_its_place(code: int, capsys: pytest.Captur
     """A semaphore in /dev/shm that is refused has no file name."""
     with pytest.raises(SystemExit), user_errors():
         raise OSError(code, "refused")
-    assert capsys.readouterr().err.startswith("error: the disk, or shared memory in /dev/shm: ")
+    assert capsys.readouterr().err.startswith(
+        f"error: the disk, temporary files in {tempfile.gettempdir()}, or shared memory in /dev/shm: "
+    )
     with pytest.raises(SystemExit), user_errors():
         raise OSError(code, "refused", "out/scan.nii.gz")
     assert capsys.readouterr().err.startswith("error: out/scan.nii.gz: ")
+
+
+def test_of_a_copy_that_the_disk_refuses_the_target_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), user_errors():
+        raise OSError(errno.ENOSPC, "No space left on device", "scan.png", None, "out/scan.png")
+    assert capsys.readouterr().err == "error: out/scan.png: no space left on the disk; free some and run again\n"
+
+
+def test_where_temporary_files_have_no_room_their_place_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the output, which lies on another disk: a person would free space there, in vain."""
+    monkeypatch.setattr(errors.tempfile, "tempdir", "/dev")
+    monkeypatch.setattr(errors.os, "statvfs", lambda place: SimpleNamespace(f_bavail=0, f_frsize=1, f_files=0, f_favail=0))
+    with pytest.raises(SystemExit), user_errors(), new_file(tmp_path / "out.json"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert capsys.readouterr().err.startswith("error: /dev (for temporary files; TMPDIR names another): no space left on the disk")
+    monkeypatch.setattr(errors.tempfile, "tempdir", str(tmp_path))  # on the same disk, it is the output that a person knows
+    monkeypatch.setattr(errors, "_SHARED_MEMORY", str(tmp_path))
+    with pytest.raises(SystemExit), user_errors(), new_file(tmp_path / "out.json"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/out.json: no space left on the disk")

@@ -4,6 +4,7 @@ Prefect would start a temporary one by itself. It stays when its flow is killed,
 """
 
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -23,6 +24,8 @@ START_SECONDS = 180  # a busy machine takes long to start a server for the first
 ANSWER_SECONDS = 30  # a server that is named may just be starting
 SILENT_CHECKS = 12  # so many checks without an answer, then it is started again
 CHECK_SECONDS = 5.0
+MIB = 2**20
+ROOM = 16 * MIB  # where less is free, the server starts, cannot make its tables, and is waited for in vain
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -90,6 +93,8 @@ class OwnServer:
         if not self._log.is_file():
             return f"its log cannot be written in {self._log.parent}"
         lines = [line for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines() if "Error: " in line]
+        if any("disk is full" in line for line in lines):
+            return f"no space left for {PREFECT_HOME.value()}/prefect.db, or for temporary files in {tempfile.gettempdir()}"
         if any("sqlite3" in line for line in lines):
             return f"{PREFECT_HOME.value()}/prefect.db: {lines[-1]}; move it away, and a new one is made"
         return lines[-1] if lines else f"is port {self.port} in use?"
@@ -135,7 +140,7 @@ def check_named_server(address: str) -> None:
 
 
 def _check_home() -> None:
-    """Raises UserError where Prefect cannot keep its database: it would try for ever."""
+    """Raises UserError where Prefect cannot keep its database, or has no room for it: it would try for ever."""
     home = PREFECT_HOME.value()
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -143,6 +148,10 @@ def _check_home() -> None:
             pass
     except OSError as error:
         raise UserError(f"PREFECT_HOME={home}: cannot be written ({error.strerror}); name another folder in PREFECT_HOME") from None
+    for place, variable in ((home, "PREFECT_HOME"), (Path(tempfile.gettempdir()), "TMPDIR")):
+        if (free := shutil.disk_usage(place).free) < ROOM:
+            needed = f"Prefect's database needs {ROOM / MIB:.0f} MiB there and {free / MIB:.0f} are free"
+            raise UserError(f"{place}: {needed}; free some, or name another folder in {variable}")
 
 
 def _bypass_proxies() -> None:

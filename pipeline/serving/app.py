@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from pipeline.domain import Direction
-from pipeline.errors import UserError, say
+from pipeline.errors import UserError, describe_os_error, say
 from pipeline.processes import begin_service
 from pipeline.serving.guard import Access, BrokenLimit, Guard, TimedProtocol
 from pipeline.serving.jobs import Busy, Job, Jobs, Limits, models_to_serve, working_folder
@@ -120,10 +120,14 @@ async def forget_upload(_: Request, error: ClientDisconnect) -> Response:
     return Response(status_code=400)  # for the log: the client went away before its upload was complete
 
 
-async def report_full_disk(_: Request, error: OSError) -> JSONResponse:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+async def report_system_error(_: Request, error: OSError) -> JSONResponse:
+    """What this machine lacks, to whoever runs the server in its log with the place, to others without."""
+    if (line := describe_os_error(error)) is None:
         raise error
-    return JSONResponse({"error": "this server's disk is full; tell who runs it"}, status_code=507)
+    logging.getLogger("ctmr.serve").error("%s", line)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JSONResponse({"error": "this server's disk is full; tell who runs it"}, status_code=507)
+    return JSONResponse({"error": "this server cannot take it now, and its log says why; tell who runs it"}, status_code=503)
 
 
 ANSWERS: dict[Any, Any] = {
@@ -131,7 +135,7 @@ ANSWERS: dict[Any, Any] = {
     HTTPException: refuse_request,
     BrokenLimit: refuse_upload,
     ClientDisconnect: forget_upload,
-    OSError: report_full_disk,
+    OSError: report_system_error,
 }
 
 

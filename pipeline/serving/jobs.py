@@ -123,7 +123,7 @@ class Jobs:
     def close(self) -> None:
         """End what runs and forget all."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self.worker.stop()
+        self.worker.close()
         for job in list(self._jobs.values()):
             self.drop(job)
 

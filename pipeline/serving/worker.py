@@ -8,6 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -26,6 +27,7 @@ from pipeline.serving.model_choice import choose_translator, reload_if_changed
 from pipeline.serving.page_pixels import middle_slice, pack, result_name, source_levels, to_levels
 from pipeline.serving.translator import Translator
 
+STARTS = 2  # for one task; a process that ends at once again has a reason that another start does not mend
 START_SECONDS = 300  # reading networks, and asking the registry for them, on a busy machine
 
 
@@ -52,6 +54,11 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """The process has the task: from now on it is the task that ends it."""
+
+
+@dataclass(frozen=True)
 class Finished:
     """The result, the facts that the page shows, and the model that made it."""
 
@@ -74,6 +81,7 @@ class Worker:
     def __init__(self, models: Mapping[str, str | None], bounds: Bounds) -> None:
         """`models`: for each thing to make (ct, mr) the model as `choose_translator` takes it, or None for the champion, else the box."""
         self.models, self.bounds = models, bounds
+        self.closed = False
         self.process: Any = None
         self.connection: Connection[Any, Any] | None = None
 
@@ -97,10 +105,7 @@ class Worker:
 
         Raises UserError for what the user can mend and for broken limits.
         """
-        if self.process is None or not self.process.is_alive():
-            self.start()
-        assert self.connection is not None
-        self.connection.send(task)
+        self._hand_over(task)
         deadline = time.monotonic() + self.bounds.seconds
         while True:
             answer = self._receive(deadline)
@@ -117,6 +122,11 @@ class Worker:
                 raise UserError(f"the upload took more than {limit}; use ctmr translate for a volume this large")
             report(*answer)
 
+    def close(self) -> None:
+        """End the process for good."""
+        self.closed = True
+        self.stop()
+
     def stop(self) -> None:
         """End the process, whatever it is doing."""
         if self.process is not None:
@@ -125,6 +135,22 @@ class Worker:
         if self.connection is not None:
             self.connection.close()
         self.process = self.connection = None
+
+    def _hand_over(self, task: Task) -> None:
+        """Give the process `task`. One that has ended by itself, before it took it, is started anew. Raises UserError."""
+        for _ in range(STARTS):
+            if self.closed:
+                break
+            if self.process is None or not self.process.is_alive():
+                self.stop()
+                self.start()
+            assert self.connection is not None
+            with suppress(OSError):  # it ended just now
+                self.connection.send(task)
+            if isinstance(self._receive(time.monotonic() + START_SECONDS), Taken):
+                return
+            self.stop()
+        raise UserError("the translating process ended before it took the upload; try again", retryable=True)
 
     def _receive(self, deadline: float) -> Any:
         """What the process says next; None when it ended or the deadline passed."""
@@ -154,6 +180,7 @@ def _work(connection: "Connection[Any, Any]", models: Mapping[str, str | None], 
             task: Task = connection.recv()
         except (EOFError, OSError):
             return
+        connection.send(Taken())
         answer = _answer(task, translators, models, bounds, lambda done, total: connection.send((done, total)))
         connection.send(answer)
         if isinstance(answer, Refused) and answer.last:

@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
-from prefect.settings import PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from pipeline.errors import UserError
 from pipeline.retraining import own_server, schedule
@@ -52,6 +53,18 @@ def test_it_is_started_again_and_ends_with_a_killed_parent(tmp_path: Path) -> No
         holder.wait()
     until(lambda: not own_server.is_healthy(address), "its end", 60)
     until(lambda: not [p for p in psutil.process_iter() if _has_home(p, tmp_path)], "the end of all", 60)
+
+
+def test_a_disk_that_is_too_full_for_its_database_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect's server goes on without tables, and was waited for for three minutes."""
+    monkeypatch.setattr(own_server.shutil, "disk_usage", lambda place: SimpleNamespace(free=2**22))
+    said = rf"{tmp_path}: Prefect's database needs 16 MiB there and 4 are free; free some, or name another folder in PREFECT_HOME"
+    with (
+        temporary_settings({PREFECT_HOME: tmp_path, PREFECT_API_URL: None}),
+        pytest.raises(UserError, match=said),
+        own_server.prefect_server(tmp_path),
+    ):
+        pass
 
 
 def test_a_named_server_that_is_away_and_a_home_that_cannot_be_written_are_one_line(

@@ -100,6 +100,19 @@ def test_every_refusal_has_one_line_under_error(served: Page, address: str, form
     assert re.search(said, answer.json()["error"])
 
 
+def test_a_translating_process_that_dies_just_before_it_gets_an_upload_is_started_again(
+    served: Page, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at while it lives, and is gone when the upload reaches it."""
+    worker = served.app.state.jobs.worker
+    first = worker.process
+    monkeypatch.setattr(first, "is_alive", lambda: True)
+    first.kill()
+    first.join()
+    assert post(served, picture).status_code == 200
+    assert worker.process.pid != first.pid
+
+
 def test_half_an_upload_ends_and_keeps_nobody_out(models: Path, picture: Path) -> None:
     with running_page({"ct": str(models)}, Limits(idle_seconds=1, uploads=2)) as page:
         head = (
@@ -155,11 +168,17 @@ def test_a_script_leaves_nothing_on_the_server(served: Page, picture: Path) -> N
     wait_for(lambda: [file.name for file in served.app.state.jobs.folder.iterdir()] == ["lock"])
 
 
-def test_a_full_disk_is_said(served: Page, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said(served: Page, picture: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(jobs.Jobs, "place", lambda *_: Path("/dev/full"))
     answer = post(served, picture)
     assert answer.status_code == 507
     assert "disk is full" in answer.json()["error"]
+    assert caplog.messages[-1].endswith("no space left on the disk; free some and run again")
+    monkeypatch.setattr(jobs.Jobs, "place", lambda *_: Path("/proc/none/00000.png"))
+    answer = post(served, picture)
+    assert answer.status_code == 503
+    assert "tell who runs it" in answer.json()["error"]
+    assert caplog.messages[-1].startswith("/proc/none/00000.png: ")
 
 
 def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
