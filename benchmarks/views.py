@@ -97,7 +97,8 @@ def grey_mr(mr: Picture) -> Column:
 
 
 def grey_ct(title: str, ct: Picture, window: Window) -> Column:
-    return Column(f"{title}, {window.level:g}/{window.width:g} HU", as_bytes(stretch(ct, *window_bounds(window))))
+    low, high = window_bounds(window)
+    return Column(f"{title}, {low:.0f} to {high:.0f} HU", as_bytes(stretch(ct, low, high)))
 
 
 def read(path: Path, modality: Modality) -> tuple[Picture, Millimetres]:

@@ -123,8 +123,8 @@ SCORES: dict[str, Score] = {
         ),
         Score("mind_distance", "Structure moved or lost", True, 3, "MIND distance, input against translation; 0: none"),
         Score("nmi", "Information shared with the input", False, 3, "normalised mutual information; 1: none, 2: all", limits=(1.0, 2.0)),
-        Score("texture_frechet", "Texture unlike real slices", True, 2, "Fréchet distance; 0 is best"),
-        Score("texture_kernel", "Texture unlike real slices", True, 2, "kernel distance; 0 is best", limits=_ANY),
+        Score("texture_frechet", "Texture unlike real slices, Fréchet", True, 2, "Fréchet distance; 0 is best"),
+        Score("texture_kernel", "Texture unlike real slices, kernel", True, 2, "kernel distance; 0 is best", limits=_ANY),
         Score(
             "uncertainty_correlation",
             "Does uncertainty point at errors?",
@@ -187,10 +187,8 @@ class Interval:
 
     def __str__(self) -> str:
         sign, digits = ("+", self.digits + 1) if self.signed else ("", self.digits)
-        mean = f"{self.mean:{sign}.{digits}f}"
-        if self.low is None or self.high is None:
-            return mean
-        return f"{mean} [{self.low:{sign}.{digits}f}, {self.high:{sign}.{digits}f}]"
+        mean, low, high = (None if value is None else f"{value:{sign}z.{digits}f}" for value in (self.mean, self.low, self.high))
+        return f"{mean}" if low is None or high is None else f"{mean} [{low}, {high}]"
 
 
 def error_score(scores: Mapping[str, object]) -> str:

@@ -35,7 +35,8 @@ def choose_examples(rows: pd.DataFrame, direction: Direction, count: int) -> lis
     name, label = ("mae", "error") if has_truth else ("cycle_mae", "error there and back")
     ranked = model.dropna(subset=[name]).sort_values([name, "slice_id"])
     last = len(ranked) - 1
-    places = {0: "best", last // 2: "median"} | {last - n: f"{n + 1}. worst" if n else "worst" for n in reversed(range(max(1, count - 2)))}
+    worst = {last - n: f"worst no. {n + 1}" if n else "worst" for n in reversed(range(max(1, count - 2)))}
+    places = {0: "best", last // 2: "median"} | worst
     return [
         Example(ranked.iloc[i]["slice_id"], f"{place}: {ranked.iloc[i]['slice_id']}, {label} {ranked.iloc[i][name]:.3f}")
         for i, place in sorted(places.items())

@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline import paths
 from pipeline.domain import SCORES, Direction, Interval
 from pipeline.evaluation.baselines import LABELS as BASELINES
+from pipeline.evaluation.gallery import FULL_COLOUR
 from pipeline.evaluation.results import COMPARED, score_cell, score_label
 from pipeline.evaluation.volume_pairs import ERROR
 from pipeline.evaluation.volume_pairs import LABELS as VOLUME_BASELINES
@@ -41,6 +42,7 @@ def render(metrics: Mapping[str, Any], galleries: Mapping[Direction, Gallery], d
         volumes=[_volumes(Direction(name), scores) for name, scores in metrics.get("volumes", {}).items()],
         lesions=_lesions(metrics["lesions"]),
         lesion_kinds=list(LESIONS.values()),
+        full_colour=FULL_COLOUR,
         curves=_inline(curves.read_bytes()) if curves.is_file() else None,
     )
 
@@ -54,6 +56,7 @@ def _direction(direction: Direction, metrics: Mapping[str, Any], galleries: Mapp
         "title": direction.arrow,
         "slices": test["slices"],
         "groups": test["groups"],
+        "with_truth": test["with_truth"],
         "methods": _methods(direction, metrics) if "mae" in test else [],
         "box": metrics["box"]["pixels"] if "box" in metrics["baselines"] else None,
         "parts": [{"name": name, "slices": scores["slices"], "cells": _cells(scores)} for name, scores in parts],

@@ -56,15 +56,17 @@ def to_metrics(results: list[DirectionScores], rows: pd.DataFrame) -> dict[str, 
         scores = summarise(model)
         if not {"mae", "cycle_mae"} & set(scores):
             raise UserError(f"{direction}: no test slice has a pixel brighter than {HEAD_BRIGHTNESS}, so there is nothing to score")
-        metrics["test"][direction] = scores | result.overall | {"slices": len(model), "groups": int(model["group"].nunique())}
-        if counts := _count_undefined(result):
-            metrics["undefined"][direction] = counts
+        counts = {"slices": len(model), "groups": int(model["group"].nunique()), "with_truth": _count_scored(model, "mae")}
+        metrics["test"][direction] = scores | result.overall | counts
+        if undefined := _count_undefined(result):
+            metrics["undefined"][direction] = undefined
         for section, column, values in (
             ("per_contrast", "contrast", sorted(set(model["contrast"]) - {""})),
             ("per_level", "level", [level for level in LEVELS if level in set(model["level"])]),
         ):
             parts = {value: model[model[column] == value] for value in values}
-            metrics[section][direction] = {value: summarise(part) | {"slices": len(part)} for value, part in parts.items()}
+            error = error_score(scores)
+            metrics[section][direction] = {value: summarise(part) | {"slices": _count_scored(part, error)} for value, part in parts.items()}
         for method in _baselines(rows, result.direction):
             baseline = _of_method(rows, result.direction, method)
             metrics["baselines"].setdefault(method, {})[direction] = summarise(baseline)
@@ -78,6 +80,11 @@ def _of_method(rows: pd.DataFrame, direction: Direction, method: str) -> pd.Data
 
 def _baselines(rows: pd.DataFrame, direction: Direction) -> list[str]:
     return sorted(set(rows.loc[rows["direction"] == direction.value, "method"]) - {MODEL})
+
+
+def _count_scored(rows: pd.DataFrame, name: str) -> int:
+    """How many slices have the score `name`."""
+    return int(rows[name].notna().sum()) if name in rows else 0
 
 
 def _count_undefined(result: DirectionScores) -> dict[str, dict[str, int]]:

@@ -35,10 +35,10 @@ def log_evaluation(figures: Mapping[str, Any], folder: Path) -> None:
 
 
 def chart_names(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The scores that MLflow charts. What differs comes first, since the UI cuts names: `mae/ct_to_mr`, `interval/mae_low/ct_to_mr`.
+    """The scores that MLflow charts. What differs comes first, since the UI cuts names: `mae/ct_to_mr`, `interval/mae_low_ct_to_mr`.
 
     Every metric is a chart of its own: all 44 scores of a direction would bury those that one compares runs by. What stands before the
-    first slash is a section, so that intervals can be folded away.
+    last slash is a section, so that all intervals fold away together.
     """
     charts: dict[str, float] = {}
     for direction, scores in figures["test"].items():
@@ -46,7 +46,7 @@ def chart_names(figures: Mapping[str, Any]) -> dict[str, float]:
             if name in scores:
                 charts[f"{name}/{direction}"] = scores[name]
             ends = [f"{name}_{end}" for end in ("low", "high") if f"{name}_{end}" in scores]
-            charts |= {f"interval/{end}/{direction}": scores[end] for end in ends}
+            charts |= {f"interval/{end}_{direction}": scores[end] for end in ends}
         lesion = figures.get("lesions", {}).get(direction, {})
         charts |= {f"lesion_{name}/{direction}": lesion[name] for name in ("contrast", "survival") if name in lesion}
     for direction, volumes in figures.get("volumes", {}).items():

@@ -153,16 +153,21 @@ def write_report(folder: Path, training: Training) -> None:
 
 
 def plot_curves(wide: "pd.DataFrame", file: Path) -> None:
-    """Losses, validation and signals, a panel each, over the images seen."""
+    """Losses, validation in brightness and in Hounsfield units, signals of collapse: a panel each, over the images seen."""
     from matplotlib.figure import Figure
 
-    titles = {"train/": "training losses", "val/": "validation, mean absolute error", SIGNAL: "signals of collapse"}
-    figure = Figure(figsize=(16, 4), layout="constrained")
-    for axis, (prefix, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
-        for name in (column for column in wide.columns if column.startswith(prefix)):
-            known = wide[["images", name]].dropna()
-            axis.plot(known["images"], known[name], label=name.removeprefix(prefix))
-        axis.set(xlabel="images seen", title=title, yscale="log" if prefix == SIGNAL else "linear")
+    panels = {
+        "training losses": wide.filter(regex="^train/"),
+        "validation: mean absolute error, brightness 0 to 1": wide.filter(regex="^val/.*(?<!_hu)$"),
+        "validation: mean absolute error, HU": wide.filter(regex="^val/.*_hu$"),
+        "signals of collapse": wide.filter(like=SIGNAL),
+    }
+    figure = Figure(figsize=(16, 9), layout="constrained")
+    for axis, (title, curves) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        for name, values in curves.items():
+            known = values.dropna()
+            axis.plot(wide.loc[known.index, "images"], known, label=str(name).partition("/")[2])
+        axis.set(xlabel="images seen", title=title, yscale="log" if title.startswith("signals") else "linear")
         if axis.lines:
-            axis.legend(fontsize="small")
+            axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves, of which it hides none
     figure.savefig(file, dpi=90, metadata={"Software": None})

@@ -61,7 +61,7 @@ def test_a_box_for_slices_of_another_window_is_left_out(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(1, ["best", "median", "worst"]), (5, ["best", "median", "3. worst", "2. worst", "worst"])]
+    ("count", "expected"), [(1, ["best", "median", "worst"]), (5, ["best", "median", "worst no. 3", "worst no. 2", "worst"])]
 )
 def test_the_gallery_is_as_long_as_asked(count: int, expected: list[str]) -> None:
     rows = pd.DataFrame({"direction": "ct_to_mr", "method": "model", "slice_id": list("abcdefgh"), "mae": [n / 10 for n in range(8)]})

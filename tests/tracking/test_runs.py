@@ -179,7 +179,7 @@ def test_scores_are_named_by_what_differs_first() -> None:
         "test": {"ct_to_mr": {"mae": 0.1, "mae_low": 0.05, "nmi": 1.2, "nmi_low": 1.1, "slices": 9}},
         "lesions": {"ct_to_mr": {"contrast": 0.5, "survival": None, "by_kind": {}}},
     }
-    assert evaluation_log.chart_names(figures) == {"mae/ct_to_mr": 0.1, "interval/mae_low/ct_to_mr": 0.05, "lesion_contrast/ct_to_mr": 0.5}
+    assert evaluation_log.chart_names(figures) == {"mae/ct_to_mr": 0.1, "interval/mae_low_ct_to_mr": 0.05, "lesion_contrast/ct_to_mr": 0.5}
 
 
 def test_an_evaluation_goes_into_the_run_of_its_training(run: Run, tmp_path: Path) -> None:
