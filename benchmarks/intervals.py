@@ -1,8 +1,9 @@
 """Level of verdicts and intervals by simulation, at 2 to 50 groups: normal and skewed groups, of 1 to 8 slices each.
 
 python benchmarks/intervals.py [--trials 4000], some minutes on one core. Prints the tables of docs/evaluation.md. Between two methods there
-is no true difference, so a verdict of better or worse is wrong; a challenger that is truly worse by the margin must not pass. The last
-table is what a percentile bootstrap of the group means would say of the same trials.
+is no true difference, so a verdict of better or worse is wrong; a challenger that is truly worse by the margin must not pass. One
+table is what a percentile bootstrap of the group means would say of the same trials. In the last one a few groups are far worse than all
+others, and nothing else varies.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pipeline.evaluation.intervals import ENOUGH_GROUPS, Verdict, compare, group
 GROUPS = (2, 3, 4, 5, 6, 8, 12, 20, 30, 50)
 MARGIN = 0.3  # standard deviations of a group's effect
 RESAMPLES = 500
+SIGMAS = (1.0, 1.2, 1.5)  # of the logarithm of a group's effect
 
 MEASURES = (
     "95 % interval without the true mean; a wrong verdict from 6 groups on",
@@ -43,6 +45,19 @@ def main() -> None:
         for line, count in enumerate(GROUPS):
             cells = [f"{each[line][place]:.1%}" if place in ALWAYS or count >= ENOUGH_GROUPS else "too few" for each in rows.values()]
             print(f"| {count} groups | {' | '.join(cells)} |")
+    print(f"\n| verdict wrong, log-normal groups alone | {' | '.join(f'σ {sigma}' for sigma in SIGMAS)} |\n| --- |{' --- |' * len(SIGMAS)}")
+    for count in (count for count in GROUPS if count >= ENOUGH_GROUPS):
+        print(f"| {count} groups | {' | '.join(f'{wrong_when_skewed(sigma, count, trials):.1%}' for sigma in SIGMAS)} |")
+
+
+def wrong_when_skewed(sigma: float, count: int, trials: int) -> float:
+    """Share of trials with a wrong verdict for groups of one slice, whose effects are log-normal with mean 0."""
+    random, wrong = np.random.default_rng(count), 0
+    names = [str(number) for number in range(count)]
+    for _ in range(trials):
+        comparison = compare(np.exp(sigma * random.normal(size=count)) - np.exp(sigma**2 / 2), names, lower_is_better=True)
+        wrong += comparison is not None and comparison.verdict in (Verdict.BETTER, Verdict.WORSE)
+    return wrong / trials
 
 
 def simulate(effects: Effects, count: int, trials: int) -> tuple[float, float, float, float]:

@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 from pipeline.domain import Interval
 
 LEVEL = 0.05  # chance of a wrong verdict, over all comparisons that are shown together
+ALIKE = 1e-9  # share of the mean by which rounding makes equal means differ
 ENOUGH_GROUPS = 6  # of five patients all may agree by chance more often than LEVEL: 2 / 2⁵ = 0.0625
 
 
@@ -55,7 +56,10 @@ def group_means(values: NDArray[np.float64], groups: Sequence[str]) -> NDArray[n
 
 
 def mean_interval(values: NDArray[np.float64], groups: Sequence[str], comparisons: int = 1) -> Interval | None:
-    """Mean over groups with its 95 % interval; no interval for one group, None where no value is defined.
+    """Mean over groups with its 95 % interval; None where no value is defined.
+
+    No interval for one group, and for groups that all have the same number other than 0: without variance nothing tells how far the next
+    patient will lie from it. Differences of exactly 0 are those of two methods that give the same.
 
     `comparisons`: how many intervals are read together; each is widened so that all of them hold in 95 % (Bonferroni).
     """
@@ -63,7 +67,7 @@ def mean_interval(values: NDArray[np.float64], groups: Sequence[str], comparison
     if not len(means):
         return None
     mean = float(means.mean())
-    if len(means) == 1:
+    if len(means) == 1 or (mean != 0 and np.ptp(means) <= ALIKE * abs(mean)):
         return Interval(mean)
     scale, t = float(means.std(ddof=1)), -float(stdtrit(len(means) - 1, LEVEL / comparisons / 2)) / len(means) ** 0.5
     skewness = float(np.mean((means - mean) ** 3) / means.std() ** 3) if scale else 0.0

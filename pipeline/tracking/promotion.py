@@ -200,7 +200,7 @@ def _not_worse_than(role: str, comparison: Comparison, margin: float) -> Check:
     name, test = f"not_worse_than_{role}", comparison.test
     if test is None:
         return Check(name, False, None, margin, rival=comparison.rival, problem=comparison.problem)
-    problem = str(Verdict.TOO_FEW) if test.groups < ENOUGH_GROUPS else ""
+    problem = str(Verdict.TOO_FEW) if test.groups < ENOUGH_GROUPS or test.difference.high is None else ""
     measured, rival = test.difference, (comparison.rival, comparison.error, comparison.rival_error)
     return Check(name, test.passed, measured.mean, margin, measured.low, measured.high, *rival, test.groups, problem)
 

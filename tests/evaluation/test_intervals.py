@@ -44,6 +44,17 @@ def test_one_group_has_no_interval() -> None:
     assert interval.as_scores("mae") == {"mae": pytest.approx(0.3)}
 
 
+def test_groups_that_are_all_alike_have_no_interval_and_pass_no_gate() -> None:
+    alike = np.array([0.1] * 6)
+    assert mean_interval(alike, SIX) == Interval(pytest.approx(0.1))
+    tested = non_inferiority(alike, SIX, margin=0.5)
+    assert tested is not None
+    assert not tested.passed
+    same = non_inferiority(np.zeros(6), SIX, margin=0.005)  # a challenger that translates as the champion does
+    assert same is not None
+    assert same.passed
+
+
 def test_undefined_values_are_left_out_and_none_left_is_none() -> None:
     assert mean_interval(np.array([0.2, np.nan]), ["a", "b"]) == Interval(0.2)
     assert mean_interval(np.array([np.nan]), ["a"]) is None
@@ -60,6 +71,9 @@ def test_undefined_values_are_left_out_and_none_left_is_none() -> None:
         ([0.1, -0.2, 0.1, -0.2, 0.1, 0.2], True, Verdict.NO_DIFFERENCE),
         ([-0.1, -0.2, -0.1, -0.2, -0.1], True, Verdict.TOO_FEW),
         ([-0.1], True, Verdict.TOO_FEW),
+        ([-0.1] * 6, True, Verdict.TOO_FEW),
+        ([0.1, 0.1 + 1e-17, 0.3 - 0.2, 0.1, 0.1, 0.1], True, Verdict.TOO_FEW),
+        ([0.0] * 6, True, Verdict.NO_DIFFERENCE),
     ],
 )
 def test_verdicts(differences: list[float], lower_is_better: bool, expected: Verdict) -> None:
