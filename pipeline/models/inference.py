@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.domain import encode_contrast
 from pipeline.models.fast import speed_up
-from pipeline.models.folder import read_facts, refuse
+from pipeline.models.folder import read_weights, refuse
 from pipeline.models.generator import Generator, build_generator
 from pipeline.params import Model
 
@@ -26,10 +26,10 @@ STREAMS = 4  # calls at most that go on side by side on a CPU; each takes memory
 def load_generator(folder: Path, direction: str, device: str = "cpu") -> Generator:
     """The generator of `direction` in evaluation mode. Raises UserError when model.json or the weights are missing or don't fit."""
     try:
-        facts = read_facts(folder)
+        facts, file = read_weights(folder, direction)
         generator = build_generator(Model.model_validate(facts["model"]), direction)
-        generator.load_state_dict(load_file(folder / facts["directions"][direction]["weights"], device=device))
-    except (FileNotFoundError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        generator.load_state_dict(load_file(file, device=device))
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise refuse(folder, direction, error) from None
     return speed_up(generator, device).eval()
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from pipeline.domain import encode_contrast
-from pipeline.models.folder import read_facts, refuse
+from pipeline.models.folder import read_weights, refuse
 from pipeline.models.graph import CONTRAST, IMAGE, TRANSLATION, build_graph
 from pipeline.params import Model
 
@@ -73,8 +73,7 @@ def load_graph(folder: Path, direction: str) -> ModelProto:
     Raises UserError as `load_onnx`.
     """
     try:
-        facts = read_facts(folder)
-        weights = load_file(folder / facts["directions"][direction]["weights"])
-        return build_graph(Model.model_validate(facts["model"]), direction, weights)
-    except (FileNotFoundError, KeyError, ValueError, SafetensorError) as error:
+        facts, file = read_weights(folder, direction)
+        return build_graph(Model.model_validate(facts["model"]), direction, load_file(file))
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise refuse(folder, direction, error) from None

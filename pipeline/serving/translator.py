@@ -1,7 +1,6 @@
 """The one translator behind every door: any readable slice or volume in, its translation in the same geometry out."""
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from pipeline.formats.volume import Volume
 from pipeline.imaging.axial import AxialView, cut_across, fill_between, is_fine, plane_step, view_axially
 from pipeline.imaging.prepare import find_outlines, prepare_volume
 from pipeline.imaging.surroundings import clear_surroundings
-from pipeline.params import Preprocess
+from pipeline.models.folder import load_preprocess, read_weights, refuse
 from pipeline.serving.slice_translator import Progress, SliceTranslator, Translation
 
 if TYPE_CHECKING:
@@ -53,17 +52,14 @@ class Translator(SliceTranslator):
         from pipeline.models.runtime import load_onnx
 
         file = folder / paths.MODEL_JSON.name
+        preprocess = load_preprocess(folder)
         try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            entry = facts["directions"][direction]
-            preprocess = Preprocess.model_validate(facts["preprocess"])
+            facts, weights = read_weights(folder, direction)
             conditional = bool(facts["model"]["condition_on_contrast"]) and direction == Direction.CT_TO_MR
-            weights, recorded = folder / entry["weights"], entry["sha256"]
+            recorded = facts["directions"][direction]["sha256"]
             digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        except FileNotFoundError as error:
-            raise UserError(f"{error.filename}: not found; run dvc repro, or name a model of the registry") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file}: not a model of this project for {direction} ({error})") from None
+        except (ValueError, KeyError) as error:
+            raise refuse(folder, direction, error) from None
         if digest != recorded:
             raise UserError(f"{weights}: damaged, its digest is not the one in {file.name}; restore it with dvc checkout {paths.MODELS}")
         label = label or Label(Direction(direction).model_name, digest=digest)

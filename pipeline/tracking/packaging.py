@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import paths
 from pipeline.atomic import write_json
 from pipeline.domain import Direction
-from pipeline.models.folder import read_facts, refuse
+from pipeline.models.folder import read_weights, refuse
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -50,11 +50,10 @@ def _one_direction(models: Path, direction: Direction, target: Path) -> Path:
     """A folder like models/, with the weights of one direction only and nothing about the run."""
     target.mkdir(parents=True)
     try:
-        facts = read_facts(models)
+        facts, file = read_weights(models, direction)
         facts["directions"] = {direction: facts["directions"][direction]}
-        weights = facts["directions"][direction]["weights"]
-        shutil.copyfile(models / weights, target / weights)
-    except (FileNotFoundError, KeyError, ValueError) as error:
+        shutil.copyfile(file, target / file.name)
+    except (FileNotFoundError, ValueError) as error:
         raise refuse(models, direction, error) from None
     write_json(target / paths.MODEL_JSON.name, facts)
     return target

@@ -10,6 +10,7 @@ from pipeline import paths
 from pipeline.atomic import new_folder, write_json
 from pipeline.domain import DIRECTIONS, Direction
 from pipeline.errors import UserError
+from pipeline.models.folder import load_model, load_preprocess
 from pipeline.params import Params
 from pipeline.sources import provenance
 from pipeline.tracking import facts, model_card, promotion, registry, runs, store
@@ -52,7 +53,10 @@ def register(params: Params) -> dict[Direction, Registered]:
 
     The report holds digests and decisions, no version numbers, times or run ids: the same models, scores and registry give the same bytes.
     """
-    model, metrics = _read(paths.MODEL_JSON, "train"), _read(paths.METRICS_JSON, "evaluate")
+    model = _read(paths.MODEL_JSON, "train")
+    for load in (load_model, load_preprocess):  # what a model.json by hand lacks is said before anything is registered
+        load(paths.MODELS)
+    metrics = _read(paths.METRICS_JSON, "evaluate", "test")
     drift = _read(paths.DRIFT_JSON, "validate") if paths.DRIFT_JSON.is_file() else {}
     run = runs.attach()
     train = params.train
@@ -132,11 +136,12 @@ def _entry(direction: Direction, registered: Registered, data_digest: str) -> di
     return {"weights": weights, "data": data_digest, "decision": decision, "champion": registered.champion_weights}
 
 
-def _read(path: Path, stage: str) -> Any:
+def _read(path: Path, stage: str, *needed: str) -> Any:
+    """A JSON object that says what is `needed`. Raises UserError naming the stage that makes it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("no JSON object")
+        if not (isinstance(content, dict) and set(needed) <= set(content)):
+            raise ValueError("another content")
         return content
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run dvc repro {stage} first, or dvc pull") from None
