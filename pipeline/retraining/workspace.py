@@ -85,6 +85,7 @@ def prepare(repo: Path, name: str = "workspace", commit: str | None = None) -> W
 
     Raises UserError when `repo` is in no git repository with a commit.
     """
+    check_repository(repo)
     base = commit or git(repo, "rev-parse", "--verify", "-q", "HEAD^{commit}", or_else=NO_REPOSITORY)
     tree = commit or _tree_as_it_stands(repo)
     top = repo / paths.RETRAIN_WORK / name
@@ -102,8 +103,16 @@ def prepare(repo: Path, name: str = "workspace", commit: str | None = None) -> W
 
 
 def check_repository(repo: Path) -> None:
-    """Raises UserError where git cannot be asked about the project in `repo`: no repository, no commit, or another owner's."""
+    """Raises UserError where git or DVC cannot be asked about the project in `repo`: no repository, no commit, another owner's, or one
+    of a kind that DVC's own reader of git does not know, such as with SHA-256."""
+    import pygit2
+
     git(repo, "rev-parse", "--verify", "-q", "HEAD^{commit}", or_else=NO_REPOSITORY)
+    pygit2.option(pygit2.enums.Option.SET_OWNER_VALIDATION, False)  # git has looked at that
+    try:
+        pygit2.Repository(git(repo, "rev-parse", "--absolute-git-dir", or_else=NO_REPOSITORY))
+    except pygit2.GitError as error:
+        raise UserError(f"{repo}: DVC cannot read this git repository ({error}); use one as `git init` makes it by default") from None
 
 
 def discard(repo: Path, name: str = "workspace") -> None:

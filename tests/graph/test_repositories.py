@@ -55,6 +55,18 @@ def test_a_repository_that_is_none_is_one_line(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_repository_that_dvc_cannot_read_is_one_line(tmp_path: Path, command: str) -> None:
+    """It was found after hours of training, when the experiment was to be recorded."""
+    repo = tmp_path / "project"
+    make_project(repo)
+    run(repo, "git", "init", "-q", "--object-format=sha256")
+    run(repo, "git", "add", "-A")
+    run(repo, *COMMIT)
+    with pytest.raises(UserError, match=rf"^{repo}: DVC cannot read this git repository \(.*sha256.*\); use one as"):
+        COMMANDS[command](repo)
+
+
 def test_a_file_that_was_only_touched_is_no_change_and_no_hindrance(tmp_path: Path) -> None:
     """git's index knows times of files; where one is newer with the same content, `git stash create` fails."""
     repo = tmp_path / "project"
