@@ -113,6 +113,16 @@ def versions(uri: str, name: str) -> "list[ModelVersion]":
     return found
 
 
+def lost_aliases(uri: str, name: str) -> dict[str, str]:
+    """Aliases of a model whose version does not exist, with its number."""
+    known = {str(version.version) for version in versions(uri, name)}
+    if not known:
+        return {}
+    return {
+        alias: str(number) for alias, number in store.client(uri).get_registered_model(name).aliases.items() if str(number) not in known
+    }
+
+
 def logged_model(version: "ModelVersion") -> str:
     """The id of the logged model with the version's files. MLflow's own `model_id` is None in every version that is looked up."""
     return str(version.source).removeprefix("models:/")

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+import yaml
+
 from pipeline import paths
 from pipeline.atomic import new_file
 from pipeline.domain import DIRECTIONS, Direction
@@ -55,6 +57,7 @@ def database() -> Iterator[Finding]:
         try:
             with store.errors(uri):
                 store.client(uri).search_experiments(max_results=1)
+            damage = [f"it lacks {', '.join(missing)}"] if (missing := _find_missing(file)) else []
         except store.OtherSchema as error:
             yield Finding(str(error), mend=lambda: _upgrade(uri, file))
         except UserError as error:
@@ -113,11 +116,24 @@ def aliases() -> Iterator[Finding]:
         direction = Direction.from_model_name(version.name)
         try:
             folder = registry.files(uri, version)
-            damage = _damage(folder, direction, version)
+            damage = _damage(folder, direction, version) or (_package_damage(folder.parents[1]) if store.database_file(uri) else "")
         except UserError as error:
             folder, damage = None, str(error)
         if damage:
             yield Finding(f"{who}: {damage}", *_cure(uri, version, direction, folder))
+
+
+def lost_versions() -> Iterator[Finding]:
+    """Aliases of versions that are gone: nobody else can say why there is no champion."""
+    uri = store.tracking_uri()
+    if not _is_made(uri):
+        return
+    with store.errors(uri):
+        lost = [(name, alias, number) for name in registry.MODEL_NAMES for alias, number in registry.lost_aliases(uri, name).items()]
+    for name, alias, number in lost:
+        remedy = f"ctmr doctor --fix removes the alias; ctmr promote {name} VERSION makes another version champion"
+        mend = partial(store.client(uri).delete_registered_model_alias, name, alias)
+        yield Finding(f"{name}: version {number}, its {alias}, is gone", remedy, mend)
 
 
 def unregistered() -> Iterator[Finding]:
@@ -137,7 +153,7 @@ def unregistered() -> Iterator[Finding]:
             yield Finding(problem, remedy)
 
 
-ALL: tuple[Callable[[], Iterator[Finding]], ...] = (moved, experiment, stale_runs, aliases, unregistered)
+ALL: tuple[Callable[[], Iterator[Finding]], ...] = (moved, experiment, stale_runs, aliases, lost_versions, unregistered)
 
 
 def _is_made(uri: str) -> bool:
@@ -164,6 +180,20 @@ def _upgrade(uri: str, file: Path) -> None:
         )
 
 
+def _find_missing(file: Path) -> list[str]:
+    """Tables of MLflow that the database does not have, and columns of others. MLflow itself looks at its version alone."""
+    from mlflow.store.db.base_sql_model import Base
+    from mlflow.store.model_registry.dbmodels import models as _of_the_registry  # noqa: F401 - which fill `Base`
+    from mlflow.store.tracking.dbmodels import models as _of_tracking  # noqa: F401
+
+    missing = []
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=store.PATIENCE)) as database:
+        for name, table in sorted(Base.metadata.tables.items()):
+            columns = {row[1] for row in database.execute(f'PRAGMA table_xinfo("{name}")')}
+            missing += [name] if not columns else [f"{name}.{column.name}" for column in table.columns if column.name not in columns]
+    return missing
+
+
 def _put_aside(file: Path, aside: Path) -> None:
     for suffix in ("", "-journal", "-wal", "-shm"):
         place = file.with_name(file.name + suffix)
@@ -184,6 +214,19 @@ def _damage(folder: Path, direction: Direction, version: "ModelVersion") -> str:
     except (ValueError, KeyError, TypeError):
         return f"{folder / paths.MODEL_JSON.name} is damaged"
     return "" if digest == entry["sha256"] == wanted else f"{weights} was altered, its digest is not the one that was registered"
+
+
+def _package_damage(package: Path) -> str:
+    """What MLflow lacks to load a model by its own functions (`mlflow.pyfunc.load_model`), "" when nothing."""
+    description = package / "MLmodel"
+    try:
+        flavor = yaml.load(description.read_text(encoding="utf-8"), yaml.CSafeLoader)["flavors"]["python_function"]
+        parts = [package / flavor["code"], package / Path(flavor["model_code_path"]).name]
+    except FileNotFoundError:
+        return f"{description} is gone"
+    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError):
+        return f"{description} is damaged"
+    return next((f"{part} is gone" for part in parts if not part.exists()), "")
 
 
 def _cure(uri: str, version: "ModelVersion", direction: Direction, folder: Path | None) -> tuple[str, Callable[[], object] | None]:

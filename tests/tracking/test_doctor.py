@@ -112,6 +112,29 @@ def test_files_of_a_champion_are_restored_from_models(project: Path, damage: Cal
     assert weights_of("ct-to-mr@champion").read_bytes() == (paths.MODELS / "ct_to_mr.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: os.truncate(file, 0), lambda file: shutil.rmtree(file.parent / "code")])
+def test_what_mlflow_needs_to_load_a_champion_is_restored(project: Path, damage: Callable[[Path], None]) -> None:
+    """`ctmr translate` does without; `mlflow.pyfunc.load_model` does not."""
+    package = weights_of("ct-to-mr@champion").parents[2]
+    damage(package / "MLmodel")
+    assert only_problem().finding.problem.startswith(f"ct-to-mr version 1 (best, challenger, champion): {package}/")
+    examine(fix=True)
+    assert examine() == []
+    assert (package / "MLmodel").stat().st_size > 100
+
+
+def test_an_alias_of_a_version_that_is_gone_is_removed(project: Path) -> None:
+    with sqlite3.connect(project / "mlruns/mlflow.db") as database:
+        database.execute("UPDATE registered_model_aliases SET version = 9 WHERE name = 'mr-to-ct' AND alias = 'champion'")
+    found = only_problem()
+    assert found.finding.problem == "mr-to-ct: version 9, its champion, is gone"
+    assert "ctmr promote mr-to-ct VERSION" in found.finding.remedy
+    examine(fix=True)
+    assert examine() == []
+    models_command.promote("mr-to-ct", "1")
+    assert registry.fetch("mr-to-ct@champion").folder.is_dir()
+
+
 def test_files_of_a_champion_that_nothing_can_restore_name_what_a_person_can_do(project: Path) -> None:
     flip_a_byte(weights_of("ct-to-mr@champion"))
     shutil.rmtree(paths.MODELS)
@@ -169,6 +192,21 @@ def test_a_damaged_database_is_one_line_and_is_put_aside(
     assert mended.mended
     assert not file.exists()
     assert file.with_name("mlflow.db.damaged-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("loss", "what"),
+    [("DROP TABLE model_version_tags", "model_version_tags"), ("ALTER TABLE runs DROP COLUMN end_time", "runs.end_time")],
+)
+def test_a_database_that_lacks_a_table_is_put_aside(project: Path, loss: str, what: str) -> None:
+    """MLflow looks at the version of the database alone, and fails where it comes to the table."""
+    file = project / "mlruns/mlflow.db"
+    with sqlite3.connect(file) as database:
+        database.execute(loss)
+    (found,) = doctor.examine_store(fix=True)
+    assert f"mlflow.db: damaged (it lacks {what})" in str(found)
+    assert found.mended
+    assert not file.exists()
 
 
 def test_a_half_made_database_is_mended_by_one_call(project: Path) -> None:
