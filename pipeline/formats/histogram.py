@@ -7,6 +7,7 @@ AIR = -1000.0
 ENOUGH = 1024  # numbers; fewer have no histogram
 FILL = 0.01  # share of one and the same lowest number from which it is a background that was filled in
 TISSUE = (-30.0, 95.0)  # Hounsfield units; the commonest of a head lies here
+FLAT = 0.02  # of a picture's range, between the quartiles of what is neither black nor white; no window for a brain gives less
 FEW_LABELS = 12  # at most so many different whole numbers make a label map; real 8-bit pictures have more than 120
 MANY_LABELS = 64  # at most so many where most neighbours are alike
 
@@ -104,6 +105,13 @@ def reach_edges(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     pieces, _ = ndimage.label(np.pad(mask, 1, constant_values=True))
     return np.asarray(pieces[1:-1, 1:-1] == pieces[0, 0])
+
+
+def is_flat(values: NDArray[np.float32]) -> bool:
+    """Whether soft tissue is all of one grey, as where the whole range of a CT was brought to that of a picture, or in a window of bone."""
+    low, high = float(values.min()), float(values.max())
+    between = values[(values > low + 0.1 * (high - low)) & (values < high - 0.1 * (high - low))]
+    return between.size >= ENOUGH and float(np.subtract(*np.percentile(between, (75, 25)))) < FLAT * (high - low)
 
 
 def is_label_map(plane: NDArray[np.float32], values: NDArray[np.float32]) -> bool:

@@ -172,6 +172,9 @@ def _read_nrrd(start: bytes, path: Path) -> Entries:
         raise Unreadable(f"{path}: voxels packed in a way that is not read; write the file with encoding raw or gzip")
     if "encoding" not in fields:  # SimpleITK ends with the whole process there, as above
         raise Truncated(f"{path}: its header does not say how the voxels are stored; copy it again")
+    units = re.findall(r"[^\s\"]+", fields.get("space units", fields.get("spaceunits", "")))
+    if any(unit not in ("mm", "millimeter", "millimetre", "???") for unit in units):
+        raise Unreadable(f"{path}: its voxels are measured in {units[0][:20]}; write it in mm")
     skipped = any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip"))
     return Entries(
         fields.get("data file", fields.get("datafile", "")),

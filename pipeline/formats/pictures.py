@@ -1,6 +1,9 @@
 """PNG, JPEG, TIFF and BMP files: 8 and 16 bits, floats, grey, RGB, palette, alpha; by pillow, and tifffile for what it does not know."""
 
+import json
 import logging
+import math
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -24,7 +27,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blu
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 ENDINGS = tuple(_KINDS)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_DEPTH, _PHOTOMETRIC, _WHITE_IS_ZERO = 32997, 262, 0  # tags of TIFF (ImageDepth, PhotometricInterpretation), and a value of the latter
+_DEPTH, _NOTE, _PHOTOMETRIC, _WHITE_IS_ZERO = 32997, 270, 262, 0  # tags of TIFF, and a value of the last (PhotometricInterpretation)
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", *_TIFF)
 
 # What pillow's decoders raise on damaged files, beside its own UnidentifiedImageError (an OSError).
@@ -71,6 +74,7 @@ def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:
 def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> None:
     """Raises Unreadable where the pages, by their headers, are too large or too many."""
     pixels = 0
+    note, numbers = str(getattr(image, "tag_v2", {}).get(_NOTE, "")), image.width * image.height * len(image.getbands())
     for page in range(pages):
         if page:
             image.seek(page)
@@ -81,6 +85,33 @@ def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> 
         if pixels > limits.voxels:
             raise Unreadable(f"{path}: pages of more than {limits.voxels / 2**20:.0f} million pixels in all")
         check_unpacked(path, pixels)
+    _check_note(note, pages, numbers, path)
+
+
+def _check_note(note: str, pages: int, numbers: int, path: Path) -> None:
+    """Raises Unreadable where the note in a TIFF says that its pages are no stack of slices, or not all of it.
+
+    ImageJ and tifffile may store a stack as one page with all planes behind it; ImageJ and OME store channels and time points as pages.
+    `numbers`: of one page.
+    """
+    told = {}
+    if note.startswith("ImageJ="):
+        told = {name: int(value) for name, value in re.findall(r"^(images|channels|frames|slices)=(\d+)$", note, re.MULTILINE)}
+    elif "<OME" in note:
+        sizes = {name: int(value) for name, value in re.findall(r'\b(Size[CTZ]|SamplesPerPixel)="(\d+)"', note)}
+        told = {"channels": sizes.get("SizeC", 1) // (sizes.get("SamplesPerPixel") or 1), "frames": sizes.get("SizeT", 1)}
+        told["slices"] = sizes.get("SizeZ", 1)
+    channels, frames, slices = (told.get(name, 1) for name in ("channels", "frames", "slices"))
+    if channels > 1 or (frames > 1 and slices > 1):  # without slices, a stack may have been called frames
+        raise Unreadable(f"{path}: {channels} channels and {frames} time points in one stack; split it into files of one each")
+    planes = told.get("images", 1)
+    if note.startswith('{"shape":'):
+        try:
+            planes = math.prod(json.loads(note)["shape"]) // numbers
+        except (ValueError, TypeError, ZeroDivisionError):
+            planes = 1
+    if planes > pages:
+        raise Unreadable(f"{path}: {planes} pictures by its own note, of which {pages} can be found; save it with a page for each")
 
 
 def _slice(image: Image.Image, page: int, key: str, path: Path) -> Slice:
@@ -142,6 +173,8 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
             for page in file.pages:
                 limits.check(path, page.shape[0], page.shape[1], len(file.pages))
             check_unpacked(path, sum(page.size for page in file.pages))
+            if file.pages:
+                _check_note(file.pages.first.description, len(file.pages), file.pages.first.size, path)
             slices: list[Slice] = []
             for page in file.pages:
                 values = page.asarray()

@@ -22,6 +22,7 @@ from pipeline.formats.histogram import (
     find_fill,
     has_air,
     has_tissue,
+    is_flat,
     is_hounsfield,
     is_label_map,
     is_plus_1000,
@@ -36,6 +37,7 @@ CtValues = Literal["auto", "hu", "offset-1024", "grey"]
 CT_VALUES = get_args(CtValues)
 
 OFFSETS = (0, 1024, 32768, 32768 + 1024, -1024)  # what programs add to store them without a sign; or took off twice
+CUT = 1500  # Hounsfield units; where many voxels share a highest number below this, bone was cut off
 NARROWEST = 60  # from lowest to highest number; less has no head in Hounsfield units
 SCALES = (1, 255, 1023, 4095, 16383, 65535)  # white, by the number of bits
 END_OF_TYPE = 32767  # numbers of that size and more, far from all others, say that there was no measurement
@@ -175,14 +177,16 @@ def _ct(
         notes = ["numbers from 32768 on were read as negative ones", *([meaning.note] if meaning.note else [])]
         return replace(meaning, wrapped=True, note="; ".join(notes))
     if stated == "raw" and low < -0.5 and high - low < NARROWEST and has_air(values * 1000) and has_tissue(values * 1000):
-        return Meaning("hu", scale=0.001, note="values are Hounsfield units divided by 1000, and were multiplied")
+        notes = ["values are Hounsfield units divided by 1000, and were multiplied", *_describe_cut(values * 1000)]
+        return Meaning("hu", scale=0.001, note="; ".join(notes))
     for offset in OFFSETS if stated == "hu" or high - low >= NARROWEST else ():
         if is_hounsfield(values, offset):
             offset = 1000 if offset == 1024 and is_plus_1000(values) else offset
             notes = [_describe_offset(offset)] if offset else []
+            notes += _describe_cut(values - offset)
             fill = find_edge(plane)
             if fill is None or not -900 < fill - offset < 500:
-                return Meaning("hu", offset, note="".join(notes))
+                return Meaning("hu", offset, note="; ".join(notes))
             notes.append(f"the background of {fill - offset:g} HU was taken for air")
             return Meaning("hu", offset, fill=fill, background=AIR, outside=True, note="; ".join(notes))
     if stated == "hu" and -32768 <= low < -300 and -500 < high <= 65535:
@@ -201,6 +205,13 @@ def _describe_offset(offset: int) -> str:
     if offset < 0:
         return f"values are Hounsfield units less {-offset}, which was added (taken off twice, once by the header)"
     return f"values are Hounsfield units plus {offset}, which was taken off"
+
+
+def _describe_cut(hounsfield: NDArray[np.float32]) -> list[str]:
+    """What is to be said where bone ends at one number, as in CT that were cut to a window before they were stored."""
+    high = float(hounsfield.max())
+    cut = high < CUT and float((hounsfield == high).mean()) > 0.005
+    return [f"no value is above {high:g} HU, where many lie: what is denser was cut off, bone too"] if cut else []
 
 
 def _as_told(values: NDArray[np.float32], ct_values: CtValues) -> Meaning:
@@ -243,13 +254,13 @@ def _is_windowed(values: NDArray[np.float32]) -> bool:
     """Whether many numbers are black and many white, as in a picture of a CT in a window. A CT whose whole range was brought to 0..1, or
     to attenuation, is no such picture: its bone does not end at white."""
     ends = [float((values == end).mean()) for end in (values.min(), values.max())]
-    return ends[0] > 0.05 and ends[1] > 0.005
+    return ends[0] > 0.05 and ends[1] > 0.005 and not is_flat(values)
 
 
 def _is_full_scale(values: NDArray[np.float32]) -> bool:
-    """Whether numbers reach white: that of a number of bits, or one where many end."""
+    """Whether numbers reach white, that of a number of bits, or one where many end, and have greys below it."""
     high = float(values.max())
-    return any(0.9 * scale <= high <= scale for scale in SCALES[1:]) or bool((values == high).mean() > 0.005)
+    return not is_flat(values) and (any(0.9 * scale <= high <= scale for scale in SCALES[1:]) or bool((values == high).mean() > 0.005))
 
 
 def _without_fill(parts: list[NDArray[np.float32]], picture: bool) -> list[NDArray[np.float32]]:

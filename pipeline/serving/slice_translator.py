@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.domain import CONTRASTS, Direction, Modality
 from pipeline.errors import UserError
+from pipeline.formats.histogram import is_flat
 from pipeline.formats.slices import Slice
 from pipeline.formats.synthetic import Label
 from pipeline.imaging import appearance, head, intensity
@@ -107,10 +108,11 @@ class SliceTranslator:
     def _look_at_pictures(self, slices: Sequence[Slice], outlines: Mapping[int, Outline]) -> list[str]:
         """What is to be said of pictures, by the rules that keep such from training. Raises UserError for inverted ones."""
         looked_at = sorted(outlines)[:: max(1, len(outlines) // LOOKED_AT)]
-        edges, likelihoods = [], []
+        edges, likelihoods, flat = [], [], []
         for slice_, outline in ((slices[number], outlines[number]) for number in looked_at):
             picture = intensity.view(slice_.pixels, slice_.unit, self.source)
             edges.append(appearance.edge_brightness(picture))
+            flat.append(self.source is Modality.CT and slice_.unit == "grey" and is_flat(slice_.pixels))
             if not slice_.modality and slice_.unit != "hu":
                 described = appearance.describe(picture, Outline(outline.points / slice_.scale), self.source)
                 likelihoods.append(appearance.ct_likelihood(described))
@@ -120,6 +122,8 @@ class SliceTranslator:
         coloured = sum(slice_.colour > FIT.max_colour for slice_ in slices)
         if coloured:
             doubts.append(f"{coloured} of {len(slices)} slices are coloured (drawings, a colour map); there the result is wrong")
+        if np.mean(flat) > 0.5:
+            doubts.append("brain and fluid are of one grey, as in a window of bone, so the result means little; take one of 0 to 80 HU")
         ct = float(np.median(likelihoods)) if likelihoods else 0.5
         if (ct if self.source is Modality.MR else 1 - ct) > FIT.wrong_modality:
             doubts.append(f"looks like {self.target.upper()} rather than {self.source.upper()}; if it is, the result means nothing")

@@ -2,6 +2,7 @@
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.formats import table
+from pipeline.formats import pictures, table
 from pipeline.formats.slices import Limits, Slice, Unreadable
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -213,3 +214,39 @@ def test_damaged_notes_are_no_damage(tmp_path: Path) -> None:
     chunk = len(notes).to_bytes(4, "big") + b"eXIf" + notes + zlib.crc32(b"eXIf" + notes).to_bytes(4, "big")
     (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
     np.testing.assert_array_equal(read(tmp_path / "a.png").pixels, RAMP / np.float32(255))
+
+
+STACK = np.arange(5 * 40 * 30, dtype=np.uint16).reshape(5, 40, 30)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"truncate": True}, "5 pictures by its own note, of which 1 can be found"),
+        ({"truncate": True, "imagej": True, "metadata": {"axes": "ZYX"}}, "5 pictures by its own note, of which 1 can be found"),
+        ({"imagej": True, "metadata": {"axes": "CYX"}}, "5 channels and 1 time points"),
+        ({"ome": True, "metadata": {"axes": "CYX"}}, "5 channels and 1 time points"),
+    ],
+)
+def test_a_tiff_whose_pages_are_not_all_or_no_stack_is_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """Each was read as one slice, or as a volume of five."""
+    tifffile.imwrite(tmp_path / "a.tif", STACK, **options)
+    for read in (table.read_slices, table.read_volume):
+        with pytest.raises(Unreadable, match=said):
+            read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"imagej": True, "metadata": {"axes": "TYX"}},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "ZYX"}},
+        {"bigtiff": True},
+    ],
+)
+def test_a_stack_of_imagej_or_ome_is_read_whole(options: dict[str, Any], tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", STACK, **options)
+    slices = pictures.read_slices(tmp_path / "a.tif")
+    np.testing.assert_array_equal(np.stack([slice_.pixels for slice_ in slices]), STACK)

@@ -153,6 +153,23 @@ def test_what_cannot_be_hounsfield_units_is_one_line_that_says_what_to_do(factor
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1000, 1000), (-1000, 2000), (-500, 1300)])
+@pytest.mark.parametrize("white", [1, 255, 4095, 65535])
+def test_a_whole_range_that_was_brought_to_that_of_a_picture_is_no_window(low: float, high: float, white: float, tmp_path: Path) -> None:
+    """Bone that ends at white does not make a window of it: brain and fluid are of one grey."""
+    scaled = np.rint((np.clip(CT, low, high) - low) / (high - low) * white * 1000) / 1000
+    with pytest.raises(UnknownValues):
+        read(volume(tmp_path / "a.nii", scaled, np.float32))
+
+
+def test_bone_that_was_cut_off_is_said(tmp_path: Path) -> None:
+    for kind, factor in ((np.int16, 1), (np.float32, 0.001)):
+        slices, said = read(volume(tmp_path / "a.nii", np.clip(CT, -1000, 400) * factor, kind))
+        np.testing.assert_allclose(slices, np.clip(CT, -1000, 400), atol=0.1)
+        assert "no value is above 400 HU, where many lie: what is denser was cut off, bone too" in "; ".join(said)
+    assert read(volume(tmp_path / "b.nii", CT, np.int16))[1] == []
+
+
 def test_tags_that_make_air_of_a_head_are_not_believed(tmp_path: Path) -> None:
     with pytest.raises(UnknownValues, match="values from -9"):
         read(write(tmp_path / "a.dcm", CT[1].astype(np.int16), RescaleIntercept=-8192, RescaleSlope=1))

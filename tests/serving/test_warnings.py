@@ -39,6 +39,15 @@ def test_a_stripped_head_is_said_and_a_whole_one_is_not(to_ct: Translator, tmp_p
         assert [warning for warning in summary.warnings if "no head" not in warning] == warnings
 
 
+@pytest.mark.parametrize(("low", "high", "said"), [(0, 80, False), (-20, 120, False), (-1000, 1000, True), (-700, 1300, True)])
+def test_a_window_of_bone_is_said(low: float, high: float, said: bool, tmp_path: Path) -> None:
+    to_mr = Translator(Fixed(), "ct_to_mr", Preprocess(pixels=64, field_of_view=150), conditional=False, label=Label("ct-to-mr"))
+    shown = (np.clip(heads()[0][1], low, high) - low) / (high - low)
+    Image.fromarray(np.uint8(shown * 255)).save(tmp_path / "ct.png")
+    summary = to_mr.translate(tmp_path / "ct.png", tmp_path / "mr.png")
+    assert any("brain and fluid are of one grey" in warning for warning in summary.warnings) == said
+
+
 def test_a_neck_is_left_empty_counted_and_said(to_ct: Translator, tmp_path: Path) -> None:
     affine, shape = np.diag([-4.0, -4.0, 6.0, 1.0]), (32, 38, 40)
     affine[:3, 3] = (62, 74, -180)
