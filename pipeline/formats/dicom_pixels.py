@@ -14,7 +14,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
 from pipeline import privacy
 from pipeline.formats import dicom_streams
@@ -207,7 +207,7 @@ def _values(
         stored = stored & (2**bits - 1)  # an overlay drawn into the bits above the picture's (retired, PS3.5 8.1.2)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     padding = _padding(dataset, stored)
-    values = stored.astype(np.float64)
+    values = apply_modality_lut(stored, dataset).astype(np.float64) if dataset.get("ModalityLUTSequence") else stored.astype(np.float64)
     transformation = functional_group(dataset, index, "PixelValueTransformationSequence") or dataset
     slope, intercept = (numbers(transformation, name, path) for name in ("RescaleSlope", "RescaleIntercept"))
     rescaled = slope is not None or intercept is not None
@@ -239,7 +239,10 @@ def _padding(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
     if not isinstance(value, int):
         return np.zeros(stored.shape, bool)
     limit = dataset.get("PixelPaddingRangeLimit")
-    ends = sorted((value, limit if isinstance(limit, int) else value))
+    ends = [value, limit if isinstance(limit, int) else value]
+    if stored.dtype.kind == "i":  # some writers store it without the sign that the pixels have
+        ends = [end - 2**16 if 2**15 <= end < 2**16 and stored.itemsize == 2 else end for end in ends]
+    ends.sort()
     return (stored >= ends[0]) & (stored <= ends[1])
 
 

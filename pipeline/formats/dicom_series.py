@@ -69,7 +69,9 @@ def _in_one_place(one: Frame, other: Frame) -> bool:
 def _in_order(frames: list[Frame], path: Path) -> Series:
     """Frames by their place, without copies: the same pixels in the same place. Raises UserError for several pictures in one place."""
     if not all(frame.placed for frame in frames):
-        ordered = sorted(frames, key=lambda frame: (frame.instance, frame.file, frame.frame))
+        locations = [frame.location for frame in frames if frame.location is not None]
+        located = len(set(locations)) == len(frames)
+        ordered = sorted(frames, key=lambda frame: ((frame.location or 0.0) if located else 0.0, frame.instance, frame.file, frame.frame))
         named: dict[tuple[str, int], list[Frame]] = defaultdict(list)
         for frame in ordered:
             named[frame.uid or str(id(frame)), frame.instance].append(frame)
@@ -140,6 +142,10 @@ def _different(frames: list[Frame]) -> list[Frame]:
 
 def _warnings(series: Series, groups: int, aside: list[Unreadable]) -> list[str]:
     warnings = []
+    if len(series.frames) > 1 and not all(frame.placed for frame in series.frames):
+        located = len({frame.location for frame in series.frames} - {None}) == len(series.frames)
+        order = "SliceLocation" if located else "instance numbers"
+        warnings.append(f"its slices do not tell their place (ImagePositionPatient); taken by {order}, foot to head and evenly spaced")
     if series.missing:
         places = ", ".join(f"{place:g}" for place in series.missing[:5]) + (", ..." if len(series.missing) > 5 else "")
         warnings.append(f"{len(series.missing)} slices are missing between the others, at {places} mm")

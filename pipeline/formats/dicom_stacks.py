@@ -36,6 +36,7 @@ class Frame:
     spacing: tuple[float, float] | None
     instance: int
     thickness: float | None
+    location: float | None  # Slice Location: where the position is not told, it orders slices
     series: tuple[str, ...] = field(repr=False)  # these three for comparison in memory only: never written anywhere
     uid: str = field(repr=False)
     space: str = field(repr=False)  # the frame of reference: places are comparable within one only
@@ -71,8 +72,9 @@ def read_frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Un
                     affine, spacing = frame_affine(dataset, frame, file)
                     measures = functional_group(dataset, frame, "PixelMeasuresSequence") or dataset
                     (thickness,) = numbers(measures, "SliceThickness", file, 1) or (None,)
+                    (location,) = numbers(dataset, "SliceLocation", file, 1) or (None,)
                     own = f"{uid}#{frame}" if uid else ""
-                    frames.append(Frame(file, frame, size, affine, spacing, instance, thickness, series, own, space))
+                    frames.append(Frame(file, frame, size, affine, spacing, instance, thickness, location, series, own, space))
         except Unreadable as error:
             aside.append(error)
     return frames, aside

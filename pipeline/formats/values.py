@@ -101,7 +101,7 @@ def interpret_slices(
     middle = slices[len(slices) // 2].pixels
     meaning = understand(sample, middle, first.unit, first.modality or modality, source, ct_values, first.window, picture)
     changed = [
-        replace(slice_, pixels=meaning.apply(slice_.pixels), unit=meaning.unit, modality=slice_.modality or meaning.modality)
+        replace(slice_, pixels=meaning.apply(slice_.pixels), unit=meaning.unit, modality=meaning.modality or slice_.modality)
         for slice_ in slices
     ]
     return changed, [meaning.note] if meaning.note else []
@@ -125,7 +125,7 @@ def interpret_volume(volume: Volume, modality: str = "", ct_values: CtValues = "
         volume,
         voxels=meaning.apply(volume.voxels),
         unit=meaning.unit,
-        modality=volume.modality or meaning.modality,
+        modality=meaning.modality or volume.modality,
         warnings=[*volume.warnings, *([meaning.note] if meaning.note else [])],
     )
 

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from pipeline.formats import dicom_contrast, table
+from pipeline.formats import dicom_contrast, dicom_pixels, table
 from pipeline.formats.slices import NotAxial, OtherModality, Unreadable
 from tests.formats.dicom_files import AXIAL, SHIPPED, STORED, only, shipped, write, write_enhanced
 
@@ -45,6 +45,26 @@ def test_ct_without_hounsfield_units_is_grey_in_its_window(tmp_path: Path) -> No
     one = only(write(tmp_path / "a.dcm", stored, **plain, WindowCenter=150.5, WindowWidth=101))
     np.testing.assert_allclose(one.pixels, [[0, 0, 0.5, 1, 1]])
     assert one.unit == "grey"
+
+
+def test_padding_of_signed_pixels_that_was_stored_without_a_sign(tmp_path: Path) -> None:
+    stored = STORED.copy()
+    stored[0, 0] = -2000
+    path = write(tmp_path / "a.dcm", stored)
+    dataset = pydicom.dcmread(path)
+    dataset.add_new("PixelPaddingValue", "US", 65536 - 2000)
+    dataset.save_as(path)
+    assert only(path).pixels[0, 0] == -1000
+    assert only(path).pixels[0, 1] == 100 - 1024
+
+
+def test_a_table_of_values_is_applied(tmp_path: Path) -> None:
+    """Modality LUT in place of slope and intercept (PS3.3 C.11.1)."""
+    lut = pydicom.Dataset()
+    lut.LUTDescriptor, lut.ModalityLUTType = [2000, 0, 16], "HU"
+    lut.add_new("LUTData", "OW", (np.arange(2000) * 3).astype("<u2").tobytes())
+    path = write(tmp_path / "a.dcm", STORED.astype(np.uint16), RescaleSlope=None, RescaleIntercept=None, ModalityLUTSequence=[lut])
+    np.testing.assert_array_equal(dicom_pixels.read_slices(path)[0].pixels, STORED * 3)
 
 
 def test_pixels_outside_of_the_scanned_circle_are_air(tmp_path: Path) -> None:

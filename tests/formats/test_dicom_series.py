@@ -148,6 +148,18 @@ def test_slices_with_the_same_instance_uid_all_count(uids: list[str], tmp_path: 
     assert volume.warnings == []
 
 
+def test_slices_that_tell_no_position_are_taken_by_their_location(tmp_path: Path) -> None:
+    """Instance numbers often run from head to foot; what they were taken by is said."""
+    for number in range(4):
+        where = {"ImagePositionPatient": None, "InstanceNumber": 4 - number, "SliceLocation": 5.0 * number}
+        write(tmp_path / "located" / f"{number}.dcm", PICTURE + number, **where)
+        write(tmp_path / "numbered" / f"{number}.dcm", PICTURE + number, **(where | {"SliceLocation": 0.0}))
+    for folder, first, how in (("located", 0, "SliceLocation"), ("numbered", 3, "instance numbers")):
+        volume = table.read_volume(tmp_path / folder, ct_values="hu")
+        assert volume.voxels[0, 0, 0] == first - 1024
+        assert f"its slices do not tell their place (ImagePositionPatient); taken by {how}" in volume.warnings[0]
+
+
 def test_black_slices_without_place_are_no_copies_of_each_other(tmp_path: Path) -> None:
     for index in range(6):
         write(tmp_path / f"{index}.dcm", PICTURE, SOPInstanceUID="1.2.3", InstanceNumber=index, ImagePositionPatient=None)

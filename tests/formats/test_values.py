@@ -197,6 +197,13 @@ def test_an_mr_whose_background_is_minus_1000_is_an_mr(tmp_path: Path) -> None:
     assert said == [f"the background of -1000 was taken for {values.min():g}"]
 
 
+def test_a_ct_whose_header_says_mr_is_called_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", (CT[1] + 1024).astype(np.uint16), Modality="MR", RescaleIntercept=-1024, RescaleSlope=1)
+    (slice_,) = table.read_slices(path, "mr")
+    assert (slice_.modality, slice_.unit) == ("ct", "hu")
+    assert table.read_volume(path, "mr").modality == "ct"
+
+
 def test_a_ct_among_mr_is_called_one(tmp_path: Path) -> None:
     found = table.read_volume(volume(tmp_path / "a.nii", CT, np.int16), "mr")
     assert (found.modality, found.unit) == ("ct", "hu")
