@@ -11,7 +11,8 @@ from pipeline.tracking.folder_checks import Finding
 
 Check = Callable[[], Iterator[Finding]]
 
-SEE_ABOVE = "see above"  # remedy of what keeps a check from its end
+MEND_FIRST = "mend that, then run ctmr doctor again"  # remedy of what keeps a check from its end
+REFUSED = "see to that, then run ctmr doctor again"  # remedy where the system refuses something
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Examined:
 
     def __str__(self) -> str:
         said = f"mended: {self.finding.problem}" if self.mended else f"problem: {self.finding.problem}; {self.finding.remedy}"
-        return mask_credentials(said)
+        return mask_credentials(" ".join(said.split()))
 
 
 def examine_store(fix: bool = False) -> Iterator[Examined]:
@@ -33,10 +34,10 @@ def examine_store(fix: bool = False) -> Iterator[Examined]:
 
 def examine_rest(fix: bool = False, *, store_usable: bool = True) -> Iterator[Examined]:
     """What else is wrong, found one after the other; with `fix`, what can be mended is mended before the next check."""
-    unmended = False
-    for check in (*(store_checks.ALL if store_usable else ()), *folder_checks.ALL):
-        for examined in _run(check, fix):
-            if unmended and examined.finding.remedy == SEE_ABOVE:
+    for checks in (store_checks.ALL if store_usable else (), folder_checks.ALL):
+        unmended = False
+        for examined in (examined for check in checks for examined in _run(check, fix)):
+            if unmended and examined.finding.remedy == MEND_FIRST:
                 continue  # the check could not go on for a reason that has been told
             unmended |= not examined.mended
             yield examined
@@ -77,6 +78,6 @@ def _run(check: Check, fix: bool) -> Iterator[Examined]:
             else:
                 yield Examined(finding)
     except UserError as error:
-        yield Examined(Finding(str(error), SEE_ABOVE))
+        yield Examined(Finding(str(error), MEND_FIRST))
     except OSError as error:  # a check that cannot go on keeps no other from its word
-        yield Examined(Finding(describe_os_error(error) or str(error), "mend that, then run ctmr doctor again"))
+        yield Examined(Finding(describe_os_error(error) or str(error), REFUSED))

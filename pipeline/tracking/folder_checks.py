@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING
 
 from pipeline import paths
 from pipeline.atomic import new_file
-from pipeline.processes import ask_git
+from pipeline.errors import UserError
+from pipeline.params import load as load_params
+from pipeline.privacy import pseudonym
+from pipeline.processes import ask_git, environment
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -24,6 +28,23 @@ class Finding:
     problem: str
     remedy: str = "run ctmr doctor --fix"
     mend: Callable[[], object] | None = None
+
+
+def knobs() -> Iterator[Finding]:
+    """params.yaml, as every stage reads it."""
+    try:
+        load_params()
+    except UserError as error:
+        yield Finding(str(error), f"git diff {paths.PARAMS} shows what was changed")
+
+
+def salt() -> Iterator[Finding]:
+    """The salt that patients are hidden by: one that was emptied would let anybody test a guess."""
+    if (paths.home() / paths.SALT).is_file():
+        try:
+            pseudonym("doctor")
+        except UserError as error:
+            yield Finding(str(error), "restore it from a backup: with another one the same patients get other keys")
 
 
 def lock_file() -> Iterator[Finding]:
@@ -45,6 +66,10 @@ def lock_file() -> Iterator[Finding]:
 def cache() -> Iterator[Finding]:
     """DVC's cache of the current lock against its digests: DVC trusts what lies there, and gives out a flipped byte as data."""
     for output in _outputs():
+        if output.hash_info.isdir and not Path(output.cache.oid_to_path(output.hash_info.value)).is_file():  # nor can its files be told
+            if output.exists and not output.changed_checksum():
+                yield Finding(f"{_name(Path(output.fs_path))}: not in DVC's cache", mend=output.commit)
+            continue
         for digest, relative in _objects(output):
             copy, in_use = Path(output.cache.oid_to_path(digest)), Path(output.fs_path) / relative
             name, is_list = _name(in_use), digest.endswith(".dir")
@@ -86,6 +111,17 @@ def locks() -> Iterator[Finding]:
             yield Finding(f"{file}: damaged", "ctmr doctor --fix removes it", file.unlink)
 
 
+def repository() -> Iterator[Finding]:
+    """The git repository of the project, where it is in one: whether git can read its index and its last commit."""
+    home = paths.home()
+    if any((folder / ".git").exists() for folder in (home, *home.parents)):
+        command = ["git", "status", "--porcelain", "--untracked-files=no"]
+        ended = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True, errors="replace", check=False)
+        if ended.returncode:
+            reason = " ".join(ended.stderr.split())
+            yield Finding(f"git cannot read the repository of {home}: {reason}", "git fsck says more; retraining needs it")
+
+
 def worktree() -> Iterator[Finding]:
     """The worktree that retraining works in: whether git still knows it."""
     folder = paths.home() / paths.RETRAIN_WORK / "workspace"
@@ -96,15 +132,13 @@ def worktree() -> Iterator[Finding]:
         yield Finding(f"{folder}: no git worktree any more", remedy, partial(shutil.rmtree, folder))
 
 
-ALL: tuple[Callable[[], Iterator[Finding]], ...] = (lock_file, cache, outputs, records, locks, worktree)
+ALL: tuple[Callable[[], Iterator[Finding]], ...] = (knobs, salt, lock_file, cache, outputs, records, locks, repository, worktree)
 
 
 def _outputs() -> "Iterator[Output]":
-    """The cached outputs of the graph whose digests dvc.lock has; none outside of a DVC project."""
+    """The cached outputs of the graph whose digests dvc.lock has; none where that is not. Raises UserError."""
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
-
-    from pipeline.errors import UserError
 
     if not paths.DVC_LOCK.is_file():
         return
@@ -114,7 +148,9 @@ def _outputs() -> "Iterator[Output]":
                 if output.use_cache and output.hash_info and output.hash_info.value:
                     yield output
     except NotDvcRepoError:
-        return
+        raise UserError(
+            f"{paths.DVC_LOCK} is here, but no .dvc; git checkout .dvc brings its settings back, dvc init makes new ones"
+        ) from None
     except DvcException as error:
         raise UserError(f"DVC cannot read the graph: {error}") from None
 

@@ -303,6 +303,11 @@ def test_a_flipped_byte_in_the_cache_is_found_and_replaced_by_the_file_in_use(pr
     assert not cached(project).stat().st_mode & 0o222
 
 
+def test_a_graph_whose_dvc_is_gone_is_named_once(project: Path, graph: Path) -> None:
+    shutil.rmtree(project / ".dvc")
+    assert only_problem().finding.problem.startswith("dvc.lock is here, but no .dvc; git checkout .dvc brings it back")
+
+
 def test_a_flipped_byte_that_nothing_can_replace_is_removed(project: Path, graph: Path) -> None:
     flip_a_byte(cached(project))
     graph.unlink()
@@ -341,6 +346,25 @@ def test_a_file_that_the_cache_could_not_take_is_put_there(project: Path, graph:
     assert cached(project).read_bytes() == b"0123456789"
 
 
+def test_a_folder_that_the_cache_lost_is_put_there(project: Path) -> None:
+    """With its list of files gone nothing is left that names the files; the stage's output is still what the lock says."""
+    from dvc.repo import Repo
+
+    (project / "dvc.yaml").write_text(
+        "stages:\n  split:\n    cmd: mkdir -p data/raw && echo 1 > data/raw/a && echo 2 > data/raw/b\n    outs: [data/raw]\n"
+    )
+    with Repo.init(".", no_scm=True) as repo:
+        repo.reproduce()
+    shutil.rmtree(project / ".dvc/cache")
+    assert only_problem().finding.problem == "data/raw: not in DVC's cache"
+    examine(fix=True)
+    assert examine() == []
+    shutil.rmtree(project / "data/raw")
+    with Repo(".") as repo:
+        repo.checkout()
+    assert (project / "data/raw/b").read_text() == "2\n"
+
+
 @pytest.mark.parametrize("content", [b"", b"null", b"\xff\x00"])
 def test_damaged_records_are_put_aside_and_damaged_locks_removed(project: Path, content: bytes) -> None:
     files = [paths.RETRAIN_REPORT / "2026/record.json", paths.RETRAIN_WORK / "folder.json", Path(".dvc/tmp/rwlock")]
@@ -351,6 +375,34 @@ def test_damaged_records_are_put_aside_and_damaged_locks_removed(project: Path, 
     assert all(examined.mended for examined in examine(fix=True))
     assert examine() == []
     assert not any(file.exists() for file in files)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("params.yaml", "train:\n\tseed: 1\n", "params.yaml: not valid YAML"),
+        ("params.yaml", "", "params.yaml: expected sections"),
+        ("params.yaml", "data: {}\ndata: {}\n", "params.yaml: not valid YAML"),
+        (".salt", "\n", ".salt"),
+    ],
+)
+def test_a_file_that_a_person_damaged_is_named_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, said: str
+) -> None:
+    monkeypatch.delenv("CTMR_SALT", raising=False)
+    (project / file).write_text(content)
+    line = str(only_problem())
+    assert said in line
+    assert line.count("\n") == 0
+
+
+@pytest.mark.parametrize(("file", "content"), [("index", "x"), ("HEAD", "")])
+def test_a_damaged_git_repository_is_named(project: Path, file: str, content: str) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", "add", "params.yaml"], check=True)
+    assert examine() == []
+    (project / ".git" / file).write_text(content)
+    assert re.search(rf"git cannot read the repository of {project}: (fatal|error): .*; git fsck says more", str(only_problem()))
 
 
 def test_a_check_that_the_system_stops_keeps_no_other_from_its_word(project: Path) -> None:
