@@ -54,9 +54,10 @@ _Set = Annotated[list[str] | None, _SET]
 _Notify = Annotated[list[str] | None, typer.Option(help="Whom to tell: an http(s) address, or TYPE/NAME of a Prefect block; repeatable.")]
 _Branch = Annotated[str | None, typer.Option(help="Commit each retraining on this branch as well.")]
 _Timeout = Annotated[list[str] | None, typer.Option("--timeout", metavar="STAGE=MINUTES", help="Longest time for a stage; repeatable.")]
-_KEEP = typer.Option(min=1, help="How many of the newest retrainings stay whole; ctmr prune for the older ones afterwards. Default: all.")
+_KEEP = typer.Option(min=1, help="Keep so many of the newest retrainings; ctmr prune removes older ones afterwards. Default: all.")
 _Keep = Annotated[int | None, _KEEP]
 _PORT = typer.Option(min=1, max=65535, help="Port on this machine.")
+_Name = Annotated[str, typer.Argument(help="ct-to-mr or mr-to-ct.")]
 
 
 @app.command()
@@ -77,8 +78,8 @@ def retrain(
 
 @app.command()
 def schedule(
-    cron: Annotated[str, typer.Option(help="When, as minute hour day month weekday.")] = "0 3 * * 1",
-    timezone: Annotated[str, typer.Option(help="Where that time is meant, such as Europe/Vienna.")] = "UTC",
+    cron: Annotated[str, typer.Option(help="Times, as minute hour day month weekday.")] = "0 3 * * 1",
+    timezone: Annotated[str, typer.Option(help="Time zone of these times, such as Europe/Vienna.")] = "UTC",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of our Prefect server, unless PREFECT_API_URL names one.")] = 4200,
     mode: _Mode = "if_changed",
     set_: _Set = None,
@@ -164,7 +165,7 @@ def ui(port: Annotated[int, _PORT] = 5000) -> None:
 
 @app.command()
 def where() -> None:
-    """Say where the results lie."""
+    """Say where report, model card and models lie, and how to look at them."""
     from pipeline.tracking import ui as tracking_ui
 
     os.chdir(paths.project_root())
@@ -177,7 +178,7 @@ _MODEL = "Such as mr-to-ct@champion, mr-to-ct/3, box, or a folder with model.jso
 @app.command()
 def translate(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Picture, DICOM file or series (folder), NIfTI volume, or a folder of files.")
+        Path, typer.Argument(metavar="IN", help="Picture, volume (NIfTI, MetaImage, NRRD, MGH), DICOM file or series, or a folder of them.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder for the result, in the format of IN.")],
     to: Annotated[str | None, typer.Option(help="ct or mr: what to make. Default: the other of what IN says that it is.")] = None,
@@ -195,7 +196,8 @@ def translate(
 @app.command()
 def evaluate(
     pairs: Annotated[
-        Path, typer.Argument(metavar="PAIRS", help="Folder or archive with ct/ and mr/, and pairs.csv or the same names in both.")
+        Path,
+        typer.Argument(metavar="PAIRS", help="Folder or archive: ct/ and mr/ with the same names or pairs.csv, or a folder a patient."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, pictures and report.html.")] = Path("reports/pairs"),
     model: Annotated[str | None, typer.Option(help="Folder with model.json, or box. Default: models, else the model in the box.")] = None,
@@ -225,7 +227,7 @@ def evaluate(
 def serve(
     port: Annotated[int, _PORT] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, each with a token.")] = "127.0.0.1",
-    model: Annotated[list[str] | None, typer.Option(help="As in translate; repeatable, one for each direction.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="As in ctmr translate; repeatable, one for each direction.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="Another name by which the page may be called; repeatable.")] = None,
     user_header: Annotated[str | None, typer.Option(help="Header in which a reverse proxy names the signed-in user.")] = None,
 ) -> None:
@@ -252,15 +254,15 @@ def models(
 
 
 @app.command()
-def promote(name: str, version: str) -> None:
-    """Make a registered version champion, whatever the gate said."""
+def promote(name: _Name, version: Annotated[str, typer.Argument(help="Its number, as ctmr models shows it.")]) -> None:
+    """Make a registered version champion, whatever the promotion rule said."""
     from pipeline.tracking import models_command
 
     models_command.promote(name, version)
 
 
 @app.command()
-def rollback(name: str) -> None:
+def rollback(name: _Name) -> None:
     """Make the previous champion champion again."""
     from pipeline.tracking import models_command
 
@@ -278,7 +280,7 @@ def reference(model: Annotated[str, typer.Argument(help="Such as mr-to-ct@champi
 
 @app.command()
 def doctor(fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended here.")] = False) -> None:
-    """Say whether the MLflow store fits this folder, and what to do."""
+    """Say what is wrong with the MLflow store, DVC's cache, records and locks, and what to do."""
     from pipeline.tracking import doctor
 
     os.chdir(paths.project_root())

@@ -156,7 +156,7 @@ SCORES: dict[str, Score] = {
         Score("spread", "Spread", False, 2, "how much translations differ from each other, relative to real slices; near 0: collapsed"),
     )
 }
-# Shown first: charts in MLflow, tables in summaries. The rest stands in metrics.json and the report.
+# Shown first: charts in MLflow, dvc metrics, tables in summaries. The rest stands in metrics.json and the report.
 HEADLINE_SCORES = ("mae", "correlation", "ssim", "cycle_mae", "cycle_ssim", "spread")
 
 

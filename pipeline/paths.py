@@ -41,6 +41,7 @@ TRAIN_REPORT = Path("reports/train")
 
 EVALUATE_REPORT = Path("reports/evaluate")
 METRICS_JSON = EVALUATE_REPORT / "metrics.json"
+SCORES_JSON = EVALUATE_REPORT / "scores.json"  # the few that one looks at first, for dvc metrics
 PER_SLICE = EVALUATE_REPORT / "per_slice.parquet"
 REPORT_HTML = EVALUATE_REPORT / "report.html"
 

@@ -44,7 +44,7 @@ def check(
 def _modalities(judged: pd.DataFrame, source: Provenance | None, quality: Quality) -> list[dict[str, Any]]:
     share = shares(judged)
     table = pd.DataFrame({"modality": list(share), "quarantined": list(share.values())})
-    held = [between("quarantined", "share of quarantined slices", high=quality.max_quarantined)]
+    held = [between("quarantined", "few slices are quarantined", high=quality.max_quarantined)]
     if source:
         files = judged.drop_duplicates("path").groupby("modality")["files"].sum()
         table["files"] = [int(files[modality]) for modality in table["modality"]]

@@ -1,4 +1,4 @@
-"""From models and test slices to the folder of an evaluation: metrics.json, a row a slice, pictures, report.html."""
+"""From models and test slices to the folder of an evaluation: metrics.json, scores.json, a row a slice, pictures, report.html."""
 
 import os
 from pathlib import Path
@@ -9,22 +9,22 @@ from PIL import Image
 from pipeline import paths
 from pipeline.atomic import new_folder, write_json
 from pipeline.dataset import slice_arrays
-from pipeline.domain import DIRECTIONS, Direction, error_score
+from pipeline.domain import DIRECTIONS, HEADLINE_SCORES, Direction
 from pipeline.errors import UserError
 from pipeline.evaluation import report_page
 from pipeline.evaluation.gallery import choose_examples, draw_lines, draw_page
 from pipeline.evaluation.other_model import check_comparable
 from pipeline.evaluation.planted_lesions import score_lesions
 from pipeline.evaluation.results import Evaluation, to_metrics
-from pipeline.evaluation.scoring import MODEL, score_models
+from pipeline.evaluation.scoring import score_models
 from pipeline.evaluation.volume_pairs import VolumeScores
 from pipeline.models.folder import load_preprocess
 from pipeline.params import Evaluate
 
 FILES = {  # that the folder of an evaluation may hold
-    *(file.name for file in (paths.PER_SLICE, paths.METRICS_JSON, paths.REPORT_HTML)),
+    *(file.name for file in (paths.PER_SLICE, paths.METRICS_JSON, paths.SCORES_JSON, paths.REPORT_HTML)),
     *(f"{direction}.png" for direction in DIRECTIONS),
-    *("per_volume.parquet", "errors.csv"),
+    *("per_volume.parquet", "errors.csv"),  # errors.csv: of earlier versions
 }
 
 
@@ -66,6 +66,10 @@ def evaluate(
         if volumes is not None:
             volumes.rows.to_parquet(folder / "per_volume.parquet", index=False)
         write_json(folder / paths.METRICS_JSON.name, metrics)
+        headlines = {
+            direction: {name: scores[name] for name in HEADLINE_SCORES if name in scores} for direction, scores in metrics["test"].items()
+        }
+        write_json(folder / paths.SCORES_JSON.name, headlines)
         galleries = {}
         for direction in DIRECTIONS:
             if examples := choose_examples(rows, direction, params.examples):
@@ -73,7 +77,6 @@ def evaluate(
                 lines = draw_lines(examples, direction, slices, models)
                 Image.fromarray(draw_page(examples, lines, direction, "mae" in metrics["test"][direction])).save(file)
                 galleries[direction] = [(example.caption, line) for example, line in zip(examples, lines, strict=True)]
-        rank_errors(rows).to_csv(folder / "errors.csv", index=False)
         page = report_page.render(metrics, galleries, data)
         (folder / paths.REPORT_HTML.name).write_text(page, encoding="utf-8")
     return Evaluation(metrics, rows, target)
@@ -89,12 +92,3 @@ def _comparable_box(box: Path | None, slices: Path, models: Path) -> Path | None
         print(f"the model in the box is not compared: {error}")
         return None
     return box
-
-
-def rank_errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """The model's errors slice by slice, from best to worst, for `dvc plots`."""
-    model = rows[rows["method"] == MODEL].dropna(axis="columns", how="all")
-    name = error_score(dict.fromkeys(model.columns))
-    ranked = model.dropna(subset=[name]).sort_values(["direction", name, "slice_id"])
-    ranked = ranked.assign(rank=ranked.groupby("direction").cumcount() + 1, error=ranked[name])
-    return ranked[["direction", "rank", "error"]]

@@ -16,7 +16,7 @@ def where() -> None:
     print(f"report: {paths.REPORT_HTML}")
     print(f"model card: {paths.MODEL_CARD}")
     print("runs, curves, images and registered models: make ui")
-    print("translate: ctmr translate IN OUT, by the champion where there is one; a real scan after a mere demo: with --model box")
+    print("translate: ctmr translate IN OUT, by the champion; after the demo add --model box for real scans")
     if store.is_server(uri):
         print(f"MLflow: {mask_credentials(uri).rstrip('/')}{store.comparison_address(store.experiment_id(uri))}")
 

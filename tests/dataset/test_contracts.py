@@ -51,7 +51,7 @@ def change(rows: slice, **columns: Any) -> Callable[[pd.DataFrame], None]:
 
 
 DATA_BREAKS = {
-    "share of quarantined slices": change(slice(5, 12), status="quarantined"),
+    "few slices are quarantined": change(slice(5, 12), status="quarantined"),
     "no file that was downloaded is missing": change(slice(10, 11), path="ct/9.png"),
     "heads fill the CT pictures, and have air around them": change(CT, head_share=0.05),
     "heads fill the MR pictures, and have air around them": change(MR, head_share=0.99),
@@ -74,7 +74,7 @@ DATA_BREAKS = {
     },
 }
 CRITICAL_DATA = {meaning for meaning in DATA_BREAKS if "folders exchanged" in meaning} | {
-    "share of quarantined slices",
+    "few slices are quarantined",
     "no file that was downloaded is missing",
     "pairs.csv names files that are there",
     "the volumes of a pair share places in the patient",

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
-from pipeline.domain import DIRECTIONS, Direction
+from pipeline.domain import DIRECTIONS, HEADLINE_SCORES, Direction
 from pipeline.evaluation import report
 from pipeline.evaluation.gallery import Example, choose_examples
 from tests.evaluation import projects
@@ -18,12 +18,15 @@ def test_the_page_shows_the_figures_and_names_best_median_and_worst(tmp_path: Pa
     monkeypatch.chdir(projects.make_project(tmp_path / "project", heads(5), window=80.0))
     report.evaluate(projects.PARAMS)
     figures, page = json.loads(paths.METRICS_JSON.read_text()), paths.REPORT_HTML.read_text()
+    headlines = json.loads(paths.SCORES_JSON.read_text())
     rows = pd.read_parquet(paths.PER_SLICE)
     for direction in DIRECTIONS:
         model = rows[(rows["method"] == "model") & (rows["direction"] == direction)].sort_values("mae")
         ranked = list(zip(model["slice_id"], model["mae"], strict=True))
         for label, (name, error) in zip(("best", "median", "worst"), (ranked[0], ranked[2], ranked[4]), strict=True):
             assert f"{label}: {name}, error {error:.3f}" in page
+        assert set(headlines[direction]) <= set(HEADLINE_SCORES)
+        assert headlines[direction]["mae"] == figures["test"][direction]["mae"]
         for name in ("mae", "gradient_correlation", "whole_ms_ssim", "uncertainty_correlation"):
             assert f"{figures['test'][direction][name]:.3f} [" in page, name
         assert sum(level["slices"] for level in figures["per_level"][direction].values()) == 5
