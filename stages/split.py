@@ -11,10 +11,10 @@ def main() -> None:
         from pipeline.dataset.parquet_files import read_table
         from pipeline.sources import provenance
 
-        manifest = splitting.usable(read_table(paths.MANIFEST, "validate"), params.data.mr_contrast)
+        manifest = splitting.choose_usable(read_table(paths.MANIFEST, "validate"), params.data.mr_contrast)
         assigned = splitting.assign(manifest, params.split, earlier=splitting.read_earlier(paths.SPLIT, params.split))
         source = provenance.read()
-        report = splitting.summary(manifest, assigned, params.split, source.facts.get("layout", "") if source else "")
+        report = splitting.summarise(manifest, assigned, params.split, source.facts.get("layout", "") if source else "")
         with atomic.new_file(paths.SPLIT) as file:
             splitting.write(file, manifest, assigned, params.split)
             atomic.write_json(paths.SPLIT_JSON, report)

@@ -25,7 +25,7 @@ LEFT_OUT = ""
 HISTORY = b"ctmr.history"
 
 
-def usable(manifest: pd.DataFrame, mr_contrast: str) -> pd.DataFrame:
+def choose_usable(manifest: pd.DataFrame, mr_contrast: str) -> pd.DataFrame:
     """The slices that are fit for use, MR ones only of contrast `mr_contrast` unless that is "any".
 
     Raises UserError when no MR slice has it.
@@ -43,11 +43,11 @@ def usable(manifest: pd.DataFrame, mr_contrast: str) -> pd.DataFrame:
 
 def find_groups(manifest: pd.DataFrame, split: params.Split) -> NDArray[np.int64]:
     """Number of the group of each row of `manifest` (columns slice_id, sha256, phash, group_key, patient, pair)."""
-    keys = [manifest["sha256"], manifest["group_key"], manifest["patient"], _blocks(manifest["slice_id"], split.neighbour_block)]
-    links = [_links(key) for key in keys]
+    keys = [manifest["sha256"], manifest["group_key"], manifest["patient"], _find_blocks(manifest["slice_id"], split.neighbour_block)]
+    links = [_link_equal(key) for key in keys]
     if split.pairs == "grouped":  # whose two files may tell nothing of their patient
-        links.append(_links(manifest["pair"].map(lambda pair: str(pair) if pair >= 0 else "")))
-    links.append(_near(manifest["phash"], split.near_duplicate_bits))
+        links.append(_link_equal(manifest["pair"].map(lambda pair: str(pair) if pair >= 0 else "")))
+    links.append(_link_near(manifest["phash"], split.near_duplicate_bits))
     return duplicates.components(len(manifest), np.concatenate(links))
 
 
@@ -61,8 +61,8 @@ def assign(manifest: pd.DataFrame, split: params.Split, earlier: dict[str, str] 
     groups = find_groups(manifest, split)
     table = pd.DataFrame({"slice_id": manifest["slice_id"].to_numpy(), "sha256": manifest["sha256"].to_numpy(), "number": groups})
     table["modality"] = manifest["modality"].to_numpy()
-    table["group"] = _names(manifest, groups)
-    chance = {group: _chance(group, split.seed) for group in table["group"].unique()}
+    table["group"] = _name_groups(manifest, groups)
+    chance = {group: _draw_chance(group, split.seed) for group in table["group"].unique()}
     table["chance"] = table["group"].map(chance)
 
     listed = (manifest["pair"] >= 0) & (manifest["pair_place"] == "test") & (split.pairs == "test")
@@ -81,17 +81,17 @@ def assign(manifest: pd.DataFrame, split: params.Split, earlier: dict[str, str] 
     if earlier:
         _keep_earlier(table, earlier)
     table.loc[paired, "split"] = "test"
-    _complain_if_empty(table, bool(paired.any()))
+    _check_none_empty(table, bool(paired.any()))
     kept = (table["split"] != LEFT_OUT).to_numpy()
     if not kept.all():  # without the images that tied them together, groups are apart again
-        table.loc[kept, "group"] = _names(manifest[kept], find_groups(manifest[kept], split))
+        table.loc[kept, "group"] = _name_groups(manifest[kept], find_groups(manifest[kept], split))
     return table[["slice_id", "split", "group"]]
 
 
-def _names(manifest: pd.DataFrame, groups: NDArray[np.int64]) -> NDArray[Any]:
+def _name_groups(manifest: pd.DataFrame, groups: NDArray[np.int64]) -> NDArray[Any]:
     """A name for the group of each row, from its steadiest member."""
     anchors = np.array([key or sha for key, sha in zip(manifest["group_key"], manifest["sha256"], strict=True)], object)
-    return pd.Series(anchors).groupby(groups).transform("min").map(lambda anchor: _digest(anchor)[:16]).to_numpy()
+    return pd.Series(anchors).groupby(groups).transform("min").map(lambda anchor: _hash_text(anchor)[:16]).to_numpy()
 
 
 def write(file: Path, manifest: pd.DataFrame, assigned: pd.DataFrame, split: params.Split) -> None:
@@ -122,14 +122,14 @@ def read_earlier(file: Path, split: params.Split) -> dict[str, str]:
     return dict(history["splits"]) if before == split.model_dump() else {}
 
 
-def summary(manifest: pd.DataFrame, assigned: pd.DataFrame, split: params.Split, understood: str = "") -> dict[str, Any]:
+def summarise(manifest: pd.DataFrame, assigned: pd.DataFrame, split: params.Split, understood: str = "") -> dict[str, Any]:
     """Counts of slices, groups and pairs per split, group sizes, and what a split by single images would have leaked.
 
     `understood`: what download read from paths about patients.
     """
     together = assigned.assign(modality=manifest["modality"].to_numpy())
     sizes = together.groupby("group").size()
-    chances = np.array([_chance(slice_id, split.seed) for slice_id in together["slice_id"]])
+    chances = np.array([_draw_chance(slice_id, split.seed) for slice_id in together["slice_id"]])
     naive = np.select([chances < split.val, chances >= 1 - split.test], ["val", "test"], "train")
     by_source = manifest["source_split"].to_numpy()
     kept = together[together["split"] != LEFT_OUT]
@@ -150,12 +150,12 @@ def summary(manifest: pd.DataFrame, assigned: pd.DataFrame, split: params.Split,
         # Registered pairs with both sides in the split.
         "pairs": {name: int(pairs[pairs.index.isin(mine.index)].duplicated().sum()) for name, mine in in_splits.items()},
         "left_out": int((together["split"] == LEFT_OUT).sum()),
-        "naive_random_split": _leak(together["group"].to_numpy(), naive, together["modality"].to_numpy()),
-        "source_own_split": _leak(together["group"].to_numpy(), by_source, together["modality"].to_numpy()),
+        "naive_random_split": _count_leaks(together["group"].to_numpy(), naive, together["modality"].to_numpy()),
+        "source_own_split": _count_leaks(together["group"].to_numpy(), by_source, together["modality"].to_numpy()),
     }
 
 
-def _leak(groups: NDArray[Any], splits: NDArray[Any], modalities: NDArray[Any]) -> dict[str, dict[str, Any]]:
+def _count_leaks(groups: NDArray[Any], splits: NDArray[Any], modalities: NDArray[Any]) -> dict[str, dict[str, Any]]:
     """Per modality: how many test slices have a slice of their group outside test, were slices split as in `splits`."""
     outcome = {}
     for modality in paths.MODALITIES:
@@ -166,7 +166,10 @@ def _leak(groups: NDArray[Any], splits: NDArray[Any], modalities: NDArray[Any]) 
 
 
 def _fill_empty(table: pd.DataFrame, fixed: NDArray[np.bool_]) -> None:
-    """Few groups can all fall on one side of the dice: an empty split gets the group nearest to its border from the fullest one."""
+    """Give an empty split, as few groups leave by chance, the group whose chance lies nearest to it, from the fullest split.
+
+    Rows that are `fixed` stay where they are.
+    """
     for modality in paths.MODALITIES:
         for name, last in (("val", False), ("test", True), ("train", False)):
             mine = table[(table["modality"] == modality).to_numpy()]
@@ -191,8 +194,8 @@ def _keep_earlier(table: pd.DataFrame, earlier: dict[str, str]) -> None:
     table["split"] = before.where(before.notna(), table["split"])
 
 
-def _complain_if_empty(table: pd.DataFrame, paired: bool) -> None:
-    """`paired`: pairs are kept for testing."""
+def _check_none_empty(table: pd.DataFrame, paired: bool) -> None:
+    """Raises UserError where a split of a modality has no slices. `paired`: pairs are kept for testing, which the message says."""
     more = "; split.pairs = grouped trains on pairs too" if paired else ""
     for modality in paths.MODALITIES:
         mine = table[table["modality"] == modality]
@@ -205,15 +208,15 @@ def _complain_if_empty(table: pd.DataFrame, paired: bool) -> None:
                 )
 
 
-def _links(keys: Any) -> NDArray[np.int64]:
+def _link_equal(keys: Any) -> NDArray[np.int64]:
     """Links (M, 2) between rows of equal, non-empty key: each row with the first one of its key."""
     first: dict[str, int] = {}
     found = [(first.setdefault(key, row), row) for row, key in enumerate(keys) if key]
     return np.array([link for link in found if link[0] != link[1]], np.int64).reshape(-1, 2)
 
 
-def _near(hashes: Any, distance: int) -> NDArray[np.int64]:
-    """Links between rows whose perceptual hashes are at most `distance` bits apart."""
+def _link_near(hashes: Any, distance: int) -> NDArray[np.int64]:
+    """Links (M, 2) between rows whose perceptual hashes are at most `distance` bits apart."""
     texts = np.array([text for text in hashes], object)
     rows = np.flatnonzero(texts != "")
     if rows.size == 0:
@@ -224,7 +227,7 @@ def _near(hashes: Any, distance: int) -> NDArray[np.int64]:
     return np.concatenate([rows[first][pairs], same[same[:, 0] != same[:, 1]]])
 
 
-def _blocks(slice_ids: Any, block: int) -> list[str]:
+def _find_blocks(slice_ids: Any, block: int) -> list[str]:
     """A key for slices of one folder whose last number lies in the same block of `block` numbers; empty for block 0 or without a number.
 
     Blocks, not distances: a chain of neighbours would tie a whole folder together.
@@ -236,10 +239,10 @@ def _blocks(slice_ids: Any, block: int) -> list[str]:
     return keys
 
 
-def _digest(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _chance(text: str, seed: int) -> float:
-    """A number in 0..1 that depends on nothing but the text and the seed."""
-    return int(_digest(f"{seed}:{text}")[:13], 16) / 16**13
+def _draw_chance(text: str, seed: int) -> float:
+    """A number from 0 to below 1 that depends on nothing but the text and the seed; its 13 hexadecimal digits fit a float exactly."""
+    return int(_hash_text(f"{seed}:{text}")[:13], 16) / 16**13

@@ -12,7 +12,7 @@ from pipeline.dataset import slice_arrays
 from pipeline.domain import DIRECTIONS, HEADLINE_SCORES, Direction
 from pipeline.errors import UserError
 from pipeline.evaluation import report_page
-from pipeline.evaluation.gallery import choose_examples, draw_lines, draw_page
+from pipeline.evaluation.gallery import Example, choose_examples, draw_lines, draw_page
 from pipeline.evaluation.other_model import check_comparable
 from pipeline.evaluation.planted_lesions import score_lesions
 from pipeline.evaluation.results import Evaluation, to_metrics
@@ -72,14 +72,22 @@ def evaluate(
         write_json(folder / paths.SCORES_JSON.name, headlines)
         galleries = {}
         for direction in DIRECTIONS:
-            if examples := choose_examples(rows, direction, params.examples):
-                file = folder / f"{direction}.png"
-                lines = draw_lines(examples, direction, slices, models)
-                Image.fromarray(draw_page(examples, lines, direction, "mae" in metrics["test"][direction])).save(file)
-                galleries[direction] = [(example.caption, line) for example, line in zip(examples, lines, strict=True)]
+            examples, has_truth = choose_examples(rows, direction, params.examples), "mae" in metrics["test"][direction]
+            galleries[direction] = _draw_gallery(folder, examples, direction, has_truth, slices, models)
         page = report_page.render(metrics, galleries, data)
         (folder / paths.REPORT_HTML.name).write_text(page, encoding="utf-8")
     return Evaluation(metrics, rows, target)
+
+
+def _draw_gallery(
+    folder: Path, examples: list[Example], direction: Direction, has_truth: bool, slices: Path, models: Path
+) -> report_page.Gallery:
+    """A line of pictures for each example, with its caption; all in one picture, {direction}.png, in `folder`."""
+    if not examples:
+        return []
+    lines = draw_lines(examples, direction, slices, models)
+    Image.fromarray(draw_page(examples, lines, direction, has_truth)).save(folder / f"{direction}.png")
+    return [(example.caption, line) for example, line in zip(examples, lines, strict=True)]
 
 
 def _comparable_box(box: Path | None, slices: Path, models: Path) -> Path | None:

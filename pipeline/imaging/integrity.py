@@ -176,6 +176,7 @@ def empty_share(planes: Sequence[_Plane]) -> float:
 
 
 def _enclosed(plane: _Plane, dark: float) -> float:
+    """Share of the SHELL in one slice that is darker than `dark` (of the brain's brightness) and enclosed by brighter matter; 0 to 1."""
     pixels, mask = plane.pixels, plane.mask
     if not mask.any():
         return 1.0

@@ -18,13 +18,16 @@ Images = NDArray[np.float32]
 
 def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images]]:
     """Functions from an MR volume to CT in HU on its voxels: by the models in a folder, and by the mean of the training slices, if any."""
-    means = {"model": False} | ({"mean_picture": True} if paths.slices("train", Modality.CT).is_file() else {})
-    return {name: partial(_translate, models, mean) for name, mean in means.items()}
+    translations = {"model": partial(_translate, models)}
+    if paths.slices("train", Modality.CT).is_file():
+        translations["mean_picture"] = partial(_translate, models, by_mean=True)
+    return translations
 
 
-def _translate(models: Path, mean: bool, volume: Volume) -> Images:
+def _translate(models: Path, volume: Volume, by_mean: bool = False) -> Images:
+    """CT (I, J, K) in HU on the voxels of `volume`; `by_mean`: every slice is the mean of the training slices, framed as the model's."""
     translator = Translator.from_folder(models, Direction.MR_TO_CT)
-    if mean:
+    if by_mean:
         translator.generator = mean_picture(translator.target)
     view, translation = translator.translate_volume(volume)
     return view.restore(np.stack(translation.images), translation.unit == "hu")

@@ -105,7 +105,7 @@ def test_patients_with_pairs_go_everywhere_and_none_crosses_when_pairs_are_group
     told = table["patient"] != ""
     assert (found[told].groupby(table["patient"][told]).nunique() == 1).all()
     assert set(split.assign(pd.concat([table, manifest(60, 5000)], ignore_index=True), PARAMS)["split"][:160]) == {"test"}
-    counts = split.summary(table, split.assign(table, GROUPED), GROUPED)["pairs"]
+    counts = split.summarise(table, split.assign(table, GROUPED), GROUPED)["pairs"]
     assert sum(counts.values()) == 80
     assert min(counts.values()) > 0
 
@@ -182,7 +182,7 @@ def test_the_history_is_kept_in_the_file_and_only_for_the_same_params(tmp_path: 
 def test_the_report_says_what_a_naive_split_would_have_leaked() -> None:
     table = manifest(400)
     table["group_key"] = [f"patient{n // 8}" for n in range(400)]
-    report = split.summary(table, split.assign(table, PARAMS), PARAMS)
+    report = split.summarise(table, split.assign(table, PARAMS), PARAMS)
     assert report["largest_group"] == 8
     assert report["group_sizes"] == {"8": 50}
     assert sum(sum(counts.values()) for counts in report["slices"].values()) == 400
@@ -192,9 +192,9 @@ def test_the_report_says_what_a_naive_split_would_have_leaked() -> None:
 def test_only_the_chosen_mr_contrast_is_used() -> None:
     table = manifest(60, contrast="")
     table.loc[table["modality"] == "mr", "contrast"] = ["t1", "t2"] * 15
-    assert len(split.usable(table, "any")) == 60
-    chosen = split.usable(table, "t2")
+    assert len(split.choose_usable(table, "any")) == 60
+    chosen = split.choose_usable(table, "t2")
     assert (chosen["modality"] == "ct").sum() == 30
     assert chosen.loc[chosen["modality"] == "mr", "contrast"].tolist() == ["t2"] * 15
     with pytest.raises(UserError, match="no MR slice has this contrast; there are 15 t1, 15 t2"):
-        split.usable(table, "pd")
+        split.choose_usable(table, "pd")
