@@ -29,6 +29,11 @@ _SHARED_MEMORY = "/dev/shm"
 LITTLE = 2**20  # bytes; a disk with less is full for what we write
 
 
+def as_one_line(text: str) -> str:
+    """`text` in one line for a terminal: what a name of a file has of line breaks and control characters is written by its number."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape", "surrogateescape").decode() for letter in text)
+
+
 class UserError(Exception):
     """Something the user can mend. The message says, in one line, what is wrong, where, what was expected and what to do.
 
@@ -141,7 +146,7 @@ def read_error(file: Path) -> UserError | None:
 
 
 def _end(message: str, retryable: bool = False) -> None:
-    line = " ".join(message.split())
+    line = as_one_line(" ".join(message.split()))
     with suppress(OSError):
         print(f"error: {line}", file=sys.stderr, flush=True)
     if os.environ.get(ERROR_FILE):

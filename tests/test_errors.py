@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import errors
 from pipeline.atomic import new_file
-from pipeline.errors import ERROR_FILE, UserError, read_error, user_errors
+from pipeline.errors import ERROR_FILE, UserError, as_one_line, read_error, user_errors
 
 
 def test_a_mendable_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,3 +102,7 @@ def test_where_temporary_files_have_no_room_their_place_is_named(
     with pytest.raises(SystemExit), user_errors(), new_file(tmp_path / "out.json"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}/out.json: no space left on the disk")
+
+
+def test_a_name_with_line_breaks_and_control_characters_is_one_line() -> None:
+    assert as_one_line("a\nb \x1b[31m\udcff Ünï 頭.nii") == "a\\nb \\x1b[31m\\udcff Ünï 頭.nii"

@@ -82,6 +82,7 @@ def decode(dataset: Dataset, frames: Sequence[int], path: Path) -> list[Slice]:
             if get(dataset, name, path) in (None, ""):
                 raise Unreadable(f"{path}: {tag(name)} is missing; without it the pixels cannot be read")
         _check_layout(dataset, path)
+        _check_count(dataset, count, path)
         dicom_streams.check(dataset, frames, count)
         return [_frame(dataset, frame, count, path) for frame in frames]
 
@@ -98,6 +99,18 @@ def _check_layout(dataset: Dataset, path: Path) -> None:
     highest = whole_number(dataset, "BitsStored", path, allocated) - 1
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated and whole_number(dataset, "HighBit", path, highest) > highest:
         raise Unreadable(f"{path}: {tag('HighBit')} is {dataset.HighBit}; expected {highest}, since pixels begin with the lowest bit")
+
+
+def _check_count(dataset: Dataset, count: int, path: Path) -> None:
+    """Raises Unreadable where a file holds another number of pictures than its header says: some would be lost."""
+    groups = len(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    if groups > count:
+        raise Unreadable(f"{path}: {count} pictures by {tag('NumberOfFrames')}, {groups} by its functional groups; write it anew")
+    bits = whole_number(dataset, "BitsAllocated", path) * whole_number(dataset, "SamplesPerPixel", path)
+    length = int(dataset.Rows) * int(dataset.Columns) * bits / 8
+    held = max((len(dataset[name].value or b"") for name in PIXELS if name in dataset), default=0)
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated and held >= (count + 1) * length:
+        raise Unreadable(f"{path}: holds {held / length:.3g} pictures, but {tag('NumberOfFrames')} says {count}; write it anew")
 
 
 def check_size(dataset: Dataset, path: Path, limits: Limits) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.domain import Modality
-from pipeline.errors import UserError
+from pipeline.errors import UserError, as_one_line
 from pipeline.formats.table import look_into, name_result
 from pipeline.formats.values import CtValues, parse_ct_values
 from pipeline.serving import bids
@@ -52,7 +52,7 @@ def translate_files(
     if dataset and summaries:
         bids.write_description(source, target, translator.label)
     for line in set_aside:
-        print(f"not read: {line}")
+        print(f"not read: {as_one_line(line)}")
     _print_summary(translator, summaries, failures, target, time.monotonic() - began)
 
 
@@ -126,15 +126,27 @@ def _check_names(tasks: list[tuple[Path, Path]]) -> None:
         files[result] = file
 
 
+def _list_warnings(summaries: list[Summary]) -> list[str]:
+    """Each warning once; of several files, with the first that it is about and how many others."""
+    about: dict[str, list[str]] = {}
+    for summary in summaries:
+        for warning in summary.warnings:
+            about.setdefault(warning, []).append(summary.output.name)
+    if len(summaries) < 2:
+        return sorted(about)
+    others = {warning: f" and {len(names) - 1} others" if len(names) > 1 else "" for warning, names in about.items()}
+    return sorted(f"{names[0]}{others[warning]}: {warning}" for warning, names in about.items())
+
+
 def _print_summary(translator: Translator, summaries: list[Summary], failures: list[str], target: Path, seconds: float) -> None:
     slices, empty = sum(summary.slices for summary in summaries), sum(summary.without_head + summary.below for summary in summaries)
     low, high = translator.known_range
-    for warning in sorted({warning for summary in summaries for warning in summary.warnings}):
-        print(f"warning: {warning}")
+    for line in _list_warnings(summaries):
+        print(as_one_line(f"warning: {line}"))
     for failure in failures:
-        print(f"not translated: {failure}")
+        print(f"not translated: {as_one_line(failure)}")
     print(
-        f"{summaries[0].output if len(summaries) == 1 else target}: {slices - empty} of {slices} slices translated to"
+        f"{as_one_line(str(summaries[0].output if len(summaries) == 1 else target))}: {slices - empty} of {slices} slices translated to"
         f" {translator.target.upper()} by {translator.label} in {seconds:.1f} s;"
         f" synthetic, not for diagnosis; the model knows CT from {low:g} to {high:g} HU"
     )

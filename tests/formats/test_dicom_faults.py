@@ -11,7 +11,7 @@ from pydicom.uid import RLELossless
 
 from pipeline.formats import table
 from pipeline.formats.slices import Truncated, Unreadable
-from tests.formats.dicom_files import SHIPPED, STORED, only, shipped, write
+from tests.formats.dicom_files import SHIPPED, STORED, only, shipped, write, write_enhanced
 
 
 def test_a_file_without_the_header_that_the_standard_asks_for(tmp_path: Path) -> None:
@@ -113,6 +113,27 @@ def test_damaged_run_lengths_are_one_error_and_nothing_else(place: int, tmp_path
     with pytest.raises(Unreadable, match="damaged"):
         table.read_slices(tmp_path / "a.dcm")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("count", [None, 1, 4])
+def test_a_file_with_more_pictures_than_it_says_is_refused(count: int | None, tmp_path: Path) -> None:
+    """The others were lost without a word."""
+    path = write(tmp_path / "a.dcm", np.stack([STORED] * 6))
+    dataset = pydicom.dcmread(path)
+    dataset.NumberOfFrames = count
+    dataset.save_as(path)
+    for read in (table.read_slices, table.read_volume):
+        with pytest.raises(Unreadable, match=rf"holds 6 pictures, but NumberOfFrames \(0028,0008\) says {count or 1}"):
+            read(path)
+
+
+def test_functional_groups_for_more_frames_are_refused(tmp_path: Path) -> None:
+    path = write_enhanced(tmp_path / "a.dcm", np.stack([STORED.astype(np.uint16)] * 3), [0.0, 5.0, 10.0])
+    dataset = pydicom.dcmread(path)
+    dataset.PerFrameFunctionalGroupsSequence = list(dataset.PerFrameFunctionalGroupsSequence) * 2
+    dataset.save_as(path)
+    with pytest.raises(Unreadable, match=r"3 pictures by NumberOfFrames \(0028,0008\), 6 by its functional groups"):
+        table.read_volume(path)
 
 
 def test_sizes_that_no_file_can_hold(tmp_path: Path) -> None:
