@@ -170,12 +170,14 @@ class SliceTranslator:
         return intensity.display(image01, self.target, self.preprocess.ct_window)
 
     def _check_contrast(self, contrast: str | None) -> None:
+        """Raises UserError for a contrast that nobody knows, and for one asked of a CT."""
         if contrast is not None and contrast not in CONTRASTS:
             raise UserError(f"contrast {contrast}: unknown; choose one of {', '.join(CONTRASTS)}")
         if contrast is not None and self.target is Modality.CT:
             raise UserError(f"contrast {contrast}: a CT has no MR contrast; leave it out, or translate to mr")
 
     def _warnings(self, slices: Sequence[Slice], without_head: list[int], below: list[int]) -> list[str]:
+        """Sentences on slices of the other modality and on those that are left empty, by their numbers."""
         warnings = []
         other = sum(slice_.modality == self.target for slice_ in slices)
         if other:
