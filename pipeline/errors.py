@@ -74,6 +74,7 @@ def user_errors() -> Iterator[None]:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)  # as Ctrl-C: what is half written is removed
+    _open_standard_streams()
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -87,6 +88,17 @@ def user_errors() -> Iterator[None]:
         if line is None:
             raise
         _end(line)
+
+
+def _open_standard_streams() -> None:
+    """Where a process was started without stdin, stdout or stderr, its first files would get their numbers, and what is printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def describe_missing(error: ModuleNotFoundError) -> str | None:

@@ -106,3 +106,12 @@ def test_where_temporary_files_have_no_room_their_place_is_named(
 
 def test_a_name_with_line_breaks_and_control_characters_is_one_line() -> None:
     assert as_one_line("a\nb \x1b[31m\udcff Ünï 頭.nii") == "a\\nb \\x1b[31m\\udcff Ünï 頭.nii"
+
+
+def test_a_process_without_streams_prints_nowhere_and_into_no_file(tmp_path: Path) -> None:
+    printing = "from pipeline.errors import *\nwith user_errors(), open(sys.argv[1], 'w') as file:\n"
+    printing += "    print('told', sys.stdout.isatty(), flush=True); os.system('echo told'); file.write('kept')"
+    command = [sys.executable, "-c", printing, str(tmp_path / "out")]
+    ended = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command], env={"PYTHONPATH": "."}, check=False)
+    assert ended.returncode == 0
+    assert (tmp_path / "out").read_text() == "kept"

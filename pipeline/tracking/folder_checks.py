@@ -54,11 +54,11 @@ def lock_file() -> Iterator[Finding]:
     from dvc.utils.strictyaml import load
 
     file = paths.DVC_LOCK
-    if not file.is_file():
+    if not file.exists():
         return
     try:
         load(str(file), COMPILED_LOCKFILE_SCHEMA)
-    except DvcException:
+    except (DvcException, IsADirectoryError):
         remedy = "ctmr doctor --fix puts it aside; dvc repro then brings back what DVC's cache has, or git checkout dvc.lock yours"
         yield Finding(f"{file}: damaged", remedy, partial(file.rename, file.with_name(f"{file.name}.damaged")))
 

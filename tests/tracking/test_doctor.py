@@ -303,6 +303,13 @@ def test_a_flipped_byte_in_the_cache_is_found_and_replaced_by_the_file_in_use(pr
     assert not cached(project).stat().st_mode & 0o222
 
 
+def test_a_folder_in_the_place_of_dvc_s_lock_is_put_aside(project: Path, graph: Path) -> None:
+    make_folder(paths.DVC_LOCK)
+    assert only_problem().finding.problem == "dvc.lock: damaged"
+    assert examine(fix=True)[0].mended
+    assert examine() == []
+
+
 def test_a_graph_whose_dvc_is_gone_is_named_once(project: Path, graph: Path) -> None:
     shutil.rmtree(project / ".dvc")
     assert only_problem().finding.problem.startswith("dvc.lock is here, but no .dvc; git checkout .dvc brings it back")
