@@ -3,7 +3,6 @@
 The pairs are prepared as the models' own slices were, in a store that lasts as long.
 """
 
-import csv
 import re
 import tempfile
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from pipeline.evaluation.volume_pairs import ERROR, Translate, find_volume_pairs
 from pipeline.evaluation.volume_scores import VOLUME_SCORES
 from pipeline.models.folder import load_preprocess
 from pipeline.params import Params, Preprocess
+from pipeline.sources import pairs as foreign_pairs
 from pipeline.sources.layout import stem
 from pipeline.sources.table import download
 from pipeline.tables import print_table
@@ -102,7 +102,7 @@ def store_pairs(
     """
     _check_options(patient, contrast)
     download(params.data.model_copy(update={"source": "folder", "folder": str(source)}), raw)
-    if not (raw / paths.PAIRS_CSV.name).is_file():
+    if all(pair["place"] == "any" for pair in foreign_pairs.read(raw)):  # found by the layout, if any
         _pair_by_name(raw, source)
     slices.mkdir()
     pairs = _select_pairs(manifest.build(raw), source, patient, contrast)
@@ -124,18 +124,18 @@ def _check_options(patient: str | None, contrast: str | None) -> None:
 
 
 def _pair_by_name(raw: Path, source: Path) -> None:
-    """Write pairs.csv with the files that have the same name, suffix aside, below ct/ and mr/."""
+    """Add to pairs.csv the files that have the same name, suffix aside, below ct/ and mr/, and are in no pair yet."""
+    listed = foreign_pairs.read(raw)
+    taken = {pair[side] for pair in listed for side in MODALITIES}
     names = {}
     for modality in MODALITIES:
-        files = sorted(file for file in (raw / modality).rglob("*") if file.is_file())
+        files = sorted(file for file in (raw / modality).rglob("*") if file.is_file() and file.relative_to(raw).as_posix() not in taken)
         names[modality] = {stem(PurePosixPath(file.relative_to(raw / modality))): file for file in files}
     both = sorted(set(names[Modality.CT]) & set(names[Modality.MR]))
-    if not both:
+    if not both and not listed:
         raise UserError(f"{source}: no pairs.csv, and no file name that is in ct and mr alike; name the pairs in pairs.csv (ct,mr)")
-    with (raw / paths.PAIRS_CSV.name).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["ct", "mr", "contrast", "group"])
-        writer.writerows([*(names[modality][name].relative_to(raw).as_posix() for modality in MODALITIES), "", ""] for name in both)
+    added = [{side: names[side][name].relative_to(raw).as_posix() for side in MODALITIES} for name in both]
+    foreign_pairs.write(listed + [{"contrast": "", "group": "", "place": "test", **pair} for pair in added], raw)
 
 
 def _select_pairs(table: pd.DataFrame, source: Path, patient: str | None, contrast: str | None) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from pipeline.domain import CONTRASTS, MODALITIES
 from pipeline.errors import UserError
 from pipeline.formats.table import image_of
 from pipeline.sources.layout import Layout, read_lines, walk
-from pipeline.sources.patients import Place
+from pipeline.sources.patients import Place, is_own
 
 COLUMNS = ("ct", "mr", "contrast", "group", "place")
 NAME = "pairs.csv"
@@ -92,7 +92,10 @@ def _parse(
 
 
 def _of_patients(layout: Layout) -> list[Pair]:
-    """One CT and one MR volume of each patient who has one CT volume: the first of T1, T2, ... where there are several MR volumes."""
+    """One CT and one MR volume of each patient who has one CT volume: the first of T1, T2, ... where there are several MR volumes.
+
+    Files called just ct and mr come before others that lie beside them (`ct_def.mha`, say).
+    """
     patients: dict[str, dict[str, list[Place]]] = defaultdict(lambda: {modality: [] for modality in MODALITIES})
     for place in layout.places:
         if place.patient and place.source.name.lower().endswith(_VOLUMES):
@@ -100,8 +103,9 @@ def _of_patients(layout: Layout) -> list[Pair]:
     order = ["", *CONTRASTS]
     pairs = []
     for patient, sides in sorted(patients.items()):
-        if len(sides["ct"]) == 1 and sides["mr"]:
-            mr = min(sides["mr"], key=lambda place: (order.index(place.contrast), place.target))
-            ct = sides["ct"][0].target.as_posix()
+        cts = [place for place in sides["ct"] if is_own(place.below)] or sides["ct"]
+        if len(cts) == 1 and sides["mr"]:
+            mr = min(sides["mr"], key=lambda place: (not is_own(place.below), order.index(place.contrast), place.target))
+            ct = cts[0].target.as_posix()
             pairs.append({"ct": ct, "mr": mr.target.as_posix(), "contrast": mr.contrast, "group": patient, "place": "any"})
     return pairs

@@ -22,6 +22,9 @@ _PATIENT_FILE = re.compile(
 )
 _SHORT_FILE = re.compile(r"((?:p|pt|id)[-_ ]?\d+)(?=[-_ ]|\.(nii|mha|mhd|nrrd|nhdr|mgz|mgh|hdr|img)\b)", re.IGNORECASE)
 _BIDS = re.compile(r"sub-[0-9a-zA-Z]+")
+_OWN = "folders with files called ct and mr"
+_VOLUME = re.compile(r"\.(nii|mha|mhd|nrrd|nhdr|mgz|mgh|hdr|img)(\.gz)?$", re.IGNORECASE)
+_KIND = re.compile(r"ct|mri?|t1w?|t2w?|flair|pdw?|mprage", re.IGNORECASE)  # words of names that tell modality or contrast
 # Folders that stand for other things than patients, with or without a number.
 _OTHER = re.compile(
     r"(images?|imgs?|slices?|scans?|series|stacks?|volumes?|dicom|dcm|nifti|nii|png|jpe?g|tiff?|raw|data|dataset|sets?|batch|part|fold|site|"
@@ -64,16 +67,20 @@ def tell(places: list[Place], pattern: str = AUTO) -> tuple[list[str], str]:
     any_folder = partial(_any_folder, around=around)
     rules: list[tuple[str, Callable[[Place], str], bool]] = [
         ("sub-... of BIDS", _bids, True),
-        ("folders with files called ct and mr", partial(_own_folder, around=around), True),
+        (_OWN, partial(_own_folder, around=around), True),
         ("folders named after patients", _patient_folder, True),
         ("names of files that begin with a patient", _patient_file, True),
         ("folders above or below ct and mr", any_folder, False),
         ("names of files that begin with a patient", _short_patient_file, False),
+        ("names of volumes that recur in several folders", partial(_recurring_file, recurring=_find_recurring(places)), False),
     ]
     for name, rule, certain in rules:
         patients = _one_writing([rule(place) for place in places])
         if any(patients) and rule is _patient_folder:  # then the other folders at that place are patients as well
             patients = _one_writing([patient or any_folder(place) for patient, place in zip(patients, places, strict=True)])
+        if any(patients) and name == _OWN:  # so is whatever else lies beside files called ct and mr
+            beside = {place.source.parent: patient for place, patient in zip(places, patients, strict=True) if patient}
+            patients = [patient or beside.get(place.source.parent, "") for place, patient in zip(places, patients, strict=True)]
         if any(patients) and (certain or _enough(places, patients)):
             return patients, _sentence(patients, name)
     return [""] * len(places), "patients: paths do not tell them (data.patient may: a regular expression)"
@@ -143,6 +150,27 @@ def _short_patient_file(place: Place) -> str:
     """`p01_001.png`, `P01.nii.gz`; `p01.png` may be a picture's number."""
     match = _SHORT_FILE.match(place.target.name)
     return _key((*_folders(place), match.group(1))) if match else ""
+
+
+def _find_recurring(places: list[Place]) -> set[str]:
+    """Names of volumes, modality aside, that are in several folders or modalities: `visit1/ct/A01.nii.gz`, `A01_mr.nii.gz`."""
+    seen: dict[str, set[tuple[str, PurePosixPath]]] = {}
+    for place in places:
+        seen.setdefault(_own_name(place), set()).add((place.modality, place.target.parent))
+    return {name for name, found in seen.items() if len(found) > 1} - {""}
+
+
+def _own_name(place: Place) -> str:
+    """A volume's name without the words for modality and contrast; "" for names that stand for something else, and for mere numbers."""
+    end = _VOLUME.search(place.target.name)
+    words = re.split(r"[-_ .]+", place.target.name[: end.start()]) if end else []
+    name = "_".join(word for word in words if word and not _KIND.fullmatch(word))
+    return name if re.search(r"[^\W\d_]", name) and not _OTHER.fullmatch(name) else ""
+
+
+def _recurring_file(place: Place, recurring: set[str]) -> str:
+    name = _own_name(place)
+    return _key((*_folders(place), name)) if name in recurring else ""
 
 
 def _key(folders: tuple[str, ...]) -> str:

@@ -15,9 +15,11 @@ from PIL import Image
 
 from pipeline import cli, params, paths, phantom
 from pipeline.atomic import write_json
+from pipeline.evaluation import registered_pairs
 from pipeline.evaluation.registered_pairs import evaluate_pairs, store_pairs
 from pipeline.models.generator import build_generator, save_weights
 from pipeline.serving.hounsfield import hounsfield_translations
+from pipeline.sources import pairs
 from tests.training import jobs
 
 
@@ -177,3 +179,13 @@ def test_a_synthrad_folder_is_scored_volume_by_volume_in_its_masks(
     page = (project / "reports/synthrad/report.html").read_text()
     assert "whole volumes, in Hounsfield units" in page
     assert f"{volumes['test']['volume_mae_hu']:.1f} [" in page
+
+
+def test_pairs_of_one_name_join_those_that_the_layout_found(tmp_path: Path) -> None:
+    """007 is no patient by its name, so the layout does not pair it; it was left out without a word."""
+    for place in ("ct/A01.nii", "mr/A01.nii", "ct/007.nii", "mr/007.nii", "ct/008.nii"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(b"")
+    pairs.write([{"ct": "ct/A01.nii", "mr": "mr/A01.nii", "contrast": "", "group": "A01", "place": "any"}], tmp_path)
+    registered_pairs._pair_by_name(tmp_path, tmp_path)
+    assert [(pair["ct"], pair["group"]) for pair in pairs.read(tmp_path)] == [("ct/007.nii", ""), ("ct/A01.nii", "A01")]

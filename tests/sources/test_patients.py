@@ -49,6 +49,9 @@ LAYOUTS = {
     "a folder per patient": ["Kowalski{n}/Kowalski{n}_CT.nii.gz", "Kowalski{n}/Kowalski{n}_T1.nii.gz"],
     "folders with sessions": ["ct/K1{n}/day1/1.png", "ct/K1{n}/day2/1.png", "mr/K1{n}/day1/1.png"],
     "contrasts above names": ["mr/t1/patient{n}.nii.gz", "mr/t2/patient{n}.nii.gz", "ct/patient{n}.nii.gz"],
+    "names of volumes in visits": ["visit1/CT/K{n}A.nii.gz", "visit2/CT/K{n}A.nii.gz", "visit2/MR/K{n}A.nii.gz"],
+    "modality in names": ["K{n}A_CT.nii.gz", "K{n}A_T1.nii.gz", "K{n}A_T2.nii.gz"],
+    "SynthRAD with more CT": ["AB/1ABA00{n}/ct.mha", "AB/1ABA00{n}/ct_def.mha", "AB/1ABA00{n}/mr.mha"],
     "short names": ["ct/p{n}_001.png", "ct/p{n}_002.png", "mr/p{n}_001.png"],
     "short names of volumes": ["mr/T1/P{n}.nii.gz", "mr/T2/P{n}.nii.gz", "ct/P{n}.nii.gz"],
     "years above": ["2021/P{n}/ct/a.png", "2022/P{n}/ct/b.png", "2021/P{n}/mr/a.png"],
@@ -176,3 +179,9 @@ def test_a_header_and_its_voxels_keep_one_name(tmp_path: Path) -> None:
     make(tmp_path / "mine", "ct/a.img", "ct/a.hdr", "ct/b.mhd", "ct/b.raw", "mr/1.png")
     raw = bring(tmp_path / "mine")
     assert sorted(os.listdir(raw / "ct")) == ["a.hdr", "a.img", "b.mhd", "b.raw"]
+
+
+def test_more_ct_beside_ct_and_mr_do_not_undo_the_pair(tmp_path: Path) -> None:
+    names = [f"AB/1ABA00{n}/{name}.mha" for n in N for name in ("ct", "ct_def", "mr")]
+    found = pairs.read(bring(make(tmp_path / "mine", *names)))
+    assert [(pair["ct"], pair["mr"]) for pair in found] == [(f"ct/1ABA00{n}/ct.mha", f"mr/1ABA00{n}/mr.mha") for n in N]
