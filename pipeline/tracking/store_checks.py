@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -123,6 +124,17 @@ def aliases() -> Iterator[Finding]:
             yield Finding(f"{who}: {damage}", *_cure(uri, version, direction, folder))
 
 
+def artifact_folders() -> Iterator[Finding]:
+    """Whether who may write the database may write artifacts too: training and registering fail there, hours later."""
+    uri = store.tracking_uri()
+    file, top = store.database_file(uri), store.artifact_folder(uri)
+    if file is None or not os.access(file, os.W_OK) or not top.is_dir():
+        return
+    folders = (folder for folder in (top, *top.glob("*"), *top.glob("*/artifacts")) if folder.is_dir())
+    if closed := next((folder for folder in folders if not os.access(folder, os.W_OK | os.X_OK)), None):
+        yield Finding(f"{closed}: may only be read here, though mlflow.db may be written", f"check owner and mode: chmod -R u+w {top}")
+
+
 def lost_versions() -> Iterator[Finding]:
     """Aliases of versions that are gone: nobody else can say why there is no champion."""
     uri = store.tracking_uri()
@@ -153,7 +165,7 @@ def unregistered() -> Iterator[Finding]:
             yield Finding(problem, remedy)
 
 
-ALL: tuple[Callable[[], Iterator[Finding]], ...] = (moved, experiment, stale_runs, aliases, lost_versions, unregistered)
+ALL: tuple[Callable[[], Iterator[Finding]], ...] = (moved, experiment, stale_runs, artifact_folders, aliases, lost_versions, unregistered)
 
 
 def _is_made(uri: str) -> bool:

@@ -123,6 +123,16 @@ def test_what_mlflow_needs_to_load_a_champion_is_restored(project: Path, damage:
     assert (package / "MLmodel").stat().st_size > 100
 
 
+def test_artifacts_that_may_only_be_read_are_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, ask = project / "mlruns/artifacts/models", os.access
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != closed and ask(place, mode))  # root may write everywhere
+    line = str(only_problem())
+    assert (
+        line
+        == f"problem: {closed}: may only be read here, though mlflow.db may be written; check owner and mode: chmod -R u+w {closed.parent}"
+    )
+
+
 def test_an_alias_of_a_version_that_is_gone_is_removed(project: Path) -> None:
     with sqlite3.connect(project / "mlruns/mlflow.db") as database:
         database.execute("UPDATE registered_model_aliases SET version = 9 WHERE name = 'mr-to-ct' AND alias = 'champion'")
