@@ -134,7 +134,7 @@ def _pair_by_name(raw: Path, source: Path) -> None:
     both = sorted(set(names[Modality.CT]) & set(names[Modality.MR]))
     if not both and not listed:
         raise UserError(f"{source}: no pairs.csv, and no file name that is in ct and mr alike; name the pairs in pairs.csv (ct,mr)")
-    added = [{side: names[side][name].relative_to(raw).as_posix() for side in MODALITIES} for name in both]
+    added = [{str(side): names[side][name].relative_to(raw).as_posix() for side in MODALITIES} for name in both]
     foreign_pairs.write(listed + [{"contrast": "", "group": "", "place": "test", **pair} for pair in added], raw)
 
 
