@@ -88,6 +88,21 @@ def experiment_deleted(file: Path) -> Iterator[None]:
 
 
 @contextmanager
+def table_dropped(file: Path) -> Iterator[None]:
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("DROP TABLE model_version_tags")
+    yield
+
+
+@contextmanager
+def version_gone(file: Path) -> Iterator[None]:
+    """The champion's alias names a version that does not exist."""
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE registered_model_aliases SET version = 99 WHERE alias = 'champion'")
+    yield
+
+
+@contextmanager
 def server_away(_: Path) -> Iterator[None]:
     yield
 
@@ -104,10 +119,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], contextlib.AbstractContextManager[None
     "mlflow.db locked": (locked, lambda project: project / "mlruns/mlflow.db"),
     "mlflow.db removed": (removed, lambda project: project / "mlruns/mlflow.db"),
     "experiment deleted": (experiment_deleted, lambda project: project / "mlruns/mlflow.db"),
+    "a table of mlflow.db dropped": (table_dropped, lambda project: project / "mlruns/mlflow.db"),
+    "the champion's version gone": (version_gone, lambda project: project / "mlruns/mlflow.db"),
+    "a champion's MLmodel removed": (removed, lambda project: champions_file(project, "MLmodel")),
     "artifacts removed": (removed, lambda project: project / "mlruns/artifacts"),
     "champion's weights altered": (flipped, lambda project: champions_file(project, "*.safetensors")),
     "champion's model.json cut off": (cut_off, lambda project: champions_file(project, "model.json")),
     "server away": (server_away, lambda project: project),
+    "DVC's cache removed": (removed, lambda project: project / ".dvc/cache"),
     "split.parquet cut off": (cut_off, lambda project: project / "data/split.parquet"),
     "a byte of DVC's cache flipped": (flipped, lambda project: max((project / ".dvc/cache").rglob("*"), key=_size)),
     "rwlock emptied": (emptied, lambda project: project / ".dvc/tmp/rwlock"),
