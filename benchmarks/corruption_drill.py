@@ -121,7 +121,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], contextlib.AbstractContextManager[None
     "experiment deleted": (experiment_deleted, lambda project: project / "mlruns/mlflow.db"),
     "a table of mlflow.db dropped": (table_dropped, lambda project: project / "mlruns/mlflow.db"),
     "the champion's version gone": (version_gone, lambda project: project / "mlruns/mlflow.db"),
-    "a champion's MLmodel removed": (removed, lambda project: champions_file(project, "MLmodel")),
     "artifacts removed": (removed, lambda project: project / "mlruns/artifacts"),
     "champion's weights altered": (flipped, lambda project: champions_file(project, "*.safetensors")),
     "champion's model.json cut off": (cut_off, lambda project: champions_file(project, "model.json")),
