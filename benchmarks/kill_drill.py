@@ -236,8 +236,8 @@ def play(drill: Drill, dice: random.Random, kinds: Sequence[str], signals: Seque
     if kind == "cold" and not wrong:
         drill.lock = (drill.folder / "dvc.lock").read_bytes()
     wrongs = [wrong] if wrong else list(faults(drill, setting, last))
-    if "Traceback" in said and signal.SIGKILL not in signals:
-        wrongs.append(f"a traceback: {said[-1500:]}")
+    if f'File "{drill.folder.absolute()}/' in said and signal.SIGKILL not in signals:  # DVC prints its own where it is stopped as it starts
+        wrongs.append(f"a traceback: {said[said.index('Traceback') :][:3000]}")
     if kind == "stage":
         drill.go_back()
     return ", ".join(done), wrongs
