@@ -8,8 +8,8 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,8 +61,7 @@ def new_folder(path: Path, durable: bool = False) -> Iterator[Path]:
 @contextmanager
 def scratch_folder(parent: Path, name: str = "scratch") -> Iterator[Path]:
     """An empty hidden folder in `parent`, removed at the end; what a killed process leaves of it is removed by `sweep`."""
-    with _locked(lambda: Path(tempfile.mkdtemp(dir=parent, prefix=f".{name[:NAME]}{WRITING}"))) as folder:
-        folder.chmod(0o755)
+    with _locked(lambda: _make_folder(parent, name)) as folder:
         try:
             yield folder
         finally:
@@ -89,11 +88,15 @@ def sweep(*folders: Path) -> None:
 
 
 def _make_file(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:NAME]}{WRITING}", suffix=path.suffix)
-    os.close(handle)
-    beside = Path(name)
-    beside.chmod(0o644)
+    beside = path.with_name(f".{path.stem[:NAME]}{WRITING}{secrets.token_hex(8)}{path.suffix}")
+    beside.touch(exist_ok=False)  # with the mode that this process gives to new files: others may read no more than of any other
     return beside
+
+
+def _make_folder(parent: Path, name: str) -> Path:
+    folder = parent / f".{name[:NAME]}{WRITING}{secrets.token_hex(8)}"
+    folder.mkdir()
+    return folder
 
 
 @contextmanager

@@ -143,9 +143,7 @@ def _interruptible(name: str, stop: Stop, saves: bool) -> Iterator[None]:
     for number, handler in before.items():
         if handler != signal.SIG_IGN:  # as nohup, or a shell that starts it in the background, wants it
             signal.signal(number, on_signal)
-    above = [dvc_above(), psutil.Process().parent() if "LOCAL_RANK" in os.environ else None]
-    for process in filter(None, above):
-        threading.Thread(target=_watch, args=(process,), daemon=True).start()
+    _watch_starters()
     try:
         yield
     except KeyboardInterrupt:
@@ -154,6 +152,13 @@ def _interruptible(name: str, stop: Stop, saves: bool) -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():  # of a stage that was stopped, another signal does not change how it ends
             signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)
+
+
+def _watch_starters() -> None:
+    """End this process after the dvc, or the torchrun, that started it."""
+    above = [dvc_above(), psutil.Process().parent() if "LOCAL_RANK" in os.environ else None]
+    for process in filter(None, above):
+        threading.Thread(target=_watch, args=(process,), daemon=True).start()
 
 
 def _watch(process: psutil.Process) -> None:

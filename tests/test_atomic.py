@@ -26,6 +26,19 @@ def test_file_appears_complete(tmp_path: Path) -> None:
     assert os.listdir(target.parent) == ["result.csv"]
 
 
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0o002, 0o664, 0o775)])
+def test_others_may_read_it_where_they_may_read_what_this_process_writes(tmp_path: Path, umask: int, file: int, folder: int) -> None:
+    before = os.umask(umask)
+    try:
+        with atomic.new_file(tmp_path / "translated.png") as beside:
+            beside.write_bytes(b"a patient")
+        with atomic.new_folder(tmp_path / "series"):
+            pass
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("translated.png", "series")] == [file, folder]
+
+
 def test_failed_file_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "result.csv"
     target.write_text("good")

@@ -69,6 +69,7 @@ class OwnServer:
         self._command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), *([] if services else ["--no-services"])]
         self._log = folder / paths.RETRAIN_WORK / ("schedule.log" if services else "server.log")
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.touch()  # a project that may only be read is said before anything starts
         self._started, self._over = threading.Event(), threading.Event()
         self._failed = False
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -90,8 +91,6 @@ class OwnServer:
 
     def _reason(self) -> str:
         """What the server printed of an error, such as a database that is none."""
-        if not self._log.is_file():
-            return f"its log cannot be written in {self._log.parent}"
         lines = [line for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines() if "Error: " in line]
         if any("disk is full" in line for line in lines):
             return f"no space left for {PREFECT_HOME.value()}/prefect.db, or for temporary files in {tempfile.gettempdir()}"

@@ -18,7 +18,7 @@ Images = NDArray[np.float32]
 
 def hounsfield_translations(models: Path) -> dict[str, Callable[[Volume], Images]]:
     """Functions from an MR volume to CT in HU on its voxels: by the models in a folder, and by the mean of the training slices, if any."""
-    translations = {"model": partial(_translate, models)}
+    translations: dict[str, Callable[[Volume], Images]] = {"model": partial(_translate, models)}
     if paths.slices("train", Modality.CT).is_file():
         translations["mean_picture"] = partial(_translate, models, by_mean=True)
     return translations

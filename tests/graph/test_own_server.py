@@ -11,7 +11,8 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-from pipeline.errors import UserError
+from pipeline import paths
+from pipeline.errors import UserError, describe_os_error
 from pipeline.retraining import own_server, schedule
 from tests.graph.prefect_server import until
 from tests.graph.projects import make_prefect_home
@@ -53,6 +54,15 @@ def test_it_is_started_again_and_ends_with_a_killed_parent(tmp_path: Path) -> No
         holder.wait()
     until(lambda: not own_server.is_healthy(address), "its end", 60)
     until(lambda: not [p for p in psutil.process_iter() if _has_home(p, tmp_path)], "the end of all", 60)
+
+
+def test_a_log_that_cannot_be_written_is_named_before_anything_starts(tmp_path: Path) -> None:
+    log = tmp_path / paths.RETRAIN_WORK / "schedule.log"
+    log.parent.mkdir(parents=True)
+    log.symlink_to(tmp_path / "gone/schedule.log")
+    with pytest.raises(OSError, match=r"schedule\.log") as refused, own_server.OwnServer(tmp_path, free_port(), services=True):
+        pass
+    assert "schedule.log: " in str(describe_os_error(refused.value))
 
 
 def test_a_disk_that_is_too_full_for_its_database_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
