@@ -160,7 +160,7 @@ def git(folder: Path, *arguments: str, or_else: str, env: Mapping[str, str] | No
 
 
 def _tree_as_it_stands(repo: Path) -> str:
-    """The tracked files with their uncommitted changes as a git tree.
+    """The tracked files with their uncommitted changes, and new files of code, as a git tree. Other new files may be anybody's data.
 
     It is made with a copy of the index: the user's own stays as it is. (`git stash create` fails where the index is older than a file
     that has not changed.)
@@ -175,6 +175,9 @@ def _tree_as_it_stands(repo: Path) -> str:
             git(repo, "read-tree", "HEAD", or_else="its files cannot be listed", env=env)
         top = Path(git(repo, "rev-parse", "--show-toplevel", or_else="no worktree"))
         git(top, "add", "-u", or_else="its changes cannot be read", env=env)
+        for code in ("pipeline", "stages"):
+            if (repo / code).is_dir():
+                git(repo, "add", "-A", "--", code, or_else="its new files cannot be read", env=env)
         return git(top, "write-tree", or_else="its changes cannot be read", env=env)
 
 

@@ -25,6 +25,22 @@ def repo(tmp_path: Path) -> Path:
     return folder
 
 
+def test_new_code_is_part_of_it_and_other_new_files_are_not(repo: Path) -> None:
+    index = (repo / ".git/index").read_bytes()
+    (repo / ".gitignore").write_text("__pycache__/\n")
+    for name in ("pipeline/sources/hospital.py", "pipeline/__pycache__/old.pyc", "stages/extra.py", "patient.nii.gz"):
+        (repo / name).parent.mkdir(parents=True, exist_ok=True)
+        (repo / name).touch()
+    folder = workspace.prepare(repo).folder
+    files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    assert {name for name in files if not name.startswith((".dvc/", ".git"))} == {
+        "params.yaml",
+        "pipeline/sources/hospital.py",
+        "stages/extra.py",
+    }
+    assert (repo / ".git/index").read_bytes() == index
+
+
 DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "none": lambda folder, known: None,
     "a file changed, another left": lambda folder, known: [(folder / name).write_text("?") for name in ("params.yaml", "rest.txt")],
