@@ -1,6 +1,6 @@
 """Feed mutated files to every reader, the series sorter, the archive code and the folder source; only UserError may come out.
 
-Run by hand from the project's root: `python -m tests.fuzz.mutate_files --minutes 10`. Seeds are the files that pydicom and nibabel ship
+Run by hand: `python tests/fuzz/mutate_files.py --minutes 10`. Seeds are the files that pydicom and nibabel ship
 and files made here; a mutation flips, overwrites, cuts, repeats or moves bytes, splices two seeds, or changes what the header says
 (headers.py). What can be read is also written, in its own format and in another. Work is done in child processes, so
 that a crash of a C decoder, a hang or a hunger for memory is caught and counted like any other finding. Findings are kept in `--keep`.
@@ -35,8 +35,11 @@ from pipeline.formats.table import named
 from pipeline.formats.volume import Volume
 from pipeline.phantom import simulate_subject
 from pipeline.sources import archive, folder
-from tests.formats.dicom_files import write as write_dicom
-from tests.fuzz.headers import CHANGES
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # where it is run as a file
+
+from tests.formats.dicom_files import write as write_dicom  # noqa: E402
+from tests.fuzz.headers import CHANGES  # noqa: E402
 
 SECONDS = 20  # for one input; more is a hang
 MEMORY = 3 * 2**30

@@ -322,7 +322,7 @@ def test_a_folder_in_the_place_of_dvc_s_lock_is_put_aside(project: Path, graph: 
 
 def test_a_graph_whose_dvc_is_gone_is_named_once(project: Path, graph: Path) -> None:
     shutil.rmtree(project / ".dvc")
-    assert only_problem().finding.problem.startswith("dvc.lock is here, but no .dvc; git checkout .dvc brings it back")
+    assert only_problem().finding.problem.startswith("dvc.lock is here, but no .dvc; git checkout .dvc brings its settings back")
 
 
 def test_a_flipped_byte_that_nothing_can_replace_is_removed(project: Path, graph: Path) -> None:

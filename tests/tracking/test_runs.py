@@ -216,7 +216,8 @@ def test_a_moved_repository_is_mended(run: Run, folder: Path, tmp_path: Path, mo
     shutil.rmtree(moved / paths.MODELS)
     monkeypatch.chdir(moved)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for its children
-    (examined,) = doctor.examine()
+    assert list(doctor.examine_store()) == []
+    (examined,) = doctor.examine_rest()
     assert "made in another place" in examined.finding.problem
     with pytest.raises(UserError, match="ctmr doctor --fix"):
         begin(params.load())
