@@ -38,8 +38,8 @@ from pipeline.sources import archive, folder
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # where it is run as a file
 
-from tests.formats.dicom_files import write as write_dicom  # noqa: E402
-from tests.fuzz.headers import CHANGES  # noqa: E402
+from tests.formats.dicom_files import write as write_dicom
+from tests.fuzz.headers import CHANGES
 
 SECONDS = 20  # for one input; more is a hang
 MEMORY = 3 * 2**30
