@@ -201,8 +201,8 @@ def _check_deflated(path: Path) -> None:
         if DeflatedExplicitVRLittleEndian.encode() not in meta:
             return
         unpacker, unpacked = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while packed := file.read(2**16):
-            while packed:
+        while not unpacker.eof and (packed := file.read(2**16)):
+            while packed and not unpacker.eof:  # behind its end, the rest would stay unconsumed for ever
                 unpacked += len(unpacker.decompress(packed, 2**20))
                 check_unpacked(path, unpacked // 4)
                 packed = unpacker.unconsumed_tail

@@ -228,6 +228,17 @@ def test_a_small_file_is_refused_at_once_and_without_taking_the_memory(name: str
     assert line.count("\n") == 1
 
 
+@pytest.mark.timeout(60)
+def test_bytes_behind_a_deflated_picture_do_not_keep_the_reader_for_ever(tmp_path: Path) -> None:
+    flat = np.zeros((1024, 1024), np.int16)  # unpacks to more than is taken at once
+    dataset = pydicom.dcmread(write(tmp_path / "a.dcm", flat, Modality="MR"))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "a.dcm")
+    (tmp_path / "a.dcm").write_bytes((tmp_path / "a.dcm").read_bytes() + b"?" * 100)
+    code = "import sys; from pathlib import Path; from pipeline.formats import table; table.read_slices(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.dcm")], timeout=20, capture_output=True, check=False)
+
+
 def test_a_server_may_set_lower_limits(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii")
     with pytest.raises(Unreadable, match=r"claims 6 slices of 8 × 7 pixels; at most 5 slices"):
