@@ -1,4 +1,4 @@
-"""The doctor: each kind of damage is named, and mended where that can be done; every command refuses a damaged store in one line."""
+"""The doctor on the MLflow store: each kind of damage is named, and mended where that can be done; every command refuses it in one line."""
 
 import json
 import os
@@ -16,45 +16,12 @@ import pytest
 from pipeline import params, paths
 from pipeline.errors import UserError
 from pipeline.tracking import doctor, models_command, registry, runs, store
-from pipeline.tracking.doctor import Examined
 from pipeline.tracking.registration import register
 from tests.tracking import projects
+from tests.tracking.doctor.damages import cut_off, examine, flip_a_byte, make_folder, only_problem
 from tests.tracking.servers import free_port
 
-CODE = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose models are registered."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = projects.make(tmp_path_factory.mktemp("doctor") / "project")
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        register(params.load())
-    return folder
-
-
-@pytest.fixture
-def project(registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it of which all is well, as working folder."""
-    folder = shutil.copytree(registered, tmp_path / "project")
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (moved,) = doctor.examine_rest(fix=True)
-    assert "made in another place" in moved.finding.problem
-    return folder
-
-
-def examine(fix: bool = False) -> list[Examined]:
-    found = list(doctor.examine_store(fix))
-    return [*found, *doctor.examine_rest(fix, store_usable=not found)]
-
-
-def only_problem() -> Examined:
-    (examined,) = examine()
-    assert not examined.mended
-    return examined
+CODE = Path(__file__).parents[3]
 
 
 def weights_of(model: str) -> Path:
@@ -68,13 +35,6 @@ def call_python(*arguments: str, code: int = 0) -> str:
     ended = subprocess.run([sys.executable, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert ended.returncode == code, ended.stdout
     return ended.stdout
-
-
-def flip_a_byte(file: Path) -> None:
-    file.chmod(0o644)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
 
 
 def test_all_is_well(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,10 +113,6 @@ def test_files_of_a_champion_that_nothing_can_restore_name_what_a_person_can_do(
     assert "ctmr rollback ct-to-mr" in str(examined)
 
 
-def cut_off(file: Path) -> None:
-    os.truncate(file, file.stat().st_size // 2)
-
-
 def make_garbage(file: Path) -> None:
     file.write_bytes(b"no database" * 1000)
 
@@ -169,11 +125,6 @@ def make_half(file: Path) -> None:
 
 def empty(file: Path) -> None:
     os.truncate(file, 0)
-
-
-def make_folder(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
 
 
 @pytest.mark.parametrize("damage", [cut_off, make_garbage, empty, make_half, make_folder])
@@ -283,157 +234,6 @@ def test_a_server_that_is_away_is_one_line_within_seconds(project: Path, monkeyp
         assert "secret" not in problem
         with pytest.raises(UserError, match="cannot be used"):
             models_command.show_models()
-
-
-@pytest.fixture
-def graph(project: Path) -> Path:
-    """The file that the only stage of a graph made, which DVC's cache has as well."""
-    from dvc.repo import Repo
-
-    (project / "dvc.yaml").write_text(
-        "stages:\n  split:\n    cmd: mkdir -p data && printf 0123456789 > data/split.parquet\n    outs: [data/split.parquet]\n"
-    )
-    with Repo.init(".", no_scm=True) as repo:
-        repo.reproduce()
-    assert examine() == []
-    return project / paths.SPLIT
-
-
-def cached(project: Path) -> Path:
-    (file,) = (file for file in (project / ".dvc/cache").rglob("*") if file.is_file())
-    return file
-
-
-def test_a_flipped_byte_in_the_cache_is_found_and_replaced_by_the_file_in_use(project: Path, graph: Path) -> None:
-    flip_a_byte(cached(project))
-    assert "was altered in its cache" in only_problem().finding.problem
-    assert examine(fix=True)[0].mended
-    assert examine() == []
-    assert cached(project).read_bytes() == b"0123456789"
-    assert not cached(project).stat().st_mode & 0o222
-
-
-def test_a_folder_in_the_place_of_dvc_s_lock_is_put_aside(project: Path, graph: Path) -> None:
-    make_folder(paths.DVC_LOCK)
-    assert only_problem().finding.problem == "dvc.lock: damaged"
-    assert examine(fix=True)[0].mended
-    assert examine() == []
-
-
-def test_a_graph_whose_dvc_is_gone_is_named_once(project: Path, graph: Path) -> None:
-    shutil.rmtree(project / ".dvc")
-    assert only_problem().finding.problem.startswith("dvc.lock is here, but no .dvc; git checkout .dvc brings its settings back")
-
-
-def test_a_flipped_byte_that_nothing_can_replace_is_removed(project: Path, graph: Path) -> None:
-    flip_a_byte(cached(project))
-    graph.unlink()
-    assert examine(fix=True)[0].mended
-    assert not [file for file in (project / ".dvc/cache").rglob("*") if file.is_file()]
-
-
-@pytest.mark.parametrize("until", [b"schema", b": '2.0", b"th: data"])
-def test_half_of_dvc_s_lock_is_put_aside_and_the_cache_brings_the_stages_back(project: Path, graph: Path, until: bytes) -> None:
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    whole = paths.DVC_LOCK.read_bytes()
-    paths.DVC_LOCK.write_bytes(whole[: whole.index(until)])
-    with pytest.raises(DvcException), Repo() as repo:
-        repo.reproduce()
-    first, *others = examine()
-    assert "dvc.lock: damaged" in str(first)
-    assert others == [] or "cannot read the graph" in str(others[0])
-    assert examine(fix=True)[0].mended
-    assert examine() == []
-    with Repo() as repo:
-        repo.reproduce()
-    assert paths.DVC_LOCK.read_bytes() == whole
-
-
-def test_an_output_that_was_changed_is_named(project: Path, graph: Path) -> None:
-    cut_off(graph)
-    assert "dvc checkout data/split.parquet" in str(only_problem())
-
-
-def test_a_file_that_the_cache_could_not_take_is_put_there(project: Path, graph: Path) -> None:
-    cached(project).unlink()
-    assert "not in DVC's cache" in only_problem().finding.problem
-    examine(fix=True)
-    assert cached(project).read_bytes() == b"0123456789"
-
-
-def test_a_folder_that_the_cache_lost_is_put_there(project: Path) -> None:
-    """With its list of files gone nothing is left that names the files; the stage's output is still what the lock says."""
-    from dvc.repo import Repo
-
-    (project / "dvc.yaml").write_text(
-        "stages:\n  split:\n    cmd: mkdir -p data/raw && echo 1 > data/raw/a && echo 2 > data/raw/b\n    outs: [data/raw]\n"
-    )
-    with Repo.init(".", no_scm=True) as repo:
-        repo.reproduce()
-    shutil.rmtree(project / ".dvc/cache")
-    assert only_problem().finding.problem == "data/raw: not in DVC's cache"
-    examine(fix=True)
-    assert examine() == []
-    shutil.rmtree(project / "data/raw")
-    with Repo(".") as repo:
-        repo.checkout()
-    assert (project / "data/raw/b").read_text() == "2\n"
-
-
-@pytest.mark.parametrize("content", [b"", b"null", b"\xff\x00"])
-def test_damaged_records_are_put_aside_and_damaged_locks_removed(project: Path, content: bytes) -> None:
-    files = [paths.RETRAIN_REPORT / "2026/record.json", paths.RETRAIN_WORK / "folder.json", Path(".dvc/tmp/rwlock")]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    assert len(examine()) == 3
-    assert all(examined.mended for examined in examine(fix=True))
-    assert examine() == []
-    assert not any(file.exists() for file in files)
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "said"),
-    [
-        ("params.yaml", "train:\n\tseed: 1\n", "params.yaml: not valid YAML"),
-        ("params.yaml", "", "params.yaml: expected sections"),
-        ("params.yaml", "data: {}\ndata: {}\n", "params.yaml: not valid YAML"),
-        (".salt", "\n", ".salt"),
-    ],
-)
-def test_a_file_that_a_person_damaged_is_named_once(
-    project: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, said: str
-) -> None:
-    monkeypatch.delenv("CTMR_SALT", raising=False)
-    (project / file).write_text(content)
-    line = str(only_problem())
-    assert said in line
-    assert line.count("\n") == 0
-
-
-@pytest.mark.parametrize(("file", "content"), [("index", "x"), ("HEAD", "")])
-def test_a_damaged_git_repository_is_named(project: Path, file: str, content: str) -> None:
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run(["git", "add", "params.yaml"], check=True)
-    assert examine() == []
-    (project / ".git" / file).write_text(content)
-    assert re.search(rf"git cannot read the repository of {project}: (fatal|error): .*; git fsck says more", str(only_problem()))
-
-
-def test_a_check_that_the_system_stops_keeps_no_other_from_its_word(project: Path) -> None:
-    (paths.RETRAIN_REPORT / "2026/record.json").mkdir(parents=True)
-    (project / ".dvc/tmp/rwlock").parent.mkdir(parents=True, exist_ok=True)
-    (project / ".dvc/tmp/rwlock").touch()
-    assert [str(examined).partition(":")[0] for examined in examine()] == ["problem", "problem"]
-
-
-def test_a_worktree_that_git_forgot_is_removed(project: Path) -> None:
-    (project / paths.RETRAIN_WORK / "workspace").mkdir(parents=True)
-    assert "no git worktree" in only_problem().finding.problem
-    examine(fix=True)
-    assert examine() == []
 
 
 def test_models_that_the_registry_lacks_are_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
