@@ -77,6 +77,8 @@ def has_tissue(values: NDArray[np.float32]) -> bool:
 def find_commonest(values: NDArray[np.float32]) -> float:
     """Middle of the fullest of bins ten wide (thousandths of a wide range, hundredths of a narrow one), smoothed over three."""
     low, high = float(values.min()), float(values.max())
+    if low == high:  # NumPy puts bins half a unit around it, which a number beyond 1e17 cannot be told from
+        return low
     bins = int(np.clip((high - low) / 10, 1, 1000)) if high - low > 100 else 100
     counts, edges = np.histogram(values.astype(np.float64), bins=bins)
     best = int(np.convolve(counts, (1, 1, 1), "same").argmax())

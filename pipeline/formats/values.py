@@ -176,7 +176,7 @@ def _ct(
         meaning = _ct(unwrap(values), unwrap(plane), stated, source, window)
         notes = ["numbers from 32768 on were read as negative ones", *([meaning.note] if meaning.note else [])]
         return replace(meaning, wrapped=True, note="; ".join(notes))
-    if stated == "raw" and low < -0.5 and high - low < NARROWEST and has_air(values * 1000) and has_tissue(values * 1000):
+    if stated == "raw" and -NARROWEST < low < -0.5 and high - low < NARROWEST and has_air(values * 1000) and has_tissue(values * 1000):
         notes = ["values are Hounsfield units divided by 1000, and were multiplied", *_describe_cut(values * 1000)]
         return Meaning("hu", scale=0.001, note="; ".join(notes))
     for offset in OFFSETS if stated == "hu" or high - low >= NARROWEST else ():

@@ -170,6 +170,12 @@ def test_bone_that_was_cut_off_is_said(tmp_path: Path) -> None:
     assert read(volume(tmp_path / "b.nii", CT, np.int16))[1] == []
 
 
+@pytest.mark.parametrize("number", [-3e38, -1e20, -1.0])
+def test_one_negative_number_everywhere_is_no_head(number: float, tmp_path: Path) -> None:
+    with pytest.raises(UnknownValues, match="values from"):
+        read(volume(tmp_path / "a.nii", np.full_like(CT, number), np.float32))
+
+
 def test_tags_that_make_air_of_a_head_are_not_believed(tmp_path: Path) -> None:
     with pytest.raises(UnknownValues, match="values from -9"):
         read(write(tmp_path / "a.dcm", CT[1].astype(np.int16), RescaleIntercept=-8192, RescaleSlope=1))
