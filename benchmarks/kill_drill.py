@@ -131,7 +131,8 @@ class Drill:
             if not doctor or not ("RWLock" in said or "dvc.lock' " in said):
                 break
             # DVC writes dvc.lock and its record of who reads and writes in place, and stops at half of one before any stage of ours runs.
-            subprocess.run(["ctmr", "doctor", "--fix"], cwd=self.folder, env=self.environment(), check=True, capture_output=True)
+            # It ends with 2 where more is to be done: outputs of the killed stage, which dvc repro makes again. So the next try judges.
+            subprocess.run(["ctmr", "doctor", "--fix"], cwd=self.folder, env=self.environment(), check=False, capture_output=True)
             self.mended += 1
         return "dvc repro failed: " + said
 
