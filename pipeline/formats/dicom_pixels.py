@@ -223,13 +223,12 @@ def _values(
     values = apply_modality_lut(stored, dataset).astype(np.float64) if dataset.get("ModalityLUTSequence") else stored.astype(np.float64)
     transformation = functional_group(dataset, index, "PixelValueTransformationSequence") or dataset
     slope, intercept = (numbers(transformation, name, path) for name in ("RescaleSlope", "RescaleIntercept"))
-    rescaled = slope is not None or intercept is not None
     in_units = modality == "ct" and intercept is not None and str(transformation.get("RescaleType") or "HU").upper() == "HU"
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and not (modality == "ct" and rescaled):
+    factor, shift = slope[0] if slope and slope[0] != 0 else 1.0, intercept[0] if intercept else 0.0
+    measured = in_units or (modality == "ct" and (factor, shift) != (1, 0))
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and not measured:
         values = low + high - values  # shown inverted; Hounsfield units are what they are, however they are to be shown
-    if rescaled:
-        factor = slope[0] if slope else 1.0
-        values = values * (factor if factor != 0 else 1.0) + (intercept[0] if intercept else 0.0)
+    values = values * factor + shift
     if in_units:
         return _filled(values, padding, AIR), "hu", 0.0, None
     values = _filled(values, padding, None)

@@ -7,6 +7,7 @@ AIR = -1000.0
 ENOUGH = 1024  # numbers; fewer have no histogram
 FILL = 0.01  # share of one and the same lowest number from which it is a background that was filled in
 TISSUE = (-30.0, 95.0)  # Hounsfield units; the commonest of a head lies here
+BETWEEN = 0.25  # of a head's numbers, at most so many lie between air and fat
 FLAT = 0.02  # of a picture's range, between the quartiles of what is neither black nor white; no window for a brain gives less
 FEW_LABELS = 12  # at most so many different whole numbers make a label map; real 8-bit pictures have more than 120
 MANY_LABELS = 64  # at most so many where most neighbours are alike
@@ -33,12 +34,17 @@ def is_hounsfield(values: NDArray[np.float32], offset: int = 0) -> bool:
         black, between = float((values == fill).mean()), float(((body > 110) & (body < 250)).mean())
         return black > 0.1 and body.max() > 300 and 15 <= commonest <= TISSUE[1] and alike > 0.45 and between < 0.12 and dense < 0.35
     if offset:
-        between = float(((measured > -850) & (measured < -250)).sum() / body.size)
+        between = _between(measured) / body.size
         lost = offset < 0 and (dense > 0.2 or body.max() < 300)  # then what looks like brain is air
-        return TISSUE[0] <= commonest <= TISSUE[1] and alike > 0.34 and between < 0.25 and not lost
+        return TISSUE[0] <= commonest <= TISSUE[1] and alike > 0.34 and between < BETWEEN and not lost
     without_air = float((values < -300).mean()) < FILL  # cut out; or an offset was not taken off, and air passes for brain
     tissue = TISSUE[0] <= commonest <= TISSUE[1] and alike > 0.12 and not (without_air and dense > 0.2)
     return tissue or has_air(measured)  # or a phantom of plastic, a slice of bone
+
+
+def _between(values: NDArray[np.float32]) -> int:
+    """How many numbers lie between air and fat."""
+    return int(((values > -850) & (values < -250)).sum())
 
 
 def has_air(values: NDArray[np.float32]) -> bool:
@@ -57,6 +63,13 @@ def is_plus_1000(values: NDArray[np.float32]) -> bool:
     return fill is not None and fill < 100 and find_commonest(measured[measured > 724]) < 1047
 
 
+def count_shifted(voxels: NDArray[np.float32]) -> int:
+    """How many planes along the third axis are Hounsfield units plus 1024 in a volume of Hounsfield units: their header forgot it."""
+    step = max(1, max(voxels.shape[:2]) // 128)
+    planes = [voxels[::step, ::step, k].reshape(-1) for k in range(voxels.shape[2])]
+    return sum(plane.size >= ENOUGH and plane.min() > -300 and is_hounsfield(plane, 1024) for plane in planes)
+
+
 def is_wrapped(values: NDArray[np.float32]) -> bool:
     """Whether negative Hounsfield units of 16 bits were taken for numbers without a sign: -1000 is 64536 then."""
     if values.min() < 0 or (values >= 32768).mean() < FILL or ((values > 8192) & (values < 32768)).mean() > 0.001:
@@ -69,9 +82,11 @@ def unwrap(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def has_tissue(values: NDArray[np.float32]) -> bool:
-    """Whether the commonest of what is no air is brain or muscle in Hounsfield units."""
+    """Whether the commonest of what is no air is brain or muscle in Hounsfield units, with little between air and fat."""
     body = values[values > -300]
-    return body.size > 0.01 * values.size and TISSUE[0] <= find_commonest(body) <= TISSUE[1]
+    if body.size <= 0.01 * values.size or _between(values) > BETWEEN * body.size:
+        return False
+    return TISSUE[0] <= find_commonest(body) <= TISSUE[1]
 
 
 def find_commonest(values: NDArray[np.float32]) -> float:

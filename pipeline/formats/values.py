@@ -17,6 +17,7 @@ from pipeline.formats.histogram import (
     AIR,
     ENOUGH,
     FILL,
+    count_shifted,
     find_commonest,
     find_edge,
     find_fill,
@@ -121,9 +122,15 @@ def interpret_volume(volume: Volume, modality: str = "", ct_values: CtValues = "
         volume.window,
         not volume.calibrated,
     )
+    voxels = meaning.apply(volume.voxels)
+    if meaning.unit == "hu" and ct_values == "auto" and (shifted := count_shifted(voxels)):
+        raise UnknownValues(
+            f"{volume.source}: {shifted} of {voxels.shape[2]} slices are Hounsfield units plus 1024 and the others are not; expected one"
+            " scale (RescaleIntercept), so export the series anew"
+        )
     return replace(
         volume,
-        voxels=meaning.apply(volume.voxels),
+        voxels=voxels,
         unit=meaning.unit,
         modality=meaning.modality or volume.modality,
         warnings=[*volume.warnings, *([meaning.note] if meaning.note else [])],
@@ -185,7 +192,7 @@ def _ct(
             notes = [_describe_offset(offset)] if offset else []
             notes += _describe_cut(values - offset)
             fill = find_edge(plane)
-            if fill is None or not -900 < fill - offset < 500:
+            if fill is None or fill - offset <= -900:
                 return Meaning("hu", offset, note="; ".join(notes))
             notes.append(f"the background of {fill - offset:g} HU was taken for air")
             return Meaning("hu", offset, fill=fill, background=AIR, outside=True, note="; ".join(notes))
@@ -260,7 +267,11 @@ def _is_windowed(values: NDArray[np.float32]) -> bool:
 def _is_full_scale(values: NDArray[np.float32]) -> bool:
     """Whether numbers reach white, that of a number of bits, or one where many end, and have greys below it."""
     high = float(values.max())
-    return not is_flat(values) and (any(0.9 * scale <= high <= scale for scale in SCALES[1:]) or bool((values == high).mean() > 0.005))
+    return (
+        high <= SCALES[-1]
+        and not is_flat(values)
+        and (any(0.9 * scale <= high <= scale for scale in SCALES[1:]) or bool((values == high).mean() > 0.005))
+    )
 
 
 def _without_fill(parts: list[NDArray[np.float32]], picture: bool) -> list[NDArray[np.float32]]:

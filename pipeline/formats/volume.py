@@ -188,9 +188,14 @@ def check_shape(path: Path, shape: tuple[int, ...], limits: Limits) -> None:
 
 
 def as_values(numbers: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], Unit]:
-    """Numbers of a file as float32, and what they are: bytes are grey in 0..1, others "raw". Raises as `without_gaps`."""
+    """Numbers of a file as float32, and what they are: bytes are grey in 0..1, others "raw". Raises as `without_gaps`.
+
+    Nothing is measured as more than half of what 32 bits hold: there -1000 was stored without its sign.
+    """
     if numbers.dtype == np.uint8:
         return np.asarray(numbers / np.float32(255), np.float32), "grey"
+    if numbers.dtype.kind == "u" and numbers.itemsize > 2:
+        numbers = numbers.astype(np.uint32).view(np.int32) if numbers.max(initial=0) < 2**32 else numbers.astype(np.int64)
     return without_gaps(numbers.astype(np.float32), path), "raw"
 
 

@@ -37,6 +37,8 @@ def test_monochrome1_turns_grey_values_and_leaves_hounsfield_units(tmp_path: Pat
     inverse = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11}
     np.testing.assert_array_equal(only(write(tmp_path / "mr.dcm", stored, Modality="MR", **inverse)).pixels, [[4095, 3995, 0]])
     np.testing.assert_array_equal(only(write(tmp_path / "ct.dcm", stored, **inverse)).pixels, [[-1024, -924, 3071]])
+    window = {"RescaleIntercept": 0, "RescaleType": "US", "WindowCenter": 2048, "WindowWidth": 4096}  # tags that change nothing
+    assert only(write(tmp_path / "window.dcm", stored, **inverse, **window)).pixels.tolist()[0][::2] == [1, 0]
 
 
 def test_ct_without_hounsfield_units_is_grey_in_its_window(tmp_path: Path) -> None:

@@ -176,6 +176,36 @@ def test_one_negative_number_everywhere_is_no_head(number: float, tmp_path: Path
         read(volume(tmp_path / "a.nii", np.full_like(CT, number), np.float32))
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1024, 3071), (-1000, 2000), (-1000, 400)])
+def test_a_range_that_was_brought_to_minus_1_to_1_is_no_thousandth_of_hounsfield_units(low: float, high: float, tmp_path: Path) -> None:
+    """As networks are fed: air lies near -1 in each of them, and brain not near 0, where bone of 1000 HU may lie."""
+    with pytest.raises(UnknownValues):
+        read(volume(tmp_path / "a.nii", (CT.clip(low, min(high, 1000)) - low) / (high - low) * 2 - 1, np.float32))
+
+
+def test_a_sign_that_was_lost_in_32_bits_comes_back(tmp_path: Path) -> None:
+    """Where it cannot come back, since the numbers went through float32, they are no white of a picture."""
+    values, _ = read(volume(tmp_path / "a.nii", CT.astype(np.int32).view(np.uint32), np.uint32))
+    np.testing.assert_array_equal(values, CT)
+    with pytest.raises(UnknownValues):
+        read(volume(tmp_path / "b.nii", CT.astype(np.int32).view(np.uint32), np.float32))
+
+
+def test_a_bright_circle_around_the_scan_is_no_bone(tmp_path: Path) -> None:
+    row, column = np.ogrid[-64:64, -64:64]
+    circle = row**2 + column**2 > 60**2
+    values, said = read(volume(tmp_path / "a.nii", np.where(circle, 3071, CT), np.int16))
+    np.testing.assert_array_equal(values, np.where(circle, -1000, CT))
+    assert said == ["the background of 3071 HU was taken for air"]
+
+
+def test_slices_whose_header_forgot_the_offset_are_not_mixed_with_others(tmp_path: Path) -> None:
+    for k, intercept in enumerate([-1024, 0, -1024]):
+        write(tmp_path / "series" / f"{k}.dcm", (CT[k] + 1024).astype(np.uint16), 5.0 * k, RescaleIntercept=intercept)
+    with pytest.raises(UnknownValues, match="1 of 3 slices are Hounsfield units plus 1024 and the others are not"):
+        read(tmp_path / "series")
+
+
 def test_tags_that_make_air_of_a_head_are_not_believed(tmp_path: Path) -> None:
     with pytest.raises(UnknownValues, match="values from -9"):
         read(write(tmp_path / "a.dcm", CT[1].astype(np.int16), RescaleIntercept=-8192, RescaleSlope=1))
