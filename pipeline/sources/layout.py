@@ -15,13 +15,13 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline import folders
 from pipeline.errors import UserError
 from pipeline.sources import patients
-from pipeline.sources.patients import Place
+from pipeline.sources.places import Place, is_own
 
 KAGGLE_FOLDERS = {"traina": ("ct", "train"), "trainb": ("mr", "train"), "testa": ("ct", "test"), "testb": ("mr", "test")}
 MODALITY_WORDS = {"ct": "ct", "mr": "mr", "mri": "mr"}
@@ -64,7 +64,7 @@ def find(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosi
             f" found {_glance(root)}"
         )
     shared = len(os.path.commonprefix([above for _, _, _, above, _ in found]))  # noqa: RUF071  # of tuples: so many folders tell nothing
-    if all(above and patients.is_own(below) for _, _, _, above, below in found):  # of one patient alone, whose folder is the name
+    if all(above and is_own(below) for _, _, _, above, below in found):  # of one patient alone, whose folder is the name
         shared = min(shared, *(len(above) - 1 for _, _, _, above, _ in found))
     names = _Names()
     places = []
@@ -73,8 +73,7 @@ def find(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosi
         target = names.free(rename(PurePosixPath(*head, *above[shared:], *below)), file)
         contrast = _contrast(below[-1]) if modality == "mr" else ""
         places.append(Place(file, modality, above[shared:], below, target, contrast=contrast))
-    names_of_patients, sentence = patients.tell(places, pattern)
-    places = [replace(place, patient=patient) for place, patient in zip(places, names_of_patients, strict=True)]
+    places, sentence = patients.tell(places, pattern)
     sorted_in = {place.source for place in places}
     left = [file for file in files if file not in sorted_in and _may_be_image(file.name) and not _is_mask(file.name)]
     return Layout(places, "; ".join([sentence, *_describe_left(len(left), len(lost))]))

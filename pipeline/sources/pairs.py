@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from pipeline.domain import CONTRASTS, MODALITIES
 from pipeline.errors import UserError
 from pipeline.formats.table import image_of
+from pipeline.sources.file_names import own_name
 from pipeline.sources.layout import Layout, read_lines, walk
-from pipeline.sources.patients import Place, is_own
+from pipeline.sources.places import Place, is_own
 
 COLUMNS = ("ct", "mr", "contrast", "group", "place")
 NAME = "pairs.csv"
@@ -94,7 +95,7 @@ def _parse(
 def _of_patients(layout: Layout) -> list[Pair]:
     """One CT and one MR volume of each patient who has one CT volume: the first of T1, T2, ... where there are several MR volumes.
 
-    Files called just ct and mr come before others that lie beside them (`ct_def.mha`, say).
+    Files called just ct and mr come before others that lie beside them (`ct_def.mha`, say). Names that only begin alike make no pair.
     """
     patients: dict[str, dict[str, list[Place]]] = defaultdict(lambda: {modality: [] for modality in MODALITIES})
     for place in layout.places:
@@ -104,8 +105,9 @@ def _of_patients(layout: Layout) -> list[Pair]:
     pairs = []
     for patient, sides in sorted(patients.items()):
         cts = [place for place in sides["ct"] if is_own(place.below)] or sides["ct"]
-        if len(cts) == 1 and sides["mr"]:
-            mr = min(sides["mr"], key=lambda place: (not is_own(place.below), order.index(place.contrast), place.target))
+        mrs = [mr for mr in sides["mr"] if not (mr.begins or cts[0].begins) or own_name(mr) == own_name(cts[0]) != ""] if cts else []
+        if len(cts) == 1 and mrs:
+            mr = min(mrs, key=lambda place: (not is_own(place.below), order.index(place.contrast), place.target))
             ct = cts[0].target.as_posix()
             pairs.append({"ct": ct, "mr": mr.target.as_posix(), "contrast": mr.contrast, "group": patient, "place": "any"})
     return pairs

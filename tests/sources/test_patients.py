@@ -68,6 +68,14 @@ LAYOUTS = {
     "examinations with ct and mr": ["Anna{n}/8{n}01/ct.nii.gz", "Anna{n}/8{n}02/ct.nii.gz", "Anna{n}/8{n}01/mr.nii.gz"],
     "written differently": ["ct/Patient 0{n}/1.png", "mr/patient_{n}/1.png", "mr/PATIENT_{n}/2.png"],
     "accents stored differently": ["ct/Ren\u00e9{n}/1.png", "mr/Rene\u0301{n}/1.png", "mr/REN\u00c9 {n}/2.png"],
+    "patient and slice by number": ["ct/00{n}_05.png", "ct/00{n}_06.png", "mr/00{n}_05.png", "mr/00{n}_06.png"],
+    "slices of SynthRAD": ["ct/1BA00{n}_12.png", "ct/1BA00{n}_13.png", "mr/1BA00{n}_12.png"],
+    "patient within names": ["ct/slice005_subject{n}.png", "ct/slice006_subject{n}.png", "mr/MR-subject{n}-005.png"],
+    "channels of nnU-Net": ["ct/imagesTr/HD_{n}_0000.nii.gz", "mr/imagesTr/HD_{n}_0000.nii.gz", "mr/imagesTr/HD_{n}_0001.nii.gz"],
+    "visits in names": ["ct/Kim{n}_v1.nii.gz", "ct/Kim{n}_v2.nii.gz", "mr/Kim{n}_v1.nii.gz", "mr/Kim{n}_2019-05-06.nii.gz"],
+    "ADNI": ["ct/ADNI_002_S_000{n}_CT_20060302_I1.nii", "mr/ADNI_002_S_000{n}_MR_20060302_I1.nii", "mr/002_S_000{n}_20080302_I2.nii"],
+    "FreeSurfer": ["subjects/fs{n}/ct/ct.nii.gz", "subjects/fs{n}/mri/T1.mgz", "subjects/fs{n}/mri/orig.mgz"],
+    "a collection around": ["ct/UP/UP-0{n}/01-01/a.nii.gz", "mr/UP/UP-0{n}/01-01/a.nii.gz", "mr/UP/UP-0{n}/02-01/a.nii.gz"],
     "dicom": ["P{n}/ct/series1/IM1", "P{n}/ct/series1/IM2", "P{n}/mr/series9/IM1"],
 }  # fmt: skip
 
@@ -97,11 +105,31 @@ def test_all_files_of_a_patient_are_one_patient(name: str, tmp_path: Path) -> No
         ["ct/batch1/1.png", "ct/batch2/1.png", "ct/batch3/1.png", "mr/batch1/1.png", "mr/batch2/1.png", "mr/batch3/1.png"],
         ["siteA/ct/1.png", "siteA/mr/1.png", "siteB/ct/1.png", "siteB/mr/1.png"],
         ["ct/old/1.png", "ct/new/1.png", "mr/old/1.png", "mr/new/1.png"],
+        [f"{modality}/Tr-{kind}_{n:04d}.png" for modality in ("ct", "mr") for kind in ("gl", "me", "pi", "no") for n in range(3)],
+        [f"{modality}/slice_{n}.png" for modality in ("ct", "mr") for n in range(9)],
     ],
 )
 def test_folders_that_say_nothing_of_patients(names: list[str], tmp_path: Path) -> None:
     assert patients(make(tmp_path / "mine", *names)) == {}
     assert "paths do not tell them" in json.loads((tmp_path / "raw/source.json").read_text())["layout"]
+
+
+def test_each_modality_may_tell_its_patients_in_its_own_way(tmp_path: Path) -> None:
+    """CQ500 has a folder per patient, IXI names of files."""
+    ct = [f"ct/CQ500CT{n}/{kind}.nii.gz" for n in N for kind in ("plain", "thin")]
+    mr = [f"mr/IXI-{kind}/IXI01{n}-Guys-0828-{kind}.nii.gz" for n in N for kind in ("T1", "T2")]
+    told = patients(make(tmp_path / "mine", *ct, *mr))
+    assert {path.split("/")[1]: patient for path, patient in told.items() if path.startswith("ct/")} == {
+        f"CQ500CT{n}": f"CQ500CT{n}" for n in N
+    }
+    assert {patient for path, patient in told.items() if path.startswith("mr/")} == {f"IXI01{n}" for n in N}
+
+
+def test_names_that_only_begin_alike_make_no_pair(tmp_path: Path) -> None:
+    """Number 1 of the CT may be another head than number 1 of the MR; they stay in one split all the same."""
+    mine = make(tmp_path / "mine", *(f"{kind}/{n}_{name}.nii.gz" for n in N for kind, name in (("ct", "a"), ("mr", "x"), ("mr", "y"))))
+    assert len(set(patients(mine).values())) == len(N)
+    assert pairs.read(tmp_path / "raw") == []
 
 
 def test_a_centre_with_many_patients_is_none_of_them(tmp_path: Path) -> None:
