@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -55,6 +56,14 @@ def begin_service() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(700, 10, 10)
+
+
+def raise_file_limit(most: int = 2**16) -> None:
+    """Let this process, and those it starts, open as many files as the system allows it: shells set a lower limit, often 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -15,6 +15,9 @@ from pipeline.formats.slices import Truncated, Unreadable, check_unpacked
 MAGIC = b"\x1f\x8b"
 REST = 2**22  # bytes that may follow the voxels
 _CHUNK = 2**20
+_ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf\x27\x1c": "7-Zip", b"Rar!\x1a\x07": "RAR", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz",
+             b"\x28\xb5\x2f\xfd": "Zstandard", MAGIC: "gzip, twice"}  # fmt: skip
+_TAR, _TAR_AT = b"ustar", 257
 
 
 def read_start(path: Path, length: int) -> bytes:
@@ -27,6 +30,13 @@ def is_packed(path: Path) -> bool:
     """Whether the bytes are those of a gzip file."""
     with path.open("rb") as file:
         return file.read(2) == MAGIC
+
+
+def name_archive(start: bytes) -> str:
+    """What made the archive that starts with these bytes (unpacked where gzip packed them); "" where they are those of none."""
+    if start[_TAR_AT:].startswith(_TAR):
+        return "tar"
+    return next((name for mark, name in _ARCHIVES.items() if start.startswith(mark)), "")
 
 
 @contextmanager

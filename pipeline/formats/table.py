@@ -70,6 +70,8 @@ def recognise(path: Path) -> Format:
             if format_ not in PACKED and packed.is_packed(path):
                 raise Unreadable(f"{path}: a {format_.NAME} file packed by gzip; unpack it")
             return format_
+    if archive := packed.name_archive(start):
+        raise Unreadable(f"{path}: packed by {archive}; unpack it, and give what is in it")
     if not any(start):
         raise Unreadable(f"{path}: starts with zeros only, as a file whose copying was cut off; copy it again")
     raise Unreadable(f"{path}: no {KNOWN} file, by its first bytes")

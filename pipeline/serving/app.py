@@ -8,9 +8,11 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import psutil
@@ -18,21 +20,22 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
-from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from pipeline.domain import Direction
 from pipeline.errors import UserError, describe_os_error, say
-from pipeline.processes import begin_service
+from pipeline.processes import begin_service, raise_file_limit
 from pipeline.serving.guard import Access, BrokenLimit, Guard, TimedProtocol
 from pipeline.serving.jobs import Busy, Job, Jobs, Limits, models_to_serve, working_folder
+from pipeline.serving.upload import take_upload
 from pipeline.serving.worker import Worker
 
 PAGE = Path(__file__).with_name("page.html")
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 TOKEN = "CTMR_SERVE_TOKEN"  # environment variable
 STOP_SECONDS = 5  # that open requests get to end
+ASK_SECONDS = 1  # between two looks whether the client of a waiting translation is still there
 
 router = APIRouter()
 
@@ -55,7 +58,7 @@ async def begin(request: Request) -> dict[str, str]:
 
     Uncertainty takes eight times as long.
     """
-    job = await _take_upload(request)
+    job = await take_upload(request)
     request.app.state.jobs.start(job)
     return {"id": job.id}
 
@@ -66,15 +69,15 @@ async def report_progress(request: Request, number: str) -> dict[str, Any]:
     return {"state": job.state, "done": job.done, "slices": job.slices, "error": job.error, "facts": job.facts}
 
 
-@router.get("/api/translations/{number}/slices/{which:int}")
-async def send_pixels(request: Request, number: str, which: int) -> Response:
+@router.get("/api/translations/{number}/slices/{which}")
+async def send_pixels(request: Request, number: str, which: str) -> Response:
     """Source, translation and, where asked for, uncertainty of one slice, little-endian int16 after each other: Hounsfield units, or
     thousandths of grey."""
     job = _finished_job(request, number)
     names = ("before", "after", "uncertainty") if job.task.with_uncertainty else ("before", "after")
-    if not 0 <= which < job.facts["slices"]:
-        raise HTTPException(404, f"no slice {which}")
-    pixels = [np.load(job.task.folder / f"{name}.npy", mmap_mode="r")[which].tobytes() for name in names]
+    if which not in map(str, range(job.facts["slices"])):
+        raise HTTPException(404, f"no such slice; there are {job.facts['slices']}, counted from 0")
+    pixels = [np.load(job.task.folder / f"{name}.npy", mmap_mode="r")[int(which)].tobytes() for name in names]
     return Response(b"".join(pixels), media_type="application/octet-stream")
 
 
@@ -89,9 +92,9 @@ async def download(request: Request, number: str) -> FileResponse:
 async def translate_at_once(request: Request) -> FileResponse:
     """For scripts: the files in, the translated file out, in one request. Nothing of it is kept."""
     jobs: Jobs = request.app.state.jobs
-    job = await _take_upload(request)
+    job = await take_upload(request)
     try:
-        await asyncio.wrap_future(jobs.start(job))
+        await _wait(request, job, jobs.start(job))
         if job.state == "failed":
             raise UserError(job.error)
         assert job.output is not None
@@ -100,6 +103,16 @@ async def translate_at_once(request: Request) -> FileResponse:
         raise
     model = jobs.models[job.task.to]["label"]
     return FileResponse(job.output, filename=job.output.name, headers={"X-Model": model}, background=BackgroundTask(jobs.drop, job))
+
+
+async def _wait(request: Request, job: Job, translation: "Future[None]") -> None:
+    """Wait for the end of the job. Raises ClientDisconnect when its client goes away while others are translated; then it is not begun."""
+    ended = asyncio.wrap_future(translation)
+    while not ended.done():
+        await asyncio.wait([ended], timeout=ASK_SECONDS)
+        if job.state == "waiting" and await request.is_disconnected() and translation.cancel():
+            raise ClientDisconnect
+    await ended
 
 
 async def refuse(_: Request, error: UserError) -> JSONResponse:
@@ -160,7 +173,7 @@ def create_app(models: Mapping[str, str | None], limits: Limits | None = None, a
                 sweeping.cancel()
                 app.state.jobs.close()
 
-    app = FastAPI(lifespan=lifespan, exception_handlers=ANSWERS, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(lifespan=lifespan, exception_handlers=ANSWERS, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.described, app.state.page = described, page
     app.add_middleware(Guard, access=access or Access(), limits=limits, page=page)
     app.include_router(router)
@@ -175,17 +188,17 @@ def serve_page(host: str, port: int, models: list[str], allow_hosts: list[str], 
     Raises UserError when there is no model to serve or the port is taken.
     """
     _check_port(host, port)
+    raise_file_limit()
     access = choose_access(host, allow_hosts, user_header, os.environ.get(TOKEN))
     names = models_to_serve(models)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     logging.getLogger("ctmr").addHandler(handler)
     logging.getLogger("ctmr").setLevel(logging.INFO)
-    key = f"/?token={access.token}" if access.token else ""
     app = create_app(names, access=access)
     begin_service()
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # a closed terminal stops it in order, too
-    say(f"open http://{_in_address(host)}:{port}{key} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)")
+    say(f"open {address(host, port, access.token)} to translate to {' or '.join(to.upper() for to in names)} (Ctrl-C stops)")
     if _in_address(host) not in LOCAL:
         say("warning: other machines can reach this; uploads travel unencrypted unless a reverse proxy adds TLS")
     for to, model in app.state.described.items():
@@ -212,6 +225,11 @@ def choose_access(host: str, allow_hosts: list[str], user_header: str | None, to
     return Access(tuple(hosts), None if user_header else token or secrets.token_urlsafe(16), user_header, log_requests=True)
 
 
+def address(host: str, port: int, token: str | None) -> str:
+    """The address to open: with the token, in which no character may be taken for another."""
+    return f"http://{_in_address(host)}:{port}" + (f"/?token={quote(token, safe='')}" if token else "")
+
+
 def _in_address(host: str) -> str:
     """`host` as addresses and requests name it: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
@@ -224,35 +242,6 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
-
-
-async def _take_upload(request: Request) -> Job:
-    """A job with the files of the request's form. Raises UserError, BrokenLimit or OSError; then nothing of it is left."""
-    jobs: Jobs = request.app.state.jobs
-    limits = jobs.limits
-    async with request.form(max_files=limits.files + 1, max_fields=20) as form:
-        files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
-        if not files:
-            raise UserError("no file in the upload; expected the field files")
-        if len(files) > limits.files:
-            raise UserError(f"{len(files)} files; at most {limits.files} are taken at once")
-        name = Path(files[0].filename or "upload").name.replace("\0", "").lstrip(".") or "upload"
-        with_uncertainty, ct_values = _field(form, "uncertainty") == "true", _field(form, "ct_values") or "auto"
-        job = jobs.new(name, _field(form, "to"), _field(form, "contrast") or None, with_uncertainty, ct_values)
-        try:
-            for number, file in enumerate(files):
-                with jobs.place(job, number, file.filename or "").open("wb") as copy:
-                    while chunk := await file.read(2**20):
-                        copy.write(chunk)
-        except BaseException:
-            jobs.drop(job)
-            raise
-        return job
-
-
-def _field(form: FormData, name: str) -> str:
-    value = form.get(name, "")
-    return value if isinstance(value, str) else ""
 
 
 async def _sweep(jobs: Jobs) -> None:

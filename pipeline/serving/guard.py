@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 import re
+import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.requests import cookie_parser
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pipeline.errors import as_one_line
 from pipeline.serving.jobs import Limits
+from pipeline.serving.worker import describe_defect
 
 COOKIE = "ctmr_token"
 MARK = 100  # bytes that hold the end of a form: its boundary, with -- before and after
 HEADER_SECONDS = 20  # from the first byte of a connection to the end of a request's headers
+CONNECTIONS = 1000  # open at once, and at most half of the files that the process may have open
 
 audit = logging.getLogger("ctmr.audit")
 
@@ -49,6 +53,7 @@ class Guard:
     def __init__(self, app: Callable[..., Awaitable[None]], access: Access, limits: Limits, page: str) -> None:
         self.app, self.access, self.limits = app, access, limits
         self.headers = security_headers(page)
+        self.key = access.token and hashlib.sha256(access.token.encode()).hexdigest()  # in the cookie, which cannot hold every character
         self.uploads: set[object] = set()  # bodies that are on their way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,19 +70,29 @@ class Guard:
             await send(message)
 
         try:
-            answer = self.refuse(scope, headers)
-            if answer is not None:
-                await answer(scope, receive, send_with_headers)
-            elif scope["method"] == "POST":
-                await self._pass_upload(scope, receive, send_with_headers)
-            else:  # the answer to HEAD is that to GET, of which the protocol sends no body
-                await self.app({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, send_with_headers)
+            await self._answer(scope, headers, receive, send_with_headers)
+        except Exception as error:
+            logging.getLogger("ctmr.serve").error("%s", describe_defect(error))
+            if not status:  # else part of an answer is on its way, and the server breaks the connection
+                await _error(500, "a defect of this program; its log says where")(scope, receive, send_with_headers)
         finally:
             if self.access.log_requests:
-                user = headers.get((self.access.user_header or "").lower(), "-")
-                client = (scope.get("client") or ("-",))[0]
-                seconds = time.monotonic() - began
-                audit.info("%s %s %s %s %s %.1f s", client, user, scope["method"], _path_without_id(scope["path"]), status or "-", seconds)
+                self._log(scope, headers, status, time.monotonic() - began)
+
+    async def _answer(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        answer = self.refuse(scope, headers)
+        if answer is not None:
+            await answer(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._pass_upload(scope, receive, send)
+        else:  # the answer to HEAD is that to GET, of which the protocol sends no body
+            await self.app({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, send)
+
+    def _log(self, scope: Scope, headers: dict[str, str], status: int, seconds: float) -> None:
+        """One line. Nothing that a client writes can begin another, and of addresses only those there are stand in it."""
+        user = as_one_line(_as_text(headers.get((self.access.user_header or "").lower(), ""))) or "-"
+        client = (scope.get("client") or ("-",))[0]
+        audit.info("%s %s %s %s %s %.1f s", client, user, scope["method"], _known_path(scope["path"]), status or "-", seconds)
 
     def refuse(self, scope: Scope, headers: dict[str, str]) -> Response | None:
         """The answer to a request that may not pass; None for one that may."""
@@ -92,8 +107,9 @@ class Guard:
             query = parse_qs(scope["query_string"].decode("latin-1"))
             if scope["method"] == "GET" and _same(query.pop("token", [""])[0], access.token):
                 return self._sign_in(scope, query)
-            given = cookie_parser(headers.get("cookie", "")).get(COOKIE) or headers.get("authorization", "").removeprefix("Bearer ")
-            if not _same(given, access.token):
+            cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+            scheme, _, bearer = headers.get("authorization", "").partition(" ")
+            if not _same(cookie, str(self.key)) and not (scheme.lower() == "bearer" and _same(_as_text(bearer.strip()), access.token)):
                 return _error(401, "a token is needed: open the address that ctmr serve printed, or send Authorization: Bearer TOKEN")
         if scope["method"] not in ("GET", "HEAD") and _is_cross_site(headers):
             return _error(403, "this request comes from another site's page; use the page of this server")
@@ -103,7 +119,7 @@ class Guard:
         """Move the token from the address into a cookie, so that it stays out of bookmarks and logs."""
         rest = urlencode(query, doseq=True)
         answer = RedirectResponse("./" + (f"?{rest}" if rest else ""), status_code=303)
-        answer.set_cookie(COOKIE, str(self.access.token), httponly=True, samesite="strict", path=scope.get("root_path") or "/")
+        answer.set_cookie(COOKIE, str(self.key), httponly=True, samesite="strict", path=scope.get("root_path") or "/")
         return answer
 
     async def _pass_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,10 +168,13 @@ class BrokenLimit(Exception):
 
 
 class TimedProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, but a connection whose request headers do not end within HEADER_SECONDS is closed."""
+    """HTTP/1.1 as uvicorn speaks it, but a connection whose request headers do not end within HEADER_SECONDS is closed, and so is one too
+    many."""
 
     def connection_made(self, transport: Any) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2):
+            transport.abort()
         self._timer = self.loop.call_later(HEADER_SECONDS, self._close_if_no_request)
 
     def data_received(self, data: bytes) -> None:
@@ -208,9 +227,20 @@ def _is_cross_site(headers: dict[str, str]) -> bool:
     return origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
 
 
-def _path_without_id(path: str) -> str:
-    """The path for the log; of a result's id, which lets anybody fetch it, only the beginning."""
-    return re.sub(r"(/api/translations/[^/]{4})[^/]*", r"\1…", path)
+def _known_path(path: str) -> str:
+    """The path for the log. Of a result's id, which lets anybody fetch it, only the beginning; of an address there is not, nothing."""
+    found = re.fullmatch(r"/|/translate|/api/(?:models|translations(?:/([\w-]+)(?:/download|/slices/\d{1,9})?)?)", path, re.ASCII)
+    if not found:
+        return "(unknown)"
+    return path.replace(found[1], found[1][:4] + "…") if found[1] else path
+
+
+def _as_text(value: str) -> str:
+    """A header's value, which came as bytes of Latin-1, as the UTF-8 that most clients write."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _same(given: str, wanted: str) -> bool:

@@ -67,8 +67,9 @@ class Job:
 class Jobs:
     """Runs translations one after the other (each uses all cores) in the worker's process, and keeps their results for a while."""
 
-    def __init__(self, worker: Worker, models: dict[str, dict[str, Any]], folder: Path, limits: Limits) -> None:
-        self.worker, self.models, self.folder, self.limits = worker, models, folder, limits
+    def __init__(self, worker: Worker, models: dict[str, dict[str, Any]], folder: "WorkingFolder", limits: Limits) -> None:
+        self.worker, self.models, self.limits = worker, models, limits
+        self.working_folder, self.folder = folder, folder.path
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="translate")
@@ -82,6 +83,7 @@ class Jobs:
             raise UserError(f"to {to or 'nothing'}: this server translates to {' and '.join(self.models)}")
         values = parse_ct_values(ct_values, "ct_values")
         self.forget_old()
+        self.working_folder.restore()
         with self._lock:
             if sum(job.state in ("waiting", "running") for job in self._jobs.values()) >= self.limits.waiting:
                 raise Busy("too many translations are waiting; try again in a minute")
@@ -155,13 +157,36 @@ class Jobs:
             job.ended = time.monotonic()
 
 
+class WorkingFolder:
+    """A folder for uploads and results, which only this user may look into, and the lock that says whose it is."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=paths.SERVING))
+        self.lock = FileLock(self.path / "lock")
+        self.lock.acquire()
+
+    def restore(self) -> None:
+        """Make it and its lock anew where a cleaner of old temporary files removed them. Raises OSError where that cannot be."""
+        if not (self.path / "lock").exists():
+            self.lock.release(force=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            self.lock.acquire()
+
+    def remove(self) -> None:
+        self.lock.release(force=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def working_folder() -> Iterator[Path]:
-    """A folder for uploads and results, removed at the end. What a server that was killed left behind is removed first."""
+def working_folder() -> Iterator[WorkingFolder]:
+    """A folder that is removed at the end. What a server that was killed left behind is removed first."""
     for left in abandoned_folders(paths.SERVING):
         shutil.rmtree(left, ignore_errors=True)  # another server may be as fast
-    with tempfile.TemporaryDirectory(prefix=paths.SERVING, ignore_cleanup_errors=True) as name, FileLock(Path(name) / "lock"):
-        yield Path(name)
+    folder = WorkingFolder()
+    try:
+        yield folder
+    finally:
+        folder.remove()
 
 
 def models_to_serve(models: list[str]) -> Mapping[str, str | None]:

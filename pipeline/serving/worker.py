@@ -211,11 +211,15 @@ def _answer(
 
 
 def _report_defect(error: Exception) -> Refused:
-    """Log where a defect is, without its message, which may quote a header."""
+    logging.getLogger("ctmr.serve").error("%s", describe_defect(error))
+    return Refused("the translation failed by a defect of this program; its log says where")
+
+
+def describe_defect(error: Exception) -> str:
+    """Where a defect is, without its message, which may quote a header."""
     frames = traceback.extract_tb(error.__traceback__)
     places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames[-6:]))
-    logging.getLogger("ctmr.serve").error("defect: %s in %s", type(error).__name__, places)
-    return Refused("the translation failed by a defect of this program; its log says where")
+    return f"defect: {type(error).__name__} in {places}"
 
 
 def _translate(task: Task, translator: Translator, notes: list[str], bounds: Bounds, report: Callable[[int, int], None]) -> Finished:

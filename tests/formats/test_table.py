@@ -296,3 +296,12 @@ def test_libraries_come_with_the_first_file_that_needs_them() -> None:
     libraries = ("pydicom", "nibabel", "SimpleITK", "scipy", "tifffile")
     code = f"import sys, pipeline.formats.table; print([name for name in {libraries} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("archive", ["zip", "tar", "gztar", "bztar", "xztar"])
+def test_an_archive_is_called_one(archive: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.txt").write_text("x")
+    made = Path(shutil.make_archive(str(tmp_path / "scan"), archive, tmp_path / "in"))
+    with pytest.raises(Unreadable, match=r"packed by (zip|tar|bzip2|xz); unpack it"):
+        table.recognise(made.rename(tmp_path / "scan.nii.gz"))

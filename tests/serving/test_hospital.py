@@ -186,7 +186,7 @@ def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkey
     script = (
         "import sys, time; from pipeline.serving.jobs import working_folder\n"
         "with working_folder() as folder:\n"
-        "    (folder / 'upload').write_text('x'); print(folder, flush=True); time.sleep(600)"
+        "    (folder.path / 'upload').write_text('x'); print(folder.path, flush=True); time.sleep(600)"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment) as server:
