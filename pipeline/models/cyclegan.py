@@ -121,14 +121,16 @@ class CycleGAN(nn.Module):
         fake_mr, same_mr = self.translate_and_keep(self.to_mr, batch.ct, batch.mr, contrast)
         fake_ct, same_ct = self.translate_and_keep(self.to_ct, batch.mr, batch.ct, contrast)
         self.discriminators.requires_grad_(False)  # they are judges here, and learn in their own loss
-        displayed_fake_ct = show_through_window(fake_ct, window)
+        # The judges' gradient has either sign everywhere; were it to draw air and bone into the window alone, they would end there.
+        draw_in = not self.train_params.teacher.images
+        displayed_fake_ct = show_through_window(fake_ct, window, draw_in)
         adversarial = fooling_loss(kind, self.discriminators["mr"](fake_mr, contrast)) + fooling_loss(
             kind, self.discriminators["ct"](displayed_fake_ct, contrast)
         )
         self.discriminators.requires_grad_(True)
         cycle_ct = show_through_window(self.to_ct(fake_mr), window)
         # As a picture would hold it; outside the head, where MR is cleared to -1, pictures are air whatever their window.
-        cycle_mr = self.to_mr(torch.where(batch.mr > -1, limit_to_window(fake_ct, window), fake_ct), contrast)
+        cycle_mr = self.to_mr(torch.where(batch.mr > -1, limit_to_window(fake_ct, window, draw_in), fake_ct), contrast)
         cycle = l1_loss(cycle_ct, displayed_ct) + l1_loss(cycle_mr, batch.mr)
         identity = torch.zeros_like(cycle)
         if same_mr is not None and same_ct is not None:

@@ -35,16 +35,22 @@ class _Clip(torch.autograd.Function):
         return gradient.masked_fill(outward, 0), None, None
 
 
-def limit_to_window(ct: Tensor, window: Tensor | Ends) -> Tensor:
-    """`ct` as a picture knows it that was stored through `window`: on the same scale, clipped to the window's ends."""
-    result: Tensor = _Clip.apply(ct, *_ends(window, ct))  # type: ignore[no-untyped-call]
+def limit_to_window(ct: Tensor, window: Tensor | Ends, draw_in: bool = True) -> Tensor:
+    """`ct` as a picture knows it that was stored through `window`: on the same scale, clipped to the window's ends.
+
+    `draw_in`: whether what lies beyond them has a gradient that leads back inside, else it has none.
+    """
+    low, high = _ends(window, ct)
+    if not draw_in:
+        return torch.minimum(torch.maximum(ct.float(), low), high)
+    result: Tensor = _Clip.apply(ct, low, high)  # type: ignore[no-untyped-call]
     return result
 
 
-def show_through_window(ct: Tensor, window: Tensor | Ends) -> Tensor:
-    """`ct` as it is displayed in `window`: -1 where it is black, 1 where it is white."""
+def show_through_window(ct: Tensor, window: Tensor | Ends, draw_in: bool = True) -> Tensor:
+    """`ct` as it is displayed in `window`: -1 where it is black, 1 where it is white. `draw_in` as above."""
     low, high = _ends(window, ct)
-    return (limit_to_window(ct, window) - low) * (2 / (high - low)) - 1
+    return (limit_to_window(ct, window, draw_in) - low) * (2 / (high - low)) - 1
 
 
 def window_of_hu(low: float, high: float) -> Ends:

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pipeline.models.generator import build_generator
 from pipeline.models.inference import translate
 from pipeline.models.learner import Learner
 from pipeline.models.losses import adversarial_loss, discriminator_loss, l1_loss, tolerant_l1_loss
-from pipeline.models.window import WHOLE
+from pipeline.models.window import WHOLE, window_of_hu
 from pipeline.params import Section
 from pipeline.training.schedule import linear_rate
 from tests.training.jobs import PARAMS
@@ -91,6 +92,27 @@ def test_teaching_brings_the_known_truth_nearer(pairs: Pairs) -> None:
     learner = fresh()
     losses = [float(learner.teach(pairs)["teacher"]) for _ in range(12)]
     assert losses[-1] < losses[0]
+
+
+class _Fixed(nn.Module):
+    """Makes the same CT of every MR."""
+
+    def __init__(self, ct: torch.Tensor) -> None:
+        super().__init__()
+        self.ct = nn.Parameter(ct)
+
+    def forward(self, mr: torch.Tensor, contrast: torch.Tensor | None = None) -> torch.Tensor:
+        return self.ct.expand(len(mr), -1, -1, -1)
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_judges_of_pictures_draw_taught_air_nowhere(taught: bool, batch: Batch) -> None:
+    """They see black where air is. A gradient of theirs that leads into the window alone would end in brain, step by step."""
+    learner = Learner(PARAMS.model, changed(PARAMS.train, teacher=changed(PARAMS.train.teacher, images=int(taught))), torch.device("cpu"))
+    air = learner.generators["mr_to_ct"] = _Fixed(torch.full((1, 1, 32, 32), -0.9))
+    pictures = replace(batch, ct_window=torch.tensor([window_of_hu(0, 80)]).repeat(3, 1))
+    learner.networks.generator_loss(pictures, None).terms["adversarial"].backward()
+    assert bool(air.ct.grad is not None and air.ct.grad.any()) is not taught
 
 
 def test_the_average_lags_behind_the_weights(pairs: Pairs) -> None:

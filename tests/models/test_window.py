@@ -50,6 +50,15 @@ def test_it_is_pushed_no_farther_out() -> None:
     assert (float(brighter), float(darker)) == (0, 0)
 
 
+def test_a_plain_limit_has_no_gradient_beyond_the_window_and_the_same_values() -> None:
+    values = on_scale(500, 40, -500).requires_grad_()
+    shown = show_through_window(values, BRAIN, draw_in=False)
+    assert torch.equal(shown, show_through_window(values, BRAIN))
+    above, inside, below = torch.autograd.grad(shown.sum(), values)[0].flatten()
+    assert (float(above), float(below)) == (0, 0)
+    assert inside > 0
+
+
 def test_each_slice_has_its_own_window() -> None:
     windows = torch.tensor([window_of_hu(0, 80), window_of_hu(-500, 1500)])
     black, grey = show_through_window(on_scale(-50).expand(2, 1, 1, 1), windows).flatten()
