@@ -23,8 +23,12 @@ def read_config() -> configparser.ConfigParser:
 
 
 def find_cache() -> Path:
-    """The folder of DVC's cache."""
-    return Path(".dvc") / read_config().get("cache", "dir", fallback="cache").strip("\"'")
+    """The folder of DVC's cache. Raises UserError where DVC stops at its name."""
+    named = read_config().get("cache", "dir", fallback="cache").strip("\"'")
+    cache = Path(".dvc") / os.path.expanduser(named)  # noqa: PTH111 - Path's own raises for a user that is none
+    if set("{}") & set(str(cache.absolute())):  # dvc_data formats it with the line that shows its progress, and ends in a KeyError
+        raise UserError(f"{cache.absolute()}: DVC keeps no cache where the path holds {{ or }}; rename the folder")
+    return cache
 
 
 def sweep_run_cache() -> None:

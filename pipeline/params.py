@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline import paths
 from pipeline.errors import UserError
@@ -105,11 +105,33 @@ def _complaint(error: ValidationError, source: str) -> str:
 def read_yaml(path: Path, reader: YAML | None = None) -> Any:
     """Content of a YAML 1.2 file, as DVC reads it: 2e-4 is a number, yes is a word. Raises UserError when it is missing or not YAML."""
     try:
-        return (reader or YAML(typ="safe")).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run this in the project's folder") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
+    return parse_yaml(text, str(path), reader)
+
+
+def parse_yaml(text: str, source: str, reader: YAML | None = None) -> Any:
+    """Content of YAML 1.2. Raises UserError, naming `source`, where it is none, or only some programs can tell what it means (`!tag`)."""
+    try:
+        return (reader or YAML(typ="safe")).load(text)
+    except RecursionError:
+        raise UserError(f"{source}: not valid YAML: brackets inside brackets without end") from None
+    except YAMLError as error:
+        raise UserError(f"{source}: not valid YAML: {_yaml_problem(error, text)}") from None
+
+
+def _yaml_problem(error: YAMLError, text: str) -> str:
+    """The line that is wrong and why; ruamel's own message has five lines, and says of a merge conflict what it breaks elsewhere."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith(("<<<<<<< ", ">>>>>>> ")):
+            return f"line {number}: a merge conflict of git ({line}); keep one of the two sides"
+    if not isinstance(error, MarkedYAMLError) or not error.problem or not error.problem_mark:
+        return str(error)
+    what = f"{error.context}, {error.problem}" if error.problem.startswith("but ") else error.problem
+    return f"line {error.problem_mark.line + 1}: {what}"
 
 
 def load(path: Path = paths.PARAMS) -> Params:

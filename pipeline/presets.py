@@ -118,7 +118,8 @@ def _apply(names: Sequence[str], settings: Sequence[str], target: Path, folder: 
     changes = [change for key, value in wanted.items() if (change := _set(content, key, value, str(target))).old != change.new]
     text = io.StringIO()
     _yaml().dump(content, text)
-    params.parse(YAML(typ="safe").load(text.getvalue()), f"{target} with {' and '.join(names) or 'these settings'}")
+    source = f"{target} with {' and '.join(names) or 'these settings'}"
+    params.parse(params.parse_yaml(text.getvalue(), source), source)
     return changes, text.getvalue()
 
 
@@ -160,6 +161,8 @@ def _set(content: CommentedMap, key: str, value: Any, source: str) -> Change:
     for section in sections:
         place = place.get(section) if isinstance(place, dict) else None
     if not isinstance(place, dict) or knob not in place or isinstance(place[knob], dict):
+        if (field := _field(key)) is not None and not hasattr(field.annotation, "model_fields"):
+            raise UserError(f"{source}: {key} is missing, or its section is; git checkout {source} brings back what git has")
         raise UserError(f"{source}: {key} is not a known key; ctmr params prints the keys there are")
     change = Change(key, place[knob], value)
     if change.old != change.new:

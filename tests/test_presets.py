@@ -154,10 +154,19 @@ def test_mistake_leaves_the_file_alone(name: str | None, settings: list[str], ex
     assert target.read_bytes() == (PROJECT / "params.yaml").read_bytes()
 
 
-def test_broken_params_file_is_one_line(target: Path) -> None:
-    target.write_text("data: [")
-    with pytest.raises(UserError, match="not valid YAML"):
-        apply("smoke", target)
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("data:", "data: [", "not valid YAML"),
+        ("  seed: 0", "  seed: !word 0", "not valid YAML: line .*: could not determine a constructor for the tag '!word'"),
+        ("  flip:", "  flop:", "train.flip is missing, or its section is; git checkout .* brings back what git has"),
+        ("\nregister:", "\nregister: []\nregistr:", "register.margin is missing, or its section is"),
+    ],
+)
+def test_broken_params_file_is_one_line(before: str, after: str, expected: str, target: Path) -> None:
+    target.write_text(target.read_text().replace(before, after, 1))
+    with pytest.raises(UserError, match=expected):
+        apply(None, target, "train.images=9", "train.flip=false", "register.margin=0.1")
 
 
 def test_every_preset_says_what_it_is_for() -> None:

@@ -197,6 +197,7 @@ def _fill(repo: Path, top: Path, folder: Path, base: str, tree: str) -> None:
 def _share_settings(repo: Path, folder: Path) -> None:
     """Give the worktree's DVC the project's cache and its local settings (remotes, credentials); relative paths keep their place."""
     from dvc.config import Config, ConfigError, merge
+    from dvc.config_schema import RelPath
 
     (folder / ".dvc/config.local").unlink(missing_ok=True)  # of an earlier retraining, and perhaps damaged
     try:
@@ -205,12 +206,17 @@ def _share_settings(repo: Path, folder: Path) -> None:
         merge(settings, theirs.read("local"))
     except ConfigError as error:
         raise UserError(f"{repo / '.dvc'}: DVC's settings (config, config.local) cannot be read: {error}") from None
-    # One that the person's or the machine's settings name is the project's cache as well.
-    settings["cache"].setdefault("dir", theirs["cache"].get("dir") or str(repo / ".dvc/cache"))
+    # One that the person's or the machine's settings name is the project's cache as well. The project's own is written relative to the
+    # worktree: what its path holds (ü, a line break, %(x)s) may be nothing that DVC can write into its settings, or read there.
+    settings["cache"].setdefault("dir", theirs["cache"].get("dir") or RelPath(repo / ".dvc/cache"))
     ours = Config(str(folder / ".dvc"))
-    with ours.edit("local") as local:
-        local.clear()
-        local.update(settings)
+    try:
+        with ours.edit("local") as local:
+            local.clear()
+            local.update(settings)
+    except UnicodeEncodeError as error:
+        reason = f"DVC writes no {error.object[error.start : error.end]!r} into its settings"
+        raise UserError(f"{repo / '.dvc'}: {reason}, but config or config.local hold it; name a link there instead") from None
 
 
 def _end_leftovers(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import paths
 from pipeline.atomic import new_file
+from pipeline.dvc_cache import find_cache
 from pipeline.errors import UserError
 from pipeline.params import load as load_params
 from pipeline.privacy import pseudonym
@@ -65,6 +66,7 @@ def lock_file() -> Iterator[Finding]:
 
 def cache() -> Iterator[Finding]:
     """DVC's cache of the current lock against its digests: DVC trusts what lies there, and gives out a flipped byte as data."""
+    find_cache()  # raises where DVC cannot use it
     for output in _outputs():
         if output.hash_info.isdir and not Path(output.cache.oid_to_path(output.hash_info.value)).is_file():  # nor can its files be told
             if output.exists and not output.changed_checksum():

@@ -75,6 +75,29 @@ def test_a_cache_that_the_persons_own_settings_name_is_the_worktrees_too(repo: P
     assert dvc_cache.find_cache() == repo.parent / "large"
 
 
+@pytest.mark.parametrize("name", ["Köln 日本", "zwei\nZeilen", "%(x)s, #1", 'it\'s "it"', "$HOME"])
+def test_whatever_the_project_s_folder_is_called(repo: Path, name: str) -> None:
+    """DVC writes its settings in ASCII and reads them with interpolation: with ü in the path every retraining ended in a traceback."""
+    named = repo.rename(repo.with_name(name))
+    work = workspace.prepare(named)
+    assert Config(str(work.folder / ".dvc"))["cache"]["dir"] == str(named / ".dvc/cache")
+    assert workspace.prepare(named).folder == work.folder
+
+
+def test_a_cache_that_dvc_cannot_write_down_is_one_line(repo: Path) -> None:
+    """A person may write it by an editor."""
+    (repo / ".dvc/config").write_text(f"[cache]\n    dir = {repo.parent}/größe\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"\.dvc: DVC writes no 'ö.?' into its settings, but config or config\.local hold it"):
+        workspace.prepare(repo)
+
+
+def test_a_cache_whose_name_dvc_stops_at_is_one_line(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = repo.rename(repo.with_name("{a}"))
+    monkeypatch.chdir(named)
+    with pytest.raises(UserError, match=r"\{a\}/\.dvc/cache: DVC keeps no cache where the path holds \{ or \}; rename the folder"):
+        dvc_cache.find_cache()
+
+
 def test_settings_of_dvc_that_are_damaged_are_one_line(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repo / ".dvc/config.local").write_bytes(b"\xff[")
     with pytest.raises(UserError, match=r"\.dvc: DVC's settings \(config, config\.local\) cannot be read"):

@@ -51,6 +51,13 @@ def test_a_graph_whose_dvc_is_gone_is_named_once(project: Path, graph: Path) -> 
     assert only_problem().finding.problem.startswith("dvc.lock is here, but no .dvc; git checkout .dvc brings its settings back")
 
 
+def test_a_folder_in_which_dvc_stops_is_named(project: Path, graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every `dvc repro` ended in a KeyError there, of a progress line that DVC makes with the name of its cache."""
+    monkeypatch.chdir(project.rename(project.with_name("{a}")))
+    problems = [examined.finding.problem for examined in examine(fix=True)]
+    assert any("/{a}/.dvc/cache: DVC keeps no cache where the path holds { or }" in problem for problem in problems)
+
+
 def test_a_flipped_byte_that_nothing_can_replace_is_removed(project: Path, graph: Path) -> None:
     flip_a_byte(cached(project))
     graph.unlink()
