@@ -158,6 +158,7 @@ def test_mistake_leaves_the_file_alone(name: str | None, settings: list[str], ex
     ("before", "after", "expected"),
     [
         ("data:", "data: [", "not valid YAML"),
+        ("data:", "x: " + "[" * 9000 + "]" * 9000 + "\ndata:", "not valid YAML: brackets inside brackets without end"),
         ("  seed: 0", "  seed: !word 0", "not valid YAML: line .*: could not determine a constructor for the tag '!word'"),
         ("  flip:", "  flop:", "train.flip is missing, or its section is; git checkout .* brings back what git has"),
         ("\nregister:", "\nregister: []\nregistr:", "register.margin is missing, or its section is"),
