@@ -7,7 +7,8 @@ from typing import Any
 from pipeline import atomic, paths
 from pipeline.errors import UserError
 from pipeline.params import Data
-from pipeline.sources import archive, content, identity, layout, pairs, patients, provenance
+from pipeline.sources import archive, content, layout, pairs, patients, provenance
+from pipeline.sources.names import Names
 from pipeline.sources.provenance import Fetched, News, Provenance
 
 _NOT_FOUND = "data.folder = {}: not found; give a directory or archive, relative to the project or absolute"
@@ -62,7 +63,7 @@ def copy_tree(root: Path, target: Path, title: str, pattern: str = patients.AUTO
     `title` heads error messages; `pattern` says how paths name patients (see patients.py).
     """
     try:
-        names = identity.Names(layout.walk(root))
+        names = Names(layout.walk(root))
         found = layout.find(root, names.path, pattern)
         layout.copy(found, target)
         rows = ((place.target.as_posix(), place.patient, place.contrast) for place in found.places)

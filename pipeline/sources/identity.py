@@ -1,9 +1,9 @@
 """Names of patients in names of files: scanners export to folders such as DOE_JOHN, and a file's name travels into every report.
 
-A part of a path that tells what a DICOM header of the same source says of a person (name, id, date of birth, address, institution, ...)
-is replaced by a keyed hash. It tells it however it is written: together or apart, in any order, with initials, accents or not, in the
-letters of another script, in another spelling of its sounds (Taro, Tarou), dates in any order. So are unique identifiers. Names that no
-header explains stay: they are the user's own.
+A part of a path that tells what a header of the same source says of a person (name, id, date of birth, address, institution, ...; see
+headers.py) is replaced by a keyed hash. It tells it however it is written: together or apart, in any order, with initials, accents or
+not, in the letters of another script, in another spelling of its sounds (Taro, Tarou), with percent signs or damaged letters, dates in
+any order. So are unique identifiers. Names that no header explains stay: they are the user's own.
 
 A number of up to three digits is a patient's where a folder is called so, or where a word such as patient, p or id stands before it; a
 file called 001.dcm is a slice, though some patient's id be 001.
@@ -14,16 +14,15 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import privacy
 from pipeline.formats.silence import silent
-from pipeline.parallel import in_parallel
 from pipeline.sources.dates import read_dates
-from pipeline.sources.spelling import SPELT_OUT, romanise, sound_of, to_plain_letters
+from pipeline.sources.headers import read_header
+from pipeline.sources.spelling import SPELT_OUT, consonants_of, readings_of, romanise, sound_of, to_plain_letters
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -39,7 +38,6 @@ _TEXTS = (
     "RegionOfResidence", "CountryOfResidence", "Occupation",
 )  # fmt: skip
 _DATES = ("PatientBirthDate", "PatientBirthDateInAlternativeCalendar")
-_UID = re.compile(r"(?<!\d)(?<!\d\.)([0-2]\.\d+(\.\d+){3,}|2\.25\.\d{15,})")  # of a study, series or image: scanners name files after them
 # Words that stand in headers and in anybody's folders alike, and tell nothing: those of layouts, of imaging, of made-up patients.
 _COMMON_WORDS = """
     ct mr mri cta mra cbct pet t1 t2 t1w t2w flair pd pdw dwi adc dicom dcm nifti nii png image images img series scan scans study slice
@@ -54,8 +52,9 @@ _COMMON_SOUNDS = frozenset(map(sound_of, _COMMON))
 _UNDECLARED = ("utf-8", "gb18030", "shift_jis", "euc_kr", "cp1251")  # encodings of names whose header does not say which
 _BEFORE_NUMBERS = "p s pat patient patients pt subj subject sub case id pid patientid person proband participant"
 _PATIENT_WORDS = frozenset(_BEFORE_NUMBERS.split())
+_PARTICLE_WORDS = "van von vom zu zum der den de del della di da do dos das du la le el al bin ben ibn abu ter ten st san"
+_PARTICLES = frozenset(_PARTICLE_WORDS.split())
 _SHORTEST = 4  # letters from which a word is found within others: "ann" is in "planning"
-FILES_PER_TASK = 64
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,21 @@ class Identity:
 
     def is_told_by(self, part: str, *, file: bool = False) -> bool:
         """Whether a part of a path tells any of it, the name of a folder or, without its ending, of a `file`."""
-        tokens = _tokens(part)
-        if any(date in self.dates for date in read_dates(tokens, _COMMON)) or self._numbered_by(tokens, file):
-            return True
-        return any(self._named_by(writing) for writing in {part, romanise(part)})
+        for reading in readings_of(part):
+            tokens = _tokens(reading)
+            if any(date in self.dates for date in read_dates(tokens, _COMMON)) or self._numbered_by(tokens, file):
+                return True
+            if any(self._named_by(writing) for writing in {reading, romanise(reading)}):
+                return True
+            if any(self._sounds_like(token) for token in tokens if token not in _COMMON):
+                return True
+        return False
 
     def _named_by(self, part: str) -> bool:
         plain, tokens = to_plain_letters(part), _tokens(part)
         together = "".join(letter for letter in plain if letter.isalnum())
         pairs = {"".join(pair) for two in itertools.pairwise(tokens) for pair in (two, two[::-1])}
-        chunks = {*tokens, *pairs, *map(_without_zeros, pairs), *_split(plain), together, _without_zeros(together)}
+        chunks = {*tokens, *pairs, *map(without_zeros, pairs), *_split(plain), together, without_zeros(together)}
         if any(word in chunks or (_is_long(word) and word in together) for word in self.words):
             return True
         sounds, whole = {sound_of(chunk) for chunk in chunks}, sound_of(together)
@@ -106,82 +110,29 @@ class Identity:
     def _sounds(self) -> set[str]:
         return {sound_of(word) for word in self.words if word.isalpha() and len(sound_of(word)) > 2} - _COMMON_SOUNDS
 
+    def _sounds_like(self, token: str) -> bool:
+        """Whether a token has the consonants of a name's word; three are enough where one of them is of a script without vowels."""
+        consonants = consonants_of(token)
+        latin = token.isascii() and self._consonants.get(consonants, True)
+        return consonants in self._consonants and len(consonants) >= (_SHORTEST if latin else _SHORTEST - 1)
+
+    @functools.cached_property
+    def _consonants(self) -> dict[str, bool]:
+        """The consonants of each word of a name, and whether it is of Latin letters."""
+        return {consonants_of(word): word.isascii() for name in self.names for word in name}
+
     @functools.cached_property
     def _sounding_names(self) -> set[tuple[str, ...]]:
         return {tuple(sound_of(word) for word in name) for name in self.names}
 
 
-class Names:
-    """What to call the folders and files of a source."""
-
-    def __init__(self, files: Iterable[Path]) -> None:
-        """Look into the header of every DICOM file among `files`."""
-        files = list(files)
-        tasks = [files[i : i + FILES_PER_TASK] for i in range(0, len(files), FILES_PER_TASK)]
-        self._everybody = Identity()
-        self._telling: dict[tuple[str, bool], bool] = {}
-        for identity in in_parallel(_identity_of_files, tasks):
-            self._everybody |= identity
-
-    def path(self, place: PurePosixPath) -> PurePosixPath:
-        """`place` (modality/... or modality/split/...) with every telling part replaced; the split's own name says nothing of anybody."""
-        kept = 2 if len(place.parts) > 2 and place.parts[1] in ("train", "test") else 1
-        *folders, name = place.parts[kept:]
-        return PurePosixPath(*place.parts[:kept], *map(self._folder, folders), self._file(name))
-
-    def group(self, name: str) -> str:
-        """A subject's name, such as in pairs.csv, replaced when it tells who the subject is."""
-        return _hashed(name) if self._tells(name) else name
-
-    def _folder(self, name: str) -> str:
-        return self.group(_without_identifiers(name))
-
-    def _file(self, name: str) -> str:
-        name = _without_identifiers(name)
-        suffixes = "".join(PurePosixPath(name).suffixes[-2:]) if name.lower().endswith(".gz") else PurePosixPath(name).suffix
-        if not re.fullmatch(r"(\.[A-Za-z]\w{0,4}){0,2}", suffixes) or self._tells(suffixes, file=True):
-            suffixes = ""
-        own = name.removesuffix(suffixes)
-        return _hashed(own) + suffixes if self._tells(own, file=True) else name
-
-    def _tells(self, name: str, *, file: bool = False) -> bool:
-        if (name, file) not in self._telling:
-            self._telling[name, file] = self._everybody.is_told_by(name, file=file)
-        return self._telling[name, file]
-
-
-def _without_identifiers(name: str) -> str:
-    return _UID.sub(lambda found: f"u-{privacy.pseudonym('uid', found.group())[:12]}", name)
-
-
-def _hashed(name: str) -> str:
-    plain = re.sub(r"[-_ ]+", "_", _without_zeros(to_plain_letters(name)))  # one writing of a patient, as in patients.py
-    return f"p-{privacy.pseudonym('name', plain)[:12]}"
-
-
-def _identity_of_files(files: list[Path]) -> Identity:
-    return functools.reduce(Identity.__or__, map(identity_of, files), Identity())
-
-
 def identity_of(file: Path) -> Identity:
-    """What the header of a DICOM file says of persons; nothing for what is no DICOM file, whatever its name."""
-    if not _may_be_dicom(file):
-        return Identity()
-    import pydicom
-
-    identity = Identity()
+    """What the header of a file says of persons, as far as it says it in DICOM's terms, whatever the file's name."""
+    identity, dataset = Identity(), read_header(file)
     with silent("pydicom"), contextlib.suppress(Exception):  # damaged files are judged later, by their reader
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, defer_size=2**16)
-        for part in _datasets(dataset):
+        for part in _datasets(dataset) if dataset is not None else ():
             identity |= _identity(part)
     return identity
-
-
-def _may_be_dicom(file: Path) -> bool:
-    """Whether the bytes are those of a DICOM file, or of one without preamble: its first group is 0002 or 0008 in either byte order."""
-    with file.open("rb") as opened:
-        start = opened.read(132)
-    return start[128:132] == b"DICM" or start[:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")
 
 
 def _datasets(dataset: "Dataset") -> Iterator["Dataset"]:
@@ -200,8 +151,9 @@ def _identity(dataset: "Dataset") -> Identity:
     for element in dataset:
         if element.VR == "PN" and element.value:
             for name in element.value if element.VM > 1 else [element.value]:
+                particles = _particles(str(name))
                 for parts in itertools.chain.from_iterable(_writings(text) for text in _decodings(name)):
-                    words |= {word for word in parts if len(word) > 1}
+                    words |= {word for word in parts if len(word) > 1} - particles
                     if len(parts) > 1:
                         names.add(parts)
                         words |= {"".join(parts), "".join(reversed(parts))}
@@ -230,8 +182,18 @@ def _writings(name: str) -> Iterator[tuple[str, ...]]:
     if name.isalpha():  # family and given name in one
         name = f"{name}={' '.join(_tokens(name))}"
     for writing in unicodedata.normalize("NFKC", name.casefold()).split("="):
-        for spelling in {writing, writing.translate(SPELT_OUT), romanise(writing)}:
+        without_lost = "".join(letter for letter in writing if letter.isascii())  # M?ller and M_ller of Müller
+        for spelling in {writing, writing.translate(SPELT_OUT), romanise(writing), without_lost}:
             yield tuple(word for word in _split(to_plain_letters(spelling)) if word not in _COMMON)
+
+
+def _particles(name: str) -> set[str]:
+    """Words of a name that tell nobody alone: van and de la before others, and those of its prefix and suffix (PS3.5 6.2.1.2)."""
+    told = set[str]()
+    for parts in (writing.split("^") for writing in name.split("=")):
+        words = [_split(to_plain_letters(part)) for part in parts]
+        told |= {word for part in words[:3] for word in part[:-1] if word in _PARTICLES}.union(*words[3:])
+    return told
 
 
 def _text(dataset: "Dataset", name: str) -> str:
@@ -245,7 +207,7 @@ def _id_words(text: str) -> Iterator[str]:
     if whole.isdecimal() and len(whole.lstrip("0")) < _SHORTEST:  # see Identity.numbers
         return
     if len(whole) > 1 and whole not in _COMMON:
-        yield from {whole, whole if whole.isdecimal() else _without_zeros(whole)}
+        yield from {whole, whole if whole.isdecimal() else without_zeros(whole)}
         for number in re.findall(r"\d+", "".join(re.split(r"[\W_]+", text))):
             if len(number.lstrip("0")) >= _SHORTEST:
                 yield number.lstrip("0")
@@ -278,7 +240,7 @@ def _dates_of_birth(text: str) -> Iterator[tuple[int, int, int]]:
         yield from read_dates(_tokens(text), _COMMON)
 
 
-def _without_zeros(text: str) -> str:
+def without_zeros(text: str) -> str:
     """`text` without zeros before its numbers: k00471b is k471b."""
     return re.sub(r"(?<!\d)0+(?=\d)", "", text)
 

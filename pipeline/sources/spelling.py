@@ -1,7 +1,10 @@
 """Names in plain letters, so that one name is found however it is written: without accents, in Latin letters, and as it sounds."""
 
+import base64
+import contextlib
 import re
 import unicodedata
+from urllib.parse import unquote
 
 SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
 _WITHOUT_STROKE = {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
@@ -14,6 +17,7 @@ _KANA = {chr(letter): chr(letter - 0x60) for letter in range(0x30A1, 0x30F7)}
 _PLAIN_LETTERS = str.maketrans({**_WITHOUT_STROKE, **_CYRILLIC, **_GREEK, **_KANA})
 _SYLLABLES = ("HIRAGANA LETTER", "KATAKANA LETTER", "HANGUL SYLLABLE")
 _HEPBURN = {"si": "shi", "ti": "chi", "tu": "tsu", "hu": "fu", "zi": "ji", "di": "ji", "du": "zu"}
+_OF_ARCHIVES = ("cp850", "cp852", "cp866", "cp1252", "cp932", "gb18030", "cp949")
 # Spellings of one sound, in this order; what is left of two names that sound alike is the same.
 _SOUNDS = (
     (r"(?<=[bcdfgklmnpqrstvwxz])h", ""),  # Mikhail, Mihail; Thomas, Tomas
@@ -54,3 +58,36 @@ def sound_of(word: str) -> str:
     for pattern, sound in _SOUNDS:
         word = re.sub(pattern, sound, word)
     return word
+
+
+def readings_of(text: str) -> set[str]:
+    """`text`, and what it may have been before a program wrote it otherwise: with percent signs, as base64, in a wrong character set."""
+    found = {text, unquote(text), unquote(text, "latin-1")}
+    if not text.isascii():  # in a zip archive, names of other systems are taken for cp437
+        pairs = (
+            [(wrong, "utf-8") for wrong in ("latin-1", "cp1252", "cp437", "cp850")]
+            + [("cp437", right) for right in _OF_ARCHIVES]
+            + [("cp850", "cp1252")]
+        )
+        for wrong, right in pairs:
+            with contextlib.suppress(UnicodeError):
+                found.add(text.encode(wrong).decode(right))
+    if re.fullmatch(r"[A-Za-z0-9+_-]{8,}={0,2}", text):
+        with contextlib.suppress(ValueError):
+            found.add(base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), b"-_" if "+" not in text else None).decode())
+    return found
+
+
+def consonants_of(word: str) -> str:
+    """The consonants of a word in plain letters, as they sound: one for Mohammed, Muhammad and محمد.
+
+    Letters of scripts that have few vowels or none (Arabic, Hebrew, Thai, of India) are called after their sound, as Unicode has it.
+    """
+    latin = "".join(letter if letter.isascii() else _sound_of_letter(letter) for letter in word)
+    consonants = re.sub(r"[cq]", "k", re.sub(r"[aeiouy]", "", sound_of(latin)))
+    return re.sub(r"(.)\1+", r"\1", consonants)
+
+
+def _sound_of_letter(letter: str) -> str:
+    called = re.search(r"(?:LETTER|CHARACTER) (?:FINAL |SMALL |CAPITAL )*(?!SARA|MAI)([B-DF-HJ-NP-TV-Z])", unicodedata.name(letter, ""))
+    return f"{called.group(1).lower()}a" if called else ""

@@ -1,12 +1,16 @@
 """What a header says of a person is found in names of files however it is written there; what says nothing stays as it is."""
 
+import json
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from pydicom.data import get_testdata_file
 
-from pipeline.sources.identity import Names, identity_of
+from pipeline.sources.identity import identity_of
+from pipeline.sources.names import Names
 
 PERSON = {
     "PatientName": "Müller^Anna Maria=山田^太郎=やまだ^たろう",
@@ -230,3 +234,56 @@ def test_unique_identifiers_of_studies_and_images_are_replaced() -> None:
 def test_a_birthday_in_another_calendar_tells_as_well(tmp_path: Path) -> None:
     told = identity_of(write(tmp_path / "1.dcm", PatientBirthDate="", PatientBirthDateInAlternativeCalendar="1339-11-14"))
     assert told.is_told_by("13391114")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("García^José", ["Jos%C3%A9", "Garc%EDa", "JosÃ©", "Garc├¡a", "Garc\ufffda", "Garc_a", "R2FyY8OtYQ=="]),
+        ("Müller^Eva", ["M%C3%BCller", "M_ller", "M³ller", "Mⁿller", "M├╝ller"]),
+        ("山田^太郎", ["\u00e5\u00b1\u00b1\u00e7\u0094\u00b0", "%E5%B1%B1%E7%94%B0"]),
+    ],
+)  # fmt: skip
+def test_names_that_a_program_wrote_in_other_signs(name: str, parts: list[str], tmp_path: Path) -> None:
+    identity = identity_of(write(tmp_path / "1.dcm", PatientName=name))
+    assert [part for part in parts if not identity.is_told_by(part)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("Hassan^Mohammed", ["Muhammad", "Mohamed_1", "محمد", "حسن"]), ("حسن^محمد", ["Mohammed", "hasan"]),
+        ("כהן^משה", ["Cohen", "moshe_cohen"]), ("ใจดี^สมชาย", ["somchai"]), ("शर्मा^राम", ["शर्मा"]),
+    ],
+)  # fmt: skip
+def test_names_of_scripts_with_few_vowels(name: str, parts: list[str], tmp_path: Path) -> None:
+    identity = identity_of(write(tmp_path / "1.dcm", PatientName=name))
+    assert [part for part in parts if not identity.is_told_by(part)] == []
+
+
+@pytest.mark.parametrize("name", ["de la Cruz^Maria", "van der Berg^Jan^^Dr^Jr", "al-Rashid^Omar"])
+def test_particles_and_titles_alone_tell_nobody(name: str, tmp_path: Path) -> None:
+    identity = identity_of(write(tmp_path / "1.dcm", PatientName=name))
+    assert [part for part in ("de-identified", "van", "dr", "al", "LA", "der") if identity.is_told_by(part)] == []
+    family = name.split("^")[0]
+    assert [part for part in (family, family.replace(" ", "").replace("-", ""), family.split()[-1]) if not identity.is_told_by(part)] == []
+
+
+@pytest.mark.parametrize("name", ["scan.json", "scan.nrrd", "scan.mha", "slicer.nrrd"])
+def test_what_other_headers_keep_of_a_dicom_header_counts(name: str, tmp_path: Path) -> None:
+    """dcm2niix writes JSON beside NIfTI, ITK and 3D Slicer write entries into NRRD and MetaImage."""
+    entries = {"0010|0010": "Zyxwvut^Quentin", "0010|0030": "19371231", "0010|0020": "K-00471-B", "0008|103e": "head"}
+    if name.endswith(".json"):
+        told = {"PatientName": "Zyxwvut^Quentin", "PatientBirthDate": "1937-12-31", "PatientID": "K-00471-B", "EchoTime": 0.1, "Made": None}
+        (tmp_path / name).write_text(json.dumps(told))
+    elif name == "slicer.nrrd":
+        lines = [f"DICOM_{number.replace('|', '_')}:={value}" for number, value in entries.items()]
+        (tmp_path / name).write_text("\n".join(["NRRD0004", "type: short", "dimension: 3", "sizes: 2 2 2", *lines, "", ""]))
+    else:
+        image = SimpleITK.GetImageFromArray(np.zeros((2, 3, 4), np.int16))
+        for number, value in entries.items():
+            image.SetMetaData(number, value)
+        SimpleITK.WriteImage(image, str(tmp_path / name))
+    identity = identity_of(tmp_path / name)
+    assert [part for part in ("Quentin_Zyxwvut", "31.12.1937", "k471b") if not identity.is_told_by(part)] == []
+    assert not identity.is_told_by("head_1")
