@@ -180,7 +180,7 @@ def translate(
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="Picture, volume (NIfTI, MetaImage, NRRD, MGH), DICOM file or series, or a folder of them.")
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder for the result, in the format of IN.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="File, or folder (as NAME/), for the result, in the format of IN.")],
     to: Annotated[str | None, typer.Option(help="ct or mr: what to make. Default: the other of what IN says that it is.")] = None,
     model: Annotated[str | None, typer.Option(help=_MODEL)] = None,
     contrast: Annotated[str | None, typer.Option(help="MR contrast wanted: t1, t2, flair or pd.")] = None,
@@ -190,7 +190,8 @@ def translate(
     """Translate brain slices or volumes to the other modality, in the same geometry."""
     from pipeline.serving.translate_files import translate_files
 
-    translate_files(source, target, to, model, contrast, uncertainty, ct_values)
+    into_folder = target.endswith("/")
+    translate_files(source, Path(target), to, model, contrast, uncertainty, ct_values, into_folder)
 
 
 @app.command()

@@ -115,10 +115,21 @@ def describe_os_error(error: OSError) -> str | None:
         return None
     advice = _ADVICE.get(error.errno)
     full = find_full_scratch() if error.errno == errno.ENOSPC else None
+    if advice and not error.filename and _stdout_is_full():
+        return f"stdout, to wherever it leads: {advice}"
     unnamed = full or (f"the disk, temporary files in {_scratch()}, or shared memory in {_SHARED_MEMORY}" if advice else "the system")
     copied_to = error.filename2 if error.errno in DISK_ERRORS else None  # of a copy that failed the first name is the source's
     where = copied_to or error.filename or unnamed
     return f"{where}: {advice or str(error.strerror).lower()}"
+
+
+def _stdout_is_full() -> bool:
+    """Whether stdout takes not even the end of a line: the error does not say it, and what could not be written is gone from the buffer."""
+    try:
+        os.write(1, b"\n")
+    except OSError as error:
+        return error.errno in DISK_ERRORS
+    return False
 
 
 def find_full_scratch(beside: Path | None = None) -> str | None:

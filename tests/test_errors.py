@@ -115,3 +115,11 @@ def test_a_process_without_streams_prints_nowhere_and_into_no_file(tmp_path: Pat
     ended = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command], env={"PYTHONPATH": "."}, check=False)
     assert ended.returncode == 0
     assert (tmp_path / "out").read_text() == "kept"
+
+
+def test_a_stdout_without_room_is_named() -> None:
+    script = "from pipeline.errors import user_errors\nwith user_errors():\n    [print('x' * 50) for _ in range(5000)]"
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: stdout, to wherever it leads: no space left on the disk; free some and run again\n"

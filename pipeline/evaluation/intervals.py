@@ -18,6 +18,7 @@ from pipeline.domain import Interval
 
 LEVEL = 0.05  # chance of a wrong verdict, over all comparisons that are shown together
 ALIKE = 1e-9  # share of the mean by which rounding makes equal means differ
+ROUNDING = 1e-7  # differences of two scores that are smaller come from float32 pixels in 0..1, and are none
 ENOUGH_GROUPS = 6  # of five patients all may agree by chance more often than LEVEL: 2 / 2⁵ = 0.0625
 
 
@@ -87,11 +88,16 @@ def compare(differences: NDArray[np.float64], groups: Sequence[str], *, lower_is
 
     `comparisons`: how many verdicts are shown together; they hold together with the level LEVEL.
     """
+    differences = _without_rounding(differences)
     difference = mean_interval(differences, groups, comparisons)
     if difference is None:
         return None
     count = len(group_means(differences, groups))
     return Comparison(replace(difference, signed=True), count, _verdict(difference, count, lower_is_better))
+
+
+def _without_rounding(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.abs(differences) < ROUNDING, 0.0, differences)
 
 
 def _verdict(difference: Interval, groups: int, lower_is_better: bool) -> Verdict:
@@ -108,6 +114,7 @@ def non_inferiority(differences: NDArray[np.float64], groups: Sequence[str], mar
     It passes when the upper end of the two-sided 95 % interval of the mean difference lies below `margin`, so that a challenger that is
     truly worse by `margin` passes in 2.5 %. With fewer than ENOUGH_GROUPS groups none passes. None where no difference is defined.
     """
+    differences = _without_rounding(differences)
     difference = mean_interval(differences, groups)
     if difference is None:
         return None

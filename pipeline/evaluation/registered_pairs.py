@@ -147,8 +147,11 @@ def _select_pairs(table: pd.DataFrame, source: Path, patient: str | None, contra
     pairs = heads[heads["pair"].isin(modalities.index[modalities == 2])].reset_index(drop=True)
     if pairs.empty:
         raise UserError(f"{source}: no pair with a head in both pictures")
-    if left_out := int((table["pair"].max() + 1) - pairs["pair"].nunique()):
-        print(f"{left_out} pairs left out: no head found, or a picture that cannot be read")
+    lost = table[(table["pair"] >= 0) & ~table["pair"].isin(pairs["pair"])]
+    for path in lost.loc[(lost["complaint"] == "") & ~(lost["head_share"] > 0), "path"].drop_duplicates():
+        print(f"left out: {path}: no head found in it")
+    if lost["pair"].nunique():
+        print(f"{lost['pair'].nunique()} pairs left out, for the files above")
     told = [
         _patient(path, patient) or of_path or key
         for path, of_path, key in zip(pairs["path"], pairs["patient"], pairs["group_key"], strict=True)

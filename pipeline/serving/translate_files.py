@@ -23,11 +23,13 @@ def translate_files(
     contrast: str | None = None,
     uncertainty: Path | None = None,
     ct_values: str = "auto",
+    into_folder: bool = False,
 ) -> None:
     """Translate `source` and print what was done. `to`: ct, mr, or None for the other of what the source is. `model` as in
     `choose_translator`.
 
-    `uncertainty`: file for the uncertainty of one picture or NIfTI volume. `ct_values`: what the numbers of a CT are.
+    `uncertainty`: file for the uncertainty of one picture or NIfTI volume. `ct_values`: what the numbers of a CT are. `into_folder`:
+    `target` is a folder even where there is none yet, as `OUT/` says.
     Raises UserError for whatever the user can mend; of a folder of files, those that cannot be translated are named at the end.
     """
     if not (source.is_file() or source.is_dir()):
@@ -35,6 +37,8 @@ def translate_files(
     real_source, real_target = Path(os.path.realpath(source)), Path(os.path.realpath(target))  # unlike resolve(), of a loop of links too
     if real_source in (real_target, *real_target.parents):
         raise UserError(f"{target}: would write into what is being translated; name another place")
+    if into_folder and source.is_file():
+        target = target / name_result(source)
     values = parse_ct_values(ct_values, "--ct-values")
     began = time.monotonic()
     dataset = source if bids.is_dataset(source) else None

@@ -133,3 +133,16 @@ def test_a_challenger_worse_by_the_margin_passes_in_one_of_forty() -> None:
     names = [f"patient {n}" for n in range(groups)]
     results = [non_inferiority(random.normal(0.003, 0.004, groups), names, margin=0.003) for _ in range(trials)]
     assert 0.01 < np.mean([result is not None and result.passed for result in results]) < 0.035
+
+
+def test_differences_by_rounding_are_none() -> None:
+    """Two models with the same weights, translated in batches of different sizes."""
+    rounding = np.array([-1e-8, -2e-8, -1e-8, -3e-8, -1e-8, -2e-8, -1e-8])
+    groups = list("abcdefg")
+    compared = compare(rounding, groups, lower_is_better=True)
+    assert compared is not None
+    assert compared.verdict is Verdict.NO_DIFFERENCE
+    assert (compared.difference.low, compared.difference.mean, compared.difference.high) == (0, 0, 0)
+    better = compare(rounding * 1000, groups, lower_is_better=True)
+    assert better is not None
+    assert better.verdict is Verdict.BETTER

@@ -189,3 +189,20 @@ def test_pairs_of_one_name_join_those_that_the_layout_found(tmp_path: Path) -> N
     pairs.write([{"ct": "ct/A01.nii", "mr": "mr/A01.nii", "contrast": "", "group": "A01", "place": "any"}], tmp_path)
     registered_pairs._pair_by_name(tmp_path, tmp_path)
     assert [(pair["ct"], pair["group"]) for pair in pairs.read(tmp_path)] == [("ct/007.nii", ""), ("ct/A01.nii", "A01")]
+
+
+def test_pairs_without_a_head_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        {"path": f"{modality}/{number}.png", "modality": modality, "pair": number, "head_share": share, "complaint": complaint}
+        for number, shares, complaint in ((0, (0.4, 0.4), ""), (1, (0.0, 0.4), ""), (2, (0.0, 0.0), "damaged"))
+        for modality, share in zip(("ct", "mr"), shares, strict=True)
+    ]
+    table = pd.DataFrame(lines).assign(patient="", group_key="", contrast="", contrast_confidence=1.0)
+    selected = registered_pairs._select_pairs(table, Path("mine"), None, None)
+    assert selected["path"].tolist() == ["ct/0.png", "mr/0.png"]
+    assert capsys.readouterr().out.splitlines() == [
+        "left out: ct/2.png: damaged",
+        "left out: mr/2.png: damaged",
+        "left out: ct/1.png: no head found in it",
+        "2 pairs left out, for the files above",
+    ]

@@ -11,6 +11,7 @@ import SimpleITK
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from pipeline import cli
 from pipeline.errors import UserError
 from pipeline.serving.translate_files import translate_files
 from pipeline.serving.translator import Translator
@@ -69,3 +70,10 @@ def _refused(translator: Translator, source: Path, target: Path) -> None:
     assert source.name in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert not target.exists()
+
+
+def test_a_slash_behind_the_target_means_a_folder(to_ct: Translator, heads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.serving.translate_files.choose_translator", lambda *_: to_ct)
+    source = examinations.png(tmp_path / "mr.png", heads[1][0])
+    cli.app(["translate", str(source), f"{tmp_path}/new/", "--to", "ct"], standalone_mode=False)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["mr.png"]
