@@ -9,12 +9,21 @@ from pipeline.dvc_cache import sweep_run_cache
 from pipeline.errors import UserError, user_errors
 
 
+def _read_data() -> dict[str, str]:
+    """The section data of params.yaml, words as they stand in the file: whether they are valid is for the download stage to say."""
+    try:
+        data: dict[str, str] = yaml.load(paths.PARAMS.read_text(encoding="utf-8"), yaml.CBaseLoader)["data"]
+        return {key: data[key] for key in ("source", "folder", "url")}
+    except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{paths.PARAMS}: data.source, data.folder and data.url cannot be read ({reason}); see ctmr doctor") from None
+
+
 def main() -> None:
     with user_errors():
         atomic.sweep(*paths.WRITTEN_IN)  # where DVC brings outputs back, no stage does
         sweep_run_cache()
-        # Words as they stand in the file: whether they are valid is for the download stage to say.
-        data = yaml.load(paths.PARAMS.read_text(encoding="utf-8"), yaml.CBaseLoader)["data"]
+        data = _read_data()
         content = {"source": data["source"]}  # of the phantom and of a pinned version at Kaggle, params say everything
         if data["source"] == "folder":
             from pipeline.sources.content import digest

@@ -173,12 +173,28 @@ def _tree_as_it_stands(repo: Path) -> str:
             shutil.copyfile(index, env["GIT_INDEX_FILE"])
         else:
             git(repo, "read-tree", "HEAD", or_else="its files cannot be listed", env=env)
+        _look_at_all(repo, env)
         top = Path(git(repo, "rev-parse", "--show-toplevel", or_else="no worktree"))
         git(top, "add", "-u", or_else="its changes cannot be read", env=env)
         for code in ("pipeline", "stages"):
             if (repo / code).is_dir():
                 git(repo, "add", "-A", "--", code, or_else="its new files cannot be read", env=env)
         return git(top, "write-tree", or_else="its changes cannot be read", env=env)
+
+
+def _look_at_all(repo: Path, env: Mapping[str, str]) -> None:
+    """Let git see changes of files that a person told it to pass over (`--skip-worktree`, `--assume-unchanged`), such as params.
+
+    Files that are not there, of a sparse checkout, stay as they were committed. Raises UserError where a merge has left conflicts.
+    """
+    kinds = git(repo, "ls-files", "-v", "-z", "--full-name", ":/", or_else="its files cannot be listed", env=env).split("\0")
+    top = Path(git(repo, "rev-parse", "--show-toplevel", or_else="no worktree"))
+    if conflicts := sorted({name for kind, _, name in (entry.partition(" ") for entry in kinds) if kind in ("M", "m")}):
+        raise UserError(f"{repo}: {conflicts[0]} has a conflict of a merge; resolve it, git add {conflicts[0]}, then run this again")
+    passed = [name for kind, _, name in (entry.partition(" ") for entry in kinds) if kind != "H" and (top / name).is_file()]
+    for kept in ("--no-skip-worktree", "--no-assume-unchanged"):
+        given = "".join(f"{name}\0" for name in passed)
+        git(top, "update-index", kept, "-z", "--stdin", or_else="its changes cannot be read", env=env, given=given)
 
 
 def _fill(repo: Path, top: Path, folder: Path, base: str, tree: str) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages import look
 from tests.graph.projects import Project, copy_project
 
+PROJECT = Path(__file__).parents[2]
 PARAMS = ("data.source=folder", "data.folder=../run #2/slices")
 
 
@@ -102,3 +104,19 @@ def test_half_of_an_entry_in_the_run_cache_stops_nothing(project: Project, left:
     assert entries
     assert downloads(project)
     assert held(project)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("data:", "data: ["), ("data:", "date:"), ("  folder:", "  mappe:"), ("data:", "data: []\nx:")]
+)
+def test_params_that_cannot_be_read_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], before: str, after: str
+) -> None:
+    """By hand: `dvc repro` looks at them before the stage does."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text((PROJECT / "params.yaml").read_text().replace(before, after, 1))
+    with pytest.raises(SystemExit, match="2"):
+        look.main()
+    said = capsys.readouterr().err
+    assert said.startswith("error: params.yaml: data.source, data.folder and data.url cannot be read (")
+    assert said.count("\n") == 1

@@ -41,6 +41,32 @@ def test_new_code_is_part_of_it_and_other_new_files_are_not(repo: Path) -> None:
     assert (repo / ".git/index").read_bytes() == index
 
 
+@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
+def test_changes_that_git_was_told_to_pass_over_are_part_of_it(repo: Path, flag: str) -> None:
+    """So a person keeps the params of one machine out of commits; the retraining took those of the commit without a word."""
+    subprocess.run(["git", "update-index", flag, "params.yaml"], cwd=repo, check=True)
+    assert (workspace.prepare(repo).folder / "params.yaml").read_text() == "images: 16\n"
+    listed = subprocess.run(["git", "ls-files", "-v", "params.yaml"], cwd=repo, capture_output=True, text=True, check=True).stdout
+    assert listed[0] == ("S" if flag == "--skip-worktree" else "h")  # the user's own index stays as it is
+
+
+def test_what_a_sparse_checkout_left_out_is_there(repo: Path) -> None:
+    subprocess.run(["git", "update-index", "--skip-worktree", "params.yaml"], cwd=repo, check=True)
+    (repo / "params.yaml").unlink()
+    assert (workspace.prepare(repo).folder / "params.yaml").read_text() == "images: 8\n"
+
+
+def test_a_merge_with_conflicts_is_one_line(repo: Path) -> None:
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
+    subprocess.run([*git, "commit", "-qam", "16"], cwd=repo, check=True)
+    subprocess.run([*git, "checkout", "-qb", "other", "HEAD~1"], cwd=repo, check=True)
+    (repo / "params.yaml").write_text("images: 32\n")
+    subprocess.run([*git, "commit", "-qam", "32"], cwd=repo, check=True)
+    subprocess.run([*git, "merge", "-q", "-"], cwd=repo, check=False, capture_output=True)
+    with pytest.raises(UserError, match=r"params\.yaml has a conflict of a merge; resolve it, git add params\.yaml"):
+        workspace.prepare(repo)
+
+
 DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "none": lambda folder, known: None,
     "a file changed, another left": lambda folder, known: [(folder / name).write_text("?") for name in ("params.yaml", "rest.txt")],
