@@ -27,6 +27,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blu
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 ENDINGS = tuple(_KINDS)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS, _PLANAR, _SEPARATE, _SAMPLE_FORMAT, _SIGNED = 258, 284, 2, 339, 2  # tags of TIFF, and values of the last two
 _DEPTH, _NOTE, _PHOTOMETRIC, _WHITE_IS_ZERO = 32997, 270, 262, 0  # tags of TIFF, and a value of the last (PhotometricInterpretation)
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", *_TIFF)
 
@@ -79,7 +80,11 @@ def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> 
         if page:
             image.seek(page)
         limits.check(path, image.height, image.width, 1)
-        if getattr(image, "tag_v2", {}).get(_DEPTH, 1) != 1:
+        tags = getattr(image, "tag_v2", {})
+        bits, signed = max(tags.get(_BITS, (1,))), max(tags.get(_SAMPLE_FORMAT, (1,))) == _SIGNED
+        if (bits > 8 and tags.get(_PLANAR) == _SEPARATE) or (bits == 8 and signed):
+            raise NotImplementedError("pillow mixes up separate colours of more than 8 bits, and takes signed bytes for others")
+        if tags.get(_DEPTH, 1) != 1:
             raise Unreadable(f"{path}: pages that are several planes deep; give each plane a page of its own")
         pixels += image.width * image.height
         if pixels > limits.voxels:
@@ -178,6 +183,8 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
             slices: list[Slice] = []
             for page in file.pages:
                 values = page.asarray()
+                if values.ndim == 3 and page.keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                    values = np.moveaxis(values, 0, -1)
                 colour = 0.0
                 unit: Unit
                 if values.ndim == 3 and values.shape[-1] in (3, 4) and values.dtype.kind == "u":

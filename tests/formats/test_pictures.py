@@ -106,6 +106,19 @@ def test_16_bit_colour_tiff(tmp_path: Path) -> None:
     assert one.colour == 0
 
 
+def test_colours_that_lie_apart_in_a_tiff_are_those_of_one_picture(tmp_path: Path) -> None:
+    """Pillow gives stripes for them."""
+    picture = np.stack([RAMP.astype(np.uint16) * 257] * 3)
+    tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb", planarconfig="separate")
+    np.testing.assert_allclose(read(tmp_path / "a.tif").pixels, RAMP / 255, atol=1e-5)
+
+
+def test_signed_bytes_keep_their_sign(tmp_path: Path) -> None:
+    """Pillow takes -1 for 255. As grey they would be a picture of other things."""
+    tifffile.imwrite(tmp_path / "a.tif", (RAMP.astype(np.int16) - 128).astype(np.int8))
+    np.testing.assert_array_equal(pictures.read_slices(tmp_path / "a.tif")[0].pixels, RAMP.astype(np.float32) - 128)
+
+
 def test_pages_of_a_tiff_are_frames(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.stack([RAMP, 255 - RAMP]), photometric="minisblack")
     slices = table.read_slices(tmp_path / "a.tif")
