@@ -27,6 +27,7 @@ _DATA = (".raw", ".zraw", ".raw.gz", ".img")  # usual names of files that hold t
 _ENCODINGS = {"raw": "raw", "gzip": "packed", "gz": "packed", **dict.fromkeys(("ascii", "txt", "text", "hex"), "text")}  # of NRRD
 _LONGEST = 2**16  # bytes of a header
 _STEPS = "space directions or spacings of NRRD, ElementSpacing of MetaImage"
+_UNDIRECTED = "its header tells no directions in the patient; taken as stored right to left, front to back and foot to head"
 _META = re.compile(rb"\s*(ObjectType|NDims|Comment|ObjectSubType|Name|ID|ParentID|TransformType)\s*=", re.IGNORECASE)
 _META_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4, "MET_ULONG": 4,
@@ -34,14 +35,17 @@ _META_BYTES = {
 }  # fmt: skip
 _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
-    **dict.fromkeys(("short", "short int", "signed short", "int16", "int16_t", "ushort", "unsigned short", "uint16", "uint16_t"), 2),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
     **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t", "float"), 4),
-    **dict.fromkeys(("longlong", "long long", "int64", "int64_t", "ulonglong", "unsigned long long", "uint64", "uint64_t", "double"), 8),
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"), 8),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t", "double"), 8),
 }
 
 
 class Entries(NamedTuple):
-    """What a header says, as it is written there; `bytes` of a voxel, None for a type that is not read, and how voxels are stored."""
+    """What a header says, as it is written there; `bytes` of a voxel, None for a type that is not read, how voxels are stored, and
+    whether directions in the patient are told."""
 
     data: str
     dimensions: str
@@ -49,13 +53,14 @@ class Entries(NamedTuple):
     steps: str
     bytes: int | None
     stored: str
+    directed: bool
 
 
 @dataclass(frozen=True)
 class Header:
     """What matters of a header: sides, bytes of a voxel, how voxels are stored (raw, packed, text), their file ("" for the same).
 
-    `begin`: bytes before voxels in the same file.
+    `begin`: bytes before voxels in the same file. `directed`: whether directions in the patient are told.
     """
 
     nrrd: bool
@@ -64,6 +69,7 @@ class Header:
     stored: str
     data: str
     begin: int
+    directed: bool
 
 
 def recognises(start: bytes) -> bool:
@@ -116,7 +122,8 @@ def read_volume(path: Path, limits: Limits = LIMITS) -> Volume:
     except ValueError:
         raise Unreadable(f"{path}: its directions are not usable; set them with your converter") from None
     voxels, unit = as_values(numbers, path)
-    return Volume(voxels, affine, unit, NAME, str(path), group_key=privacy.volume_key(path))
+    doubt = [] if header.directed else [_UNDIRECTED]
+    return Volume(voxels, affine, unit, NAME, str(path), group_key=privacy.volume_key(path), warnings=doubt)
 
 
 def write(volume: Volume, synthetic: Synthetic, source: Path, target: Path) -> Path:
@@ -145,7 +152,7 @@ def _header(path: Path) -> Header:
     with path.open("rb") as file:
         start = file.read(_LONGEST)
     nrrd = start.startswith(b"NRRD")
-    data, count, sides, steps, length, stored = _read_nrrd(start, path) if nrrd else _read_meta(start, path)
+    data, count, sides, steps, length, stored, directed = _read_nrrd(start, path) if nrrd else _read_meta(start, path)
     if length is None:
         raise Unreadable(f"{path}: voxels of a type that is not read; expected one whole or floating-point number each")
     if not re.fullmatch(r"\d{1,9}([ \t]+\d{1,9})*", sides):
@@ -161,7 +168,7 @@ def _header(path: Path) -> Header:
         raise Unreadable(f"{path}: names a file of voxels in another folder; put both into one folder, and only the name into the header")
     # Voxels begin after NRRD's empty line, or MetaImage's last line of text.
     ended = re.search(rb"\r?\n\r?\n" if nrrd else rb"(?im)^\s*ElementDataFile\s*=[^\n]*\n", start)
-    return Header(nrrd, tuple(int(side) for side in sides.split()), length, stored, data, ended.end() if ended else 0)
+    return Header(nrrd, tuple(int(side) for side in sides.split()), length, stored, data, ended.end() if ended else 0, directed)
 
 
 def _read_nrrd(start: bytes, path: Path) -> Entries:
@@ -183,6 +190,7 @@ def _read_nrrd(start: bytes, path: Path) -> Entries:
         fields.get("space directions", fields.get("spacings", "")),
         _NRRD_BYTES.get(fields.get("type", "").lower()),
         "text" if skipped else _ENCODINGS[stored],
+        "space directions" in fields and re.match(r"(left|right|[LR][AP]S)", fields.get("space", ""), re.IGNORECASE) is not None,
     )
 
 
@@ -199,6 +207,7 @@ def _read_meta(start: bytes, path: Path) -> Entries:
         fields.get("elementspacing", fields.get("elementsize", "")),
         _META_BYTES.get(fields.get("elementtype", "").upper()) if single else None,
         "packed" if fields.get("compresseddata", "").lower() == "true" else "raw",
+        not {"transformmatrix", "orientation", "rotation"}.isdisjoint(fields),
     )
 
 

@@ -186,6 +186,32 @@ def test_a_header_that_does_not_tell_the_size_of_a_voxel_is_refused(ending: str,
         table.read_volume(tmp_path / f"a{ending}", "mr")
 
 
+@pytest.mark.parametrize(
+    ("ending", "line", "instead"),
+    [
+        (".mha", rb"TransformMatrix = .*\n", b""),
+        (".nrrd", rb"space: left-posterior-superior\n", b"space dimension: 3\n"),
+        (".nrrd", rb"space: left-posterior-superior\n", b"space: scanner-xyz\n"),
+    ],
+)
+def test_a_header_that_tells_no_directions_in_the_patient_is_said(ending: str, line: bytes, instead: bytes, tmp_path: Path) -> None:
+    file = tmp_path / f"a{ending}"
+    SimpleITK.WriteImage(image(), str(file))
+    assert table.read_volume(file, "mr").warnings == []
+    file.write_bytes(re.sub(line, instead, file.read_bytes()))
+    assert any(
+        said.startswith("its header tells no directions in the patient; taken as ") for said in table.read_volume(file, "mr").warnings
+    )
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64])
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_every_type_that_itk_writes_is_read(kind: type, ending: str, tmp_path: Path) -> None:
+    values = VALUES.clip(0, 120).astype(kind)
+    SimpleITK.WriteImage(image(values), str(tmp_path / f"a{ending}"))
+    np.testing.assert_array_equal(table.read_volume(tmp_path / f"a{ending}", "mr").voxels, values.transpose(2, 1, 0).astype(np.float32))
+
+
 def test_a_name_in_a_header_is_not_quoted(tmp_path: Path) -> None:
     SimpleITK.WriteImage(image(), str(tmp_path / "Doe_Jane.mhd"))
     (tmp_path / "Doe_Jane.mhd").rename(tmp_path / "p-1.mhd")
