@@ -39,7 +39,8 @@ def extract(archive: Path, folder: Path) -> int:
     """Unpack `archive` (zip, or tar with gzip, bzip2 or xz) into the existing `folder`; gives the number of files.
 
     Raises UserError when it is no archive, is damaged or encrypted, holds an absolute or `..` path, a link, a device or a name twice, or
-    goes over the limits above. What was unpacked until then stays in `folder`: give it a temporary one.
+    goes over the limits above. Messages count files and do not name them, since their names may be those of patients.
+    What was unpacked until then stays in `folder`: give it a temporary one.
     """
     if not archive.exists():
         raise UserError(f"{archive}: not found")
@@ -56,10 +57,10 @@ def extract(archive: Path, folder: Path) -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             output = target.open("xb")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise UserError(f"{archive}: holds {name!r} twice, or as file and folder; {_BY_HAND}") from None
+            raise UserError(f"{archive}: its file {files} is there twice, or as file and folder; {_BY_HAND}") from None
         except OSError:
             if target.name and len(target.name.encode()) > 255:
-                raise UserError(f"{archive}: the name {name[:40]!r}... is too long for this disk") from None
+                raise UserError(f"{archive}: the name of its file {files} is too long for this disk") from None
             raise
         with output:
             while chunk := _guarded(archive, stream.read, _CHUNK):
@@ -87,15 +88,15 @@ def _guarded(archive: Path, read: Callable[..., T], *arguments: object) -> T:
     except _DAMAGE as error:
         if isinstance(error, RuntimeError) and "password" in str(error):
             raise UserError(f"{archive}: encrypted; {_BY_HAND}") from None
-        raise UserError(f"{archive}: damaged or truncated archive ({error}); download or copy it again") from None
+        raise UserError(f"{archive}: damaged or truncated archive ({type(error).__name__}); download or copy it again") from None
 
 
 def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with _guarded(archive, zipfile.ZipFile, archive) as opened:
-        for entry in opened.infolist():
+        for number, entry in enumerate(opened.infolist(), 1):
             kind = entry.external_attr >> 28  # the Unix file type, where the archiver kept one: 8 file, 4 folder, 10 link
             if kind not in (0, 4, 8):
-                raise UserError(f"{archive}: {entry.filename!r} is a link or device; only plain files and folders are accepted")
+                raise UserError(f"{archive}: its entry {number} is a link or device; only plain files and folders are accepted")
             _inside(archive, entry.filename)
             if not entry.is_dir():
                 with _guarded(archive, opened.open, entry) as stream:
@@ -110,9 +111,11 @@ def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
         except _DAMAGE:
             what = "neither a zip nor a tar archive, or damaged" if archive.stat().st_size else "an empty file"
             raise UserError(f"{archive}: {what}; expected one of {' '.join(SUFFIXES)}; download or copy it again") from None
+        number = 0
         while (entry := _guarded(archive, opened.next)) is not None:
+            number += 1
             if not (entry.isreg() or entry.isdir()):
-                raise UserError(f"{archive}: {entry.name!r} is a link or device; only plain files and folders are accepted")
+                raise UserError(f"{archive}: its entry {number} is a link or device; only plain files and folders are accepted")
             _inside(archive, entry.name)
             if entry.isreg():
                 stream = _guarded(archive, opened.extractfile, entry)
@@ -150,9 +153,9 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     odd = ".." in path.parts or "\0" in name or (not path.parts and name not in (".", "./"))
     if odd or path.is_absolute() or PureWindowsPath(name).drive:
-        raise UserError(f"{archive}: {name!r} points outside of the archive; refused, since it could overwrite other files")
+        raise UserError(f"{archive}: a path in it points outside of the archive; refused, since it could overwrite other files")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{archive}: the file name {name!r} is not valid Unicode; pack it again with UTF-8 names") from None
+        raise UserError(f"{archive}: a file name in it is not valid Unicode; pack it again with UTF-8 names") from None
     return path

@@ -5,6 +5,7 @@ import io
 import os
 import stat
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -82,6 +83,28 @@ def test_links_in_a_zip_are_refused(tmp_path: Path, target: Path) -> None:
         opened.writestr(entry, "/etc/passwd")
     with pytest.raises(UserError, match="link or device"):
         archive.extract(tmp_path / "a.zip", target)
+
+
+@pytest.mark.parametrize("fault", ["checksum", "link", "twice", "long", "outside", "device"])
+def test_no_file_is_named_since_names_may_be_patients(fault: str, tmp_path: Path, target: Path) -> None:
+    path, name = tmp_path / "a.zip", "Zyxwvut_Quentin/1.png"
+    if fault == "device":
+        with tarfile.open(path, "w") as opened:
+            entry = tarfile.TarInfo(name)
+            entry.type = tarfile.CHRTYPE
+            opened.addfile(entry)
+    else:
+        with zipfile.ZipFile(path, "w") as zipped, warnings.catch_warnings(action="ignore"):
+            for number in range(2 if fault == "twice" else 1):
+                info = zipfile.ZipInfo({"long": name + "x" * 300, "outside": f"../{name}"}.get(fault, name))
+                info.external_attr = (stat.S_IFLNK | 0o777) << 16 if fault == "link" else 0
+                zipped.writestr(info, f"content {number}")
+        if fault == "checksum":
+            path.write_bytes(path.read_bytes().replace(b"content", b"CONTENT", 1))
+    with pytest.raises(UserError) as refusal:
+        archive.extract(path, target)
+    assert "Quentin" not in str(refusal.value)
+    assert str(refusal.value).startswith(f"{path}: ")
 
 
 def test_backslashes_of_windows_archivers_separate_folders(tmp_path: Path, target: Path) -> None:
