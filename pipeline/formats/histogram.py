@@ -7,6 +7,7 @@ AIR = -1000.0
 ENOUGH = 1024  # numbers; fewer have no histogram
 FILL = 0.01  # share of one and the same lowest number from which it is a background that was filled in
 TISSUE = (-30.0, 95.0)  # Hounsfield units; the commonest of a head lies here
+SCALES = (1, 255, 1023, 4095, 16383, 65535)  # white, by the number of bits
 BETWEEN = 0.25  # of a head's numbers, at most so many lie between air and fat
 FLAT = 0.02  # of a picture's range, between the quartiles of what is neither black nor white; no window for a brain gives less
 FEW_LABELS = 12  # at most so many different whole numbers make a label map; real 8-bit pictures have more than 120
@@ -129,6 +130,23 @@ def is_flat(values: NDArray[np.float32]) -> bool:
     low, high = float(values.min()), float(values.max())
     between = values[(values > low + 0.1 * (high - low)) & (values < high - 0.1 * (high - low))]
     return between.size >= ENOUGH and float(np.subtract(*np.percentile(between, (75, 25)))) < FLAT * (high - low)
+
+
+def is_windowed(values: NDArray[np.float32]) -> bool:
+    """Whether many numbers are black and many white, as in a picture of a CT in a window. A CT whose whole range was brought to 0..1, or
+    to attenuation, is no such picture: its bone does not end at white."""
+    ends = [float((values == end).mean()) for end in (values.min(), values.max())]
+    return ends[0] > 0.05 and ends[1] > 0.005 and not is_flat(values)
+
+
+def is_full_scale(values: NDArray[np.float32]) -> bool:
+    """Whether numbers reach white, that of a number of bits, or one where many end, and have greys below it."""
+    high = float(values.max())
+    return (
+        high <= SCALES[-1]
+        and not is_flat(values)
+        and (any(0.9 * scale <= high <= scale for scale in SCALES[1:]) or bool((values == high).mean() > 0.005))
+    )
 
 
 def is_label_map(plane: NDArray[np.float32], values: NDArray[np.float32]) -> bool:

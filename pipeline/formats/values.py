@@ -17,16 +17,18 @@ from pipeline.formats.histogram import (
     AIR,
     ENOUGH,
     FILL,
+    SCALES,
     count_shifted,
     find_commonest,
     find_edge,
     find_fill,
     has_air,
     has_tissue,
-    is_flat,
+    is_full_scale,
     is_hounsfield,
     is_label_map,
     is_plus_1000,
+    is_windowed,
     is_wrapped,
     reach_edges,
     unwrap,
@@ -40,7 +42,6 @@ CT_VALUES = get_args(CtValues)
 OFFSETS = (0, 1024, 32768, 32768 + 1024, -1024)  # what programs add to store them without a sign; or took off twice
 CUT = 1500  # Hounsfield units; where many voxels share a highest number below this, bone was cut off
 NARROWEST = 60  # from lowest to highest number; less has no head in Hounsfield units
-SCALES = (1, 255, 1023, 4095, 16383, 65535)  # white, by the number of bits
 END_OF_TYPE = 32767  # numbers of that size and more, far from all others, say that there was no measurement
 SHARE_OF_FILL = 0.001  # of all that have one and the same such number
 SPREAD = 1000.0  # what MR intensities that end at 1 or below are brought to
@@ -158,7 +159,7 @@ def understand(
     if stated == "grey":
         return Meaning("grey")
     if modality == "mr":
-        meaning = _mr(values)
+        meaning = _mr(values, plane)
         # Small numbers of a volume are intensities like large ones; only those of a picture are shares of its white.
         small = meaning == Meaning("grey") and not picture and values.min() >= 0 and 0 < values.max() <= 1
         return replace(meaning, scale=float(values.max()) / SPREAD) if small else meaning
@@ -177,7 +178,7 @@ def _ct(
     values: NDArray[np.float32], plane: NDArray[np.float32], stated: Unit, source: object, window: tuple[float, float] | None
 ) -> Meaning:
     low, high = float(values.min()), float(values.max())
-    if stated == "raw" and low >= 0 and high <= 255 and (window is not None or _is_windowed(values)):
+    if stated == "raw" and low >= 0 and high <= 255 and (window is not None or is_windowed(values)):
         return _grey(values, window)
     if is_wrapped(values):
         meaning = _ct(unwrap(values), unwrap(plane), stated, source, window)
@@ -198,7 +199,7 @@ def _ct(
             return Meaning("hu", offset, fill=fill, background=AIR, outside=True, note="; ".join(notes))
     if stated == "hu" and -32768 <= low < -300 and -500 < high <= 65535:
         return Meaning("hu")  # a slice of bone or fat alone, say: nothing speaks plainly against the tags
-    if window is not None or (low >= 0 and high > 255 and _is_full_scale(values)):
+    if window is not None or (low >= 0 and high > 255 and is_full_scale(values)):
         return _grey(values, window)
     commonest = find_commonest(values)
     raise UnknownValues(
@@ -228,11 +229,15 @@ def _as_told(values: NDArray[np.float32], ct_values: CtValues) -> Meaning:
     return Meaning("hu", 1024 if ct_values == "offset-1024" else 0)
 
 
-def _mr(values: NDArray[np.float32]) -> Meaning:
-    """MR intensities as they stand; a negative background that was filled in becomes the lowest intensity. A CT is called one."""
-    fill = find_fill(values)
+def _mr(values: NDArray[np.float32], plane: NDArray[np.float32]) -> Meaning:
+    """MR intensities as they stand; a background that was filled in becomes the lowest intensity. A CT is called one."""
+    fill, edge = find_fill(values), find_edge(plane)
     if fill is None and (values < -500).mean() > FILL and is_hounsfield(values):
         return Meaning("hu", modality="ct")
+    low, high = (float(end) for end in np.percentile(values, (0.5, 99.5)))
+    if edge is not None and 0.1 < (edge - low) / ((high - low) or 1) < 0.9:  # as where the head alone was brought to a mean of 0
+        note = f"the background of {edge:g} is brighter than parts of the head and was taken for {low:g}"
+        return Meaning("grey", fill=edge, background=low, outside=True, note=note)
     if fill is None or fill >= 0:
         return Meaning("grey")
     rest = float(values[values > fill].min())
@@ -255,23 +260,6 @@ def _grey(values: NDArray[np.float32], window: tuple[float, float] | None) -> Me
     if values.size >= ENOUGH and high not in SCALES and (values == high).mean() > 0.005:
         return Meaning("grey", scale=high or 1.0)
     return Meaning("grey", scale=next((scale for scale in SCALES if high <= scale), high))
-
-
-def _is_windowed(values: NDArray[np.float32]) -> bool:
-    """Whether many numbers are black and many white, as in a picture of a CT in a window. A CT whose whole range was brought to 0..1, or
-    to attenuation, is no such picture: its bone does not end at white."""
-    ends = [float((values == end).mean()) for end in (values.min(), values.max())]
-    return ends[0] > 0.05 and ends[1] > 0.005 and not is_flat(values)
-
-
-def _is_full_scale(values: NDArray[np.float32]) -> bool:
-    """Whether numbers reach white, that of a number of bits, or one where many end, and have greys below it."""
-    high = float(values.max())
-    return (
-        high <= SCALES[-1]
-        and not is_flat(values)
-        and (any(0.9 * scale <= high <= scale for scale in SCALES[1:]) or bool((values == high).mean() > 0.005))
-    )
 
 
 def _without_fill(parts: list[NDArray[np.float32]], picture: bool) -> list[NDArray[np.float32]]:

@@ -233,6 +233,16 @@ def test_an_mr_whose_background_is_minus_1000_is_an_mr(tmp_path: Path) -> None:
     assert said == [f"the background of -1000 was taken for {values.min():g}"]
 
 
+def test_a_background_of_0_in_a_head_of_mean_0_is_no_tissue(tmp_path: Path) -> None:
+    """As data sets for segmentation have MR: the head alone is brought to mean 0 and deviation 1."""
+    inside = np.abs(ndimage.gaussian_filter(CT, (0, 1, 1)) + 1000) > 300
+    scaled = np.where(inside, (MR - MR[inside].mean()) / MR[inside].std(), 0).astype(np.float32)
+    values, said = read(volume(tmp_path / "a.nii", scaled, np.float32), "mr")
+    assert values[0, 0, 0] == values[:, :3].max() < np.percentile(scaled[inside], 5)
+    np.testing.assert_array_equal(values[INSIDE], scaled[INSIDE])
+    assert [line.split(" and ")[0] for line in said] == ["the background of 0 is brighter than parts of the head"]
+
+
 def test_a_ct_whose_header_says_mr_is_called_one(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", (CT[1] + 1024).astype(np.uint16), Modality="MR", RescaleIntercept=-1024, RescaleSlope=1)
     (slice_,) = table.read_slices(path, "mr")
