@@ -40,8 +40,20 @@ class OtherSchema(UserError):
 
 
 def tracking_uri() -> str:
-    """Address of the MLflow store: `$MLFLOW_TRACKING_URI`, else SQLite in mlruns/."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(paths.home() / paths.MLRUNS / "mlflow.db")
+    """Address of the MLflow store: `$MLFLOW_TRACKING_URI`, else SQLite in mlruns/.
+
+    A relative SQLite file is the project's, wherever in it the command runs: a retraining's worktree would get a store of its own.
+    """
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if not named:
+        return sqlite_uri(paths.home() / paths.MLRUNS / "mlflow.db")
+    file = database_file(named)
+    if file is None or file.is_absolute():
+        return named
+    try:
+        return sqlite_uri(paths.home() / file)
+    except UserError:  # no project here
+        return named
 
 
 def existing_uri() -> str | None:

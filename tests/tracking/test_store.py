@@ -29,3 +29,24 @@ def test_a_run_and_its_files_are_found_again(name: str, tmp_path: Path, monkeypa
     )
     assert sorted(file.name for file in folder.iterdir()) == ["dvc.yaml", "mlruns", "params.yaml"]
     assert [file.name for file in tmp_path.iterdir() if file.name != "params.yaml"] == [name]
+
+
+def test_a_relative_store_is_the_project_s_wherever_a_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MLflow's own pages name it. A retraining works in a copy of the project, and its models went into a store in there."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    copy = project / ".dvc/tmp/retrain/workspace"
+    for folder in (project, copy, project / "docs", elsewhere):
+        folder.mkdir(parents=True, exist_ok=True)
+    for folder in (project, copy):
+        (folder / "dvc.yaml").touch()
+        (folder / "params.yaml").touch()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    for folder in (project, project / "docs", copy):
+        monkeypatch.chdir(folder)
+        assert store.database_file(store.tracking_uri()) == project / "mlflow.db"
+    monkeypatch.chdir(elsewhere)
+    assert store.tracking_uri() == "sqlite:///mlflow.db"
+    for named in ("http://127.0.0.1:5000", "sqlite:////data/mlflow.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+        monkeypatch.chdir(copy)
+        assert store.tracking_uri() == named
