@@ -183,7 +183,7 @@ def _read_tiff(path: Path, first_error: BaseException, limits: Limits) -> list[S
             slices: list[Slice] = []
             for page in file.pages:
                 values = page.asarray()
-                if values.ndim == 3 and page.keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                if values.ndim == 3 and getattr(page.keyframe, "planarconfig", None) == _SEPARATE:
                     values = np.moveaxis(values, 0, -1)
                 colour = 0.0
                 unit: Unit

@@ -38,8 +38,8 @@ def tell(places: list[Place], pattern: str = AUTO) -> tuple[list[Place], str]:
         return places, "patients: not looked for (data.patient = none)"
     if pattern != AUTO:
         patients = _by_pattern(places, pattern)
-        told = [replace(place, patient=patient) for place, patient in zip(places, patients, strict=True)]
-        return told, _sentence(patients, "data.patient")
+        told_places = [replace(place, patient=patient) for place, patient in zip(places, patients, strict=True)]
+        return told_places, _sentence(patients, "data.patient")
     around = _count_around(places)
     any_folder = partial(_any_folder, around=around, shared=_count_shared(places))
     rules: list[Rule] = [
