@@ -1,7 +1,10 @@
 """What can be wrong outside of MLflow: DVC's cache and the outputs of the graph, records of retrainings, the worktree, locks."""
 
+import getpass
 import hashlib
 import json
+import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -95,6 +98,20 @@ def outputs() -> Iterator[Finding]:
             yield Finding(f"{name} is not what the last run of its stage left", remedy)
 
 
+def closed_places() -> Iterator[Finding]:
+    """Outputs and DVC's own folders that the owner of the project may not write in: of a dvc that ran once by root, or in a container."""
+    home = paths.home()
+    if not os.access(home, os.W_OK):
+        return  # somebody else's project, which may be meant to be read
+    made = (Path(output.fs_path) for output in _outputs() if output.exists)
+    folders = {folder for out in made for folder in ([out, *map(Path, _folders_in(out))] if out.is_dir() else [out.parent])}
+    own = {place for top in (home / ".dvc/tmp", find_cache() / "files/md5") for place in (top, *top.glob("*")) if place.exists()}
+    if closed := sorted(place for place in folders | own if not os.access(place, os.W_OK)):
+        more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
+        remedy = f"give them back to their user: sudo chown -R {getpass.getuser()} {shlex.quote(str(home))}"
+        yield Finding(f"{_name(closed[0])}{more}: may only be read here, and dvc repro wants to write", remedy)
+
+
 def records() -> Iterator[Finding]:
     """Records of retrainings, and what retraining remembers between two looks at the data."""
     kept = [*sorted(paths.RETRAIN_REPORT.glob("*/record.json")), *sorted((paths.home() / paths.RETRAIN_WORK).glob("*.json"))]
@@ -134,7 +151,18 @@ def worktree() -> Iterator[Finding]:
         yield Finding(f"{folder}: no git worktree any more", remedy, partial(shutil.rmtree, folder))
 
 
-ALL: tuple[Callable[[], Iterator[Finding]], ...] = (knobs, salt, lock_file, cache, outputs, records, locks, repository, worktree)
+ALL: tuple[Callable[[], Iterator[Finding]], ...] = (
+    knobs,
+    salt,
+    lock_file,
+    cache,
+    outputs,
+    closed_places,
+    records,
+    locks,
+    repository,
+    worktree,
+)
 
 
 def _outputs() -> "Iterator[Output]":
@@ -168,6 +196,10 @@ def _objects(output: "Output") -> Iterator[tuple[str, str]]:
         content = listed.read_bytes()
         if hashlib.md5(content, usedforsecurity=False).hexdigest() == digest.removesuffix(".dir"):
             yield from ((entry["md5"], entry["relpath"]) for entry in json.loads(content))
+
+
+def _folders_in(top: Path) -> Iterator[str]:
+    return (f"{folder}/{name}" for folder, names, _ in os.walk(top) for name in names)
 
 
 def _md5(file: Path) -> str:

@@ -1,5 +1,6 @@
 """The doctor on the folder: DVC's files and cache, records, worktrees, params, git."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -94,6 +95,14 @@ def test_a_file_that_the_cache_could_not_take_is_put_there(project: Path, graph:
     assert "not in DVC's cache" in only_problem().finding.problem
     examine(fix=True)
     assert cached(project).read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize("place", ["data", ".dvc/tmp", ".dvc/tmp/rwlock", ".dvc/cache/files/md5/78"])
+def test_what_may_only_be_read_is_named(project: Path, graph: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """After one dvc by root, or in a container: `dvc repro` was refused, and all was well for the doctor."""
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda asked, mode: allowed(asked, mode) and Path(asked).absolute() != project / place)
+    assert only_problem().finding.problem.endswith(f"{place}: may only be read here, and dvc repro wants to write")
 
 
 def test_a_folder_that_the_cache_lost_is_put_there(project: Path) -> None:
