@@ -1,6 +1,7 @@
 """DICOM files of one series as a volume, in any plane: sorted by their place, with what is missing, there twice or set aside."""
 
 import hashlib
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pipeline.formats.volume import Volume
 
 FARTHEST = 1000.0  # millimetres from one slice to the next
 LONGEST = 1000  # missing slices that are counted in one gap
+OVERLAP = 0.7  # of the thickness; slices that are nearer than this overlap
 COMMON = 0.3  # share of steps from which a wide one is the protocol's and no gap
 
 
@@ -94,7 +96,32 @@ def _in_order(frames: list[Frame], path: Path) -> Series:
             " give a folder with one picture per position"
         )
     once = [place[0] for place in distinct]
+    _check_acquisitions(once, path)
     return Series(once, _find_missing(once, path), len(frames) - len(once))
+
+
+def _check_acquisitions(frames: list[Frame], path: Path) -> None:
+    """Raises UserError where slices of two acquisitions lie between each other and overlap: a patient moved, or they are two pictures.
+
+    Slices of MR that is acquired in two passes lie between each other as well, but beside each other, and those of CT rotations do not.
+    """
+    overlapping: dict[frozenset[int], int] = defaultdict(int)
+    reach: dict[int, list[float]] = defaultdict(list)
+    for frame in frames:
+        if frame.acquisition is not None:
+            reach[frame.acquisition].append(frame.height)
+    for one, other in itertools.pairwise(frames):
+        if one.acquisition is None or other.acquisition is None or one.acquisition == other.acquisition:
+            continue
+        apart, thick = other.height - one.height, min(one.thickness or 0.0, other.thickness or 0.0)
+        ends = reach[one.acquisition], reach[other.acquisition]
+        common = min(max(ends[0]), max(ends[1])) - max(min(ends[0]), min(ends[1]))
+        if apart < OVERLAP * thick and common > 2 * thick:
+            overlapping[frozenset((one.acquisition, other.acquisition))] += 1
+    if max(overlapping.values(), default=0) > 2:
+        raise UserError(
+            f"{path}: slices of several acquisitions (AcquisitionNumber) lie between each other and overlap; give a folder with one of them"
+        )
 
 
 def _find_missing(frames: list[Frame], path: Path) -> list[float]:

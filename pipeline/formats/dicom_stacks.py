@@ -37,6 +37,7 @@ class Frame:
     instance: int
     thickness: float | None
     location: float | None  # Slice Location: where the position is not told, it orders slices
+    acquisition: int | None  # Acquisition Number
     series: tuple[str, ...] = field(repr=False)  # these three for comparison in memory only: never written anywhere
     uid: str = field(repr=False)
     space: str = field(repr=False)  # the frame of reference: places are comparable within one only
@@ -68,13 +69,15 @@ def read_frames(files: list[Path], limits: Limits) -> tuple[list[Frame], list[Un
                 series, uid = tuple(str(dataset.get(name) or "").strip() for name in _SERIES), str(dataset.get("SOPInstanceUID") or "")
                 number, space = dataset.get("InstanceNumber"), str(dataset.get("FrameOfReferenceUID") or "")
                 size, instance = (int(dataset.Rows), int(dataset.Columns)), number if isinstance(number, int) else 0
+                acquisition = told if isinstance(told := dataset.get("AcquisitionNumber"), int) else None
                 for frame in range(count):
                     affine, spacing = frame_affine(dataset, frame, file)
                     measures = functional_group(dataset, frame, "PixelMeasuresSequence") or dataset
                     (thickness,) = numbers(measures, "SliceThickness", file, 1) or (None,)
                     (location,) = numbers(dataset, "SliceLocation", file, 1) or (None,)
                     own = f"{uid}#{frame}" if uid else ""
-                    frames.append(Frame(file, frame, size, affine, spacing, instance, thickness, location, series, own, space))
+                    place = (affine, spacing, instance, thickness, location, acquisition)
+                    frames.append(Frame(file, frame, size, *place, series, own, space))
         except Unreadable as error:
             aside.append(error)
     return frames, aside

@@ -35,7 +35,9 @@ _NO_IMAGE = {
     ".db", ".yaml", ".yml", ".py", ".ipynb", ".bval", ".bvec", ".exe", ".dll", ".inf", ".css", ".js", ".tfm", ".mat",
 }  # fmt: skip
 _NO_IMAGE_NAMES = {"dicomdir", "thumbs.db", "license", "readme", "lockfile", "version", "__macosx", "derivatives"}
-_NO_HEAD = {"mask", "cbct", "overview", "seg", "label", "labels"}  # names of files beside ct and mr that are neither
+# Last words of names of files beside ct and mr that are neither; those of FreeSurfer among them.
+_NO_HEAD = {"mask", "cbct", "overview", "seg", "segmentation", "label", "labels", "labelmap"}
+_NO_HEAD |= {"aseg", "aparc", "wmparc", "ribbon", "brainmask"}
 _CT_NAME = re.compile(r"ct(?=\.(mha|nrrd|nii|nii\.gz|mgz|mgh)$)", re.IGNORECASE)
 _HEADERS = (".hdr", ".mhd", ".nhdr")  # text or numbers that describe the voxels in a file of the same name
 _VOXELS = (".img", ".raw", ".zraw", ".img.gz", ".raw.gz")
@@ -75,7 +77,7 @@ def find(root: Path, rename: Callable[[PurePosixPath], PurePosixPath] = PurePosi
         places.append(Place(file, modality, above[shared:], below, target, contrast=contrast))
     places, sentence = patients.tell(places, pattern)
     sorted_in = {place.source for place in places}
-    left = [file for file in files if file not in sorted_in and _may_be_image(file.name) and not _is_mask(file.name)]
+    left = [file for file in files if file not in sorted_in and _may_be_image(file.name) and not is_mask(file.name)]
     return Layout(places, "; ".join([sentence, *_describe_left(len(left), len(lost))]))
 
 
@@ -156,7 +158,7 @@ def _may_be_image(name: str) -> bool:
     return name.lower() not in _NO_IMAGE_NAMES and PurePosixPath(name.lower()).suffix not in _NO_IMAGE
 
 
-def _is_mask(name: str) -> bool:
+def is_mask(name: str) -> bool:
     words = _words(name)
     return bool(words) and words[-1] in _NO_HEAD
 
@@ -182,7 +184,7 @@ def _sort_in(parts: tuple[str, ...]) -> tuple[str, str, tuple[str, ...], tuple[s
 def _sort_by_name(parts: tuple[str, ...]) -> tuple[str, str, tuple[str, ...], tuple[str, ...]] | None:
     """As `_sort_in`, where no folder says the modality: by the first or last word of the file's own name."""
     words = _words(parts[-1])
-    if not words or _is_mask(parts[-1]):
+    if not words or is_mask(parts[-1]):
         return None
     known = {**MODALITY_WORDS, **dict.fromkeys(CONTRAST_WORDS, "mr")}
     modality = known.get(words[-1]) or known.get(words[0])

@@ -13,7 +13,7 @@ from pipeline.domain import CONTRASTS, MODALITIES
 from pipeline.errors import UserError
 from pipeline.formats.table import image_of
 from pipeline.sources.file_names import own_name
-from pipeline.sources.layout import Layout, read_lines, walk
+from pipeline.sources.layout import Layout, is_mask, read_lines, walk
 from pipeline.sources.places import Place, is_own
 
 COLUMNS = ("ct", "mr", "contrast", "group", "place")
@@ -99,7 +99,7 @@ def _of_patients(layout: Layout) -> list[Pair]:
     """
     patients: dict[str, dict[str, list[Place]]] = defaultdict(lambda: {modality: [] for modality in MODALITIES})
     for place in layout.places:
-        if place.patient and place.source.name.lower().endswith(_VOLUMES):
+        if place.patient and place.source.name.lower().endswith(_VOLUMES) and not is_mask(place.source.name):
             patients[place.patient][place.modality].append(place)
     order = ["", *CONTRASTS]
     pairs = []

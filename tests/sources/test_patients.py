@@ -213,3 +213,9 @@ def test_more_ct_beside_ct_and_mr_do_not_undo_the_pair(tmp_path: Path) -> None:
     names = [f"AB/1ABA00{n}/{name}.mha" for n in N for name in ("ct", "ct_def", "mr")]
     found = pairs.read(bring(make(tmp_path / "mine", *names)))
     assert [(pair["ct"], pair["mr"]) for pair in found] == [(f"ct/1ABA00{n}/ct.mha", f"mr/1ABA00{n}/mr.mha") for n in N]
+
+
+def test_label_maps_of_freesurfer_are_no_side_of_a_pair(tmp_path: Path) -> None:
+    names = [f"P0{n}/{name}" for n in N for name in ("ct/head.mgz", "mr/aparc+aseg.mgz", "mr/T1.mgz", "mr/wmparc.mgz")]
+    found = pairs.read(bring(make(tmp_path / "mine", *names)))
+    assert [pair["mr"] for pair in found] == [f"mr/P0{n}/T1.mgz" for n in N]
