@@ -83,6 +83,10 @@ def user_errors() -> Iterator[None]:
         _end(str(error), error.retryable)
     except MemoryError:
         _end("not enough memory; close other programs, or allow this one more (ulimit -v), and run again")
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # of pathlib, in a container with a user that the system does not know
+            raise
+        _end("this user has no home folder; set HOME to a folder that may be written, and run again")
     except (OSError, ModuleNotFoundError) as error:
         line = describe_os_error(error) if isinstance(error, OSError) else describe_missing(error)
         if line is None:

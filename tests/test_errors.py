@@ -56,6 +56,15 @@ def test_whatever_the_system_refuses_is_one_line(error: Exception, capsys: pytes
         raise OSError("cannot identify image file")  # of a library, which the readers name
 
 
+def test_a_user_without_a_home_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)  # as in a container that runs as any number
+    with pytest.raises(SystemExit) as end, user_errors():
+        Path.home()
+    assert end.value.code == 2
+    assert "set HOME to a folder" in capsys.readouterr().err
+
+
 def test_the_facts_of_a_child_that_was_killed_while_it_left_them_are_none(tmp_path: Path) -> None:
     (tmp_path / "error.json").write_text('{"message": "no ro')
     assert read_error(tmp_path / "error.json") is None

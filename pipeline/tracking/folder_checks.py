@@ -1,6 +1,5 @@
 """What can be wrong outside of MLflow: DVC's cache and the outputs of the graph, records of retrainings, the worktree, locks."""
 
-import getpass
 import hashlib
 import json
 import os
@@ -108,7 +107,7 @@ def closed_places() -> Iterator[Finding]:
     own = {place for top in (home / ".dvc/tmp", find_cache() / "files/md5") for place in (top, *top.glob("*")) if place.exists()}
     if closed := sorted(place for place in folders | own if not os.access(place, os.W_OK)):
         more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
-        remedy = f"give them back to their user: sudo chown -R {getpass.getuser()} {shlex.quote(str(home))}"
+        remedy = f"give them back to their user: sudo chown -R {os.getuid()} {shlex.quote(str(home))}"
         yield Finding(f"{_name(closed[0])}{more}: may only be read here, and dvc repro wants to write", remedy)
 
 
