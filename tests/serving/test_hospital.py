@@ -24,20 +24,13 @@ from pipeline.serving.guard import Access
 from pipeline.serving.jobs import Limits
 from pipeline.serving.worker import Bounds
 from tests.serving import examinations
-from tests.serving.page_server import Page, free_port, running_page
+from tests.serving.page_server import Page, free_port, running_page, wait_for
 from tests.tracking import projects
 
 
 def post(page: Page, *files: Path, path: str = "/translate", to: str = "ct", **options) -> httpx.Response:
     uploads = [("files", (file.name, file.read_bytes())) for file in files]
     return httpx.post(page.address + path, files=uploads, data={"to": to}, timeout=120, **options)
-
-
-def wait_for(condition, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +254,7 @@ def test_a_token_opens_the_page_and_nothing_else_does(models: Path, picture: Pat
             assert answer.status_code == 200
             assert "secret" not in str(answer.url)
             assert browser.get("/api/models").status_code == 200
-    assert "POST /translate 200" in caplog.text
+    wait_for(lambda: "POST /translate 200" in caplog.text)
     assert "secret" not in caplog.text
     assert "mr.png" not in caplog.text
 
@@ -271,7 +264,7 @@ def test_a_reverse_proxys_user_is_asked_for_and_logged(models: Path, caplog: pyt
     with running_page({"ct": str(models)}, access=choose_access("127.0.0.1", [], "X-Remote-User", None)) as page:
         assert httpx.get(page.address).status_code == 401
         assert httpx.get(page.address, headers={"X-Remote-User": "alice"}).status_code == 200
-    assert "alice GET / 200" in caplog.text
+    wait_for(lambda: "alice GET / 200" in caplog.text)
 
 
 def test_a_rolled_back_champion_is_not_served_on(tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
