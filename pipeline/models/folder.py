@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.params import Model, Preprocess
 
@@ -60,4 +61,11 @@ def read_weights(folder: Path, direction: str) -> tuple[dict[str, Any], Path]:
 
 def refuse(folder: Path, direction: str, error: Exception) -> UserError:
     """What to say where the generator of `direction` cannot be built from `folder`."""
-    return UserError(f"{folder}: no usable model for {direction} ({error}); run dvc repro, or dvc pull")
+    return UserError(f"{folder}: no usable model for {direction} ({error}); {describe_cure(folder)}")
+
+
+def describe_cure(folder: Path) -> str:
+    """What brings the models in `folder` back, whosever they are."""
+    if folder.resolve() == paths.MODELS.resolve():
+        return f"dvc checkout {paths.MODELS} or dvc pull brings it back, dvc repro makes it again"
+    return "copy it again, or, where it is a registered model's, run ctmr doctor --fix"

@@ -19,7 +19,7 @@ from pipeline.formats.volume import Volume
 from pipeline.imaging.axial import AxialView, cut_across, fill_between, is_fine, plane_step, view_axially
 from pipeline.imaging.prepare import find_outlines, prepare_volume
 from pipeline.imaging.surroundings import clear_surroundings
-from pipeline.models.folder import load_preprocess, read_weights, refuse
+from pipeline.models.folder import describe_cure, load_preprocess, read_weights, refuse
 from pipeline.serving.slice_translator import Progress, SliceTranslator, Translation
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ class Translator(SliceTranslator):
         """
         from pipeline.models.runtime import load_onnx
 
-        file = folder / paths.MODEL_JSON.name
         preprocess = load_preprocess(folder)
         try:
             facts, weights = read_weights(folder, direction)
@@ -61,7 +60,7 @@ class Translator(SliceTranslator):
         except (ValueError, KeyError) as error:
             raise refuse(folder, direction, error) from None
         if digest != recorded:
-            raise UserError(f"{weights}: damaged, its digest is not the one in {file.name}; restore it with dvc checkout {paths.MODELS}")
+            raise UserError(f"{weights}: damaged, its digest is not the one in {paths.MODEL_JSON.name}; {describe_cure(folder)}")
         label = label or Label(Direction(direction).model_name, digest=digest)
         return cls(load_onnx(folder, direction), direction, preprocess, conditional=conditional, label=label)
 

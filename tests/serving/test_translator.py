@@ -208,12 +208,15 @@ def test_what_cannot_be_translated_says_why(to_ct: Translator, to_mr: Translator
     assert not (tmp_path / "out.png").exists()
 
 
-def test_weights_that_were_swapped_are_refused(models: Path, tmp_path: Path) -> None:
+def test_weights_that_were_swapped_are_refused(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(models, tmp_path / "models")
     weights = tmp_path / "models/mr_to_ct.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"damaged.*copy it again.*ctmr doctor --fix"):  # it may be a registered model's
         Translator.from_folder(tmp_path / "models", "mr_to_ct")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"damaged.*dvc checkout models"):
+        Translator.from_folder(Path("models"), "mr_to_ct")
 
 
 def _itk_series(folder: Path) -> SimpleITK.Image:
