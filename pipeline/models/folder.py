@@ -25,7 +25,7 @@ def _load_section(kind: type[SomeSection], folder: Path, name: str) -> SomeSecti
     try:
         return kind.model_validate(read_facts(folder)[name])
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{folder}: no usable model.json ({error}); run dvc repro, or name a folder with trained models") from None
+        raise UserError(f"{folder}: no usable model.json ({error}); {describe_cure(folder)}") from None
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -68,4 +68,4 @@ def describe_cure(folder: Path) -> str:
     """What brings the models in `folder` back, whosever they are."""
     if folder.resolve() == paths.MODELS.resolve():
         return f"dvc checkout {paths.MODELS} or dvc pull brings it back, dvc repro makes it again"
-    return "copy it again, or, where it is a registered model's, run ctmr doctor --fix"
+    return "copy it again, or name another; of a registered model, ctmr doctor --fix restores it"

@@ -214,6 +214,10 @@ def test_weights_that_were_swapped_are_refused(models: Path, tmp_path: Path, mon
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(UserError, match=r"damaged.*copy it again.*ctmr doctor --fix"):  # it may be a registered model's
         Translator.from_folder(tmp_path / "models", "mr_to_ct")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut/model.json").write_text('{"model": {"gen')
+    with pytest.raises(UserError, match=r"no usable model.json .*ctmr doctor --fix"):
+        Translator.from_folder(tmp_path / "cut", "mr_to_ct")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"damaged.*dvc checkout models"):
         Translator.from_folder(Path("models"), "mr_to_ct")
