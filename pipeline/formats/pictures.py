@@ -36,6 +36,10 @@ _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, At
            ZeroDivisionError, AssertionError, RuntimeError, NotImplementedError, struct.error, zlib.error)  # fmt: skip
 
 
+class _BeyondPillow(ValueError):
+    """A TIFF that pillow would read wrongly, and tifffile reads right."""
+
+
 def recognises(start: bytes) -> bool:
     """Whether the bytes are those of PNG, JPEG, TIFF (also BigTIFF) or BMP."""
     return start.startswith(_STARTS)
@@ -73,7 +77,7 @@ def read_slices(path: Path, limits: Limits = LIMITS) -> list[Slice]:
 
 
 def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> None:
-    """Raises Unreadable where the pages, by their headers, are too large or too many."""
+    """Raises Unreadable where the pages, by their headers, are too large or too many, and _BeyondPillow."""
     pixels = 0
     note, numbers = str(getattr(image, "tag_v2", {}).get(_NOTE, "")), image.width * image.height * len(image.getbands())
     for page in range(pages):
@@ -83,7 +87,7 @@ def _check_pages(image: Image.Image, pages: int, path: Path, limits: Limits) -> 
         tags = getattr(image, "tag_v2", {})
         bits, signed = max(tags.get(_BITS, (1,))), max(tags.get(_SAMPLE_FORMAT, (1,))) == _SIGNED
         if (bits > 8 and tags.get(_PLANAR) == _SEPARATE) or (bits == 8 and signed):
-            raise NotImplementedError("pillow mixes up separate colours of more than 8 bits, and takes signed bytes for others")
+            raise _BeyondPillow("pillow mixes up separate colours of more than 8 bits, and takes signed bytes for others")
         if tags.get(_DEPTH, 1) != 1:
             raise Unreadable(f"{path}: pages that are several planes deep; give each plane a page of its own")
         pixels += image.width * image.height
